@@ -1,0 +1,150 @@
+"""Every choice that a user can make, once: flags, the W&B config and the sweep parameters all come from here."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from freemvmt.errors import UserError
+
+BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+Loss = Literal["triplet", "infonce"]
+Negatives = Literal["hardest", "random", "given", "all"]
+Method = Literal["dense", "bm25", "hybrid"]
+Protocol = Literal["full", "pool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a model is, apart from its weights; stored as ``config.json`` beside them."""
+
+    base: str = BASE_MODEL
+    """Model whose token table and tokenizer the towers start from: a Hub name or a folder."""
+    tower: Literal["average"] = "average"
+    """How the token vectors of a text become one vector."""
+    dim: int | None = None
+    """Size of the vectors; smaller than the table's by a linear head. [default: the table's]"""
+    separate_towers: bool = False
+    """Give the query tower and the document tower a token table each."""
+    max_length: int = 256
+    """Tokens of a text that count; the rest is cut."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "dim", "max_length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the pairs come from and how they are split."""
+
+    dataset: tuple[str, ...] = ("auto",)
+    """One or several of: auto, msmarco, pydocs, or a folder or file of Parquet, JSONL or TSV, or a BEIR folder."""
+    msmarco_config: Literal["v1.1", "v2.1"] = "v1.1"
+    """Which published configuration of MS MARCO."""
+    streaming: bool = False
+    """Read MS MARCO from the Hub as it is needed, without a download of the whole."""
+    max_samples: int | None = None
+    """Read at most so many rows of each data set. [default: all]"""
+    validation_fraction: float = 0.1
+    """Share of the queries held out for validation where the data has no validation split of its own."""
+    validation_queries: int = 2000
+    """At most so many validation queries."""
+    query_field: str = "query"
+    """Name of the query's column in Parquet or JSONL pairs."""
+    passage_field: str = "passage"
+    """Name of the passage's column in Parquet or JSONL pairs."""
+    seed: int = 0
+    """Seed of the split, the order of the data and every random choice."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_samples", "validation_queries")
+        _at_least(self, 0, "seed")
+        if not 0 < self.validation_fraction < 1:
+            raise UserError(f"--validation-fraction is {self.validation_fraction:g}; give a number between 0 and 1")
+        if not self.dataset:
+            raise UserError("--dataset names nothing; give auto, msmarco, pydocs or a path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ModelConfig, DataConfig):
+    """A training run, whole."""
+
+    loss: Loss = "triplet"
+    """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature."""
+    margin: float = 0.2
+    """Triplet: by how much closer, in cosine, the positive must be than a negative."""
+    negatives: Negatives = "hardest"
+    """Triplet: which passages to push away: the hardest of the batch, a random one of it, the row's given ones, all."""
+    temperature: float = 0.05
+    """InfoNCE: what similarities are divided by."""
+    epochs: int = 3
+    """Passes over the training pairs."""
+    batch_size: int | None = None
+    """Pairs in a step. [default: 2048, or fewer where there are few pairs]"""
+    learning_rate: float = 3e-4
+    """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
+    table_rate_factor: float = 100.0
+    """The token table's rate as a multiple of --learning-rate."""
+    idf_scale: float = 0.3
+    """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation NDCG@10. [default: never]"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Numbers of the similarity matrix; auto: bf16 where the processor multiplies it natively."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    output: str | None = None
+    """Folder for the model. [default: models/ and the data set's name]"""
+    wandb: bool = True
+    """Track the run with Weights & Biases."""
+    project_name: str | None = None
+    """W&B project. [default: $WANDB_PROJECT, else two-towers-retrieval]"""
+    run_name: str | None = None
+    """W&B run name. [default: W&B makes one up]"""
+    log_every: int = 10
+    """Steps between two records of the loss."""
+    watch_every: int = 100
+    """Steps between two histograms of gradients and weights."""
+    log_model: bool = False
+    """Upload the saved model to W&B as an artifact."""
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        DataConfig.__post_init__(self)
+        _at_least(self, 1, "epochs", "patience", "log_every", "watch_every")
+        _at_least(self, 2, "batch_size")
+        _above_zero(self, "learning_rate", "table_rate_factor", "temperature")
+        for name in ("margin", "idf_scale"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{flag(name)} is {getattr(self, name):g}; give 0 or more")
+
+    def model_config(self) -> ModelConfig:
+        """The part that describes the model."""
+        return ModelConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(ModelConfig)})
+
+
+def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """``config`` with ``changes``, checked; a name that is no field is a ``UserError``."""
+    known = {field.name for field in dataclasses.fields(config)}
+    if unknown := sorted(set(changes) - known):
+        raise UserError(f"no setting is called {unknown[0]}; the settings are {', '.join(sorted(known))}")
+    return dataclasses.replace(config, **changes)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _at_least(config: object, lowest: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < lowest:
+            raise UserError(f"{flag(name)} is {value}; give {lowest} or more")
+
+
+def _above_zero(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < float("inf"):
+            raise UserError(f"{flag(name)} is {value:g}; give a number above 0")

@@ -1,0 +1,113 @@
+"""What a person sees: report lines, a progress bar on a terminal and plain lines elsewhere, and the log as notes.
+
+The library itself never prints. It logs (logger ``freemvmt``), and what it reports it reports to a ``Console``;
+``QUIET`` is the one that shows nothing.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Console:
+    """Report lines to stdout, or to stderr when stdout is kept for one JSON object."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._rich = RichConsole(stderr=stderr, highlight=False, soft_wrap=True)
+        self._errors = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        handler = _NoteHandler(self._errors)
+        logger = logging.getLogger("freemvmt")
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def line(self, text: str = "", seconds: float | None = None) -> None:
+        """One line of the report; ``seconds``, if given, stands at the right."""
+        if seconds is not None:
+            width = min(self._rich.width, 110) if self._rich.is_terminal else 110
+            text = f"{text:<{width - 9}} {seconds:6.1f} s"
+        self._rich.print(escape(text))
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator["Bar"]:
+        """A bar of ``total`` steps while the block runs: live on a terminal, a line every ten seconds elsewhere."""
+        if not self._rich.is_terminal:
+            yield _PlainBar(self, label, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self._rich, transient=True) as live:
+            yield _LiveBar(live, label, total)
+
+
+class Bar:
+    """A progress bar that shows nothing; the base of those that do."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """``steps`` more are done; ``note`` is shown beside the bar."""
+
+
+class _LiveBar(Bar):
+    def __init__(self, live: Progress, label: str, total: int) -> None:
+        self._live = live
+        self._task = live.add_task(label, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._live.update(self._task, advance=steps, note=note)
+
+
+class _PlainBar(Bar):
+    every = 10.0  # seconds between two lines
+
+    def __init__(self, console: Console, label: str, total: int) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._done, self._said = 0, time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        if time.monotonic() - self._said >= self.every:
+            self._said = time.monotonic()
+            self._console.line(f"{self._label}  {self._done}/{self._total}  {note}")
+
+
+class _Quiet(Console):
+    def __init__(self) -> None:
+        pass
+
+    def line(self, text: str = "", seconds: float | None = None) -> None:
+        pass
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        yield Bar()
+
+
+QUIET: Console = _Quiet()
+
+
+class _NoteHandler(logging.Handler):
+    """Log records as lines on stderr: plain for information, marked for warnings."""
+
+    def __init__(self, rich: RichConsole) -> None:
+        super().__init__()
+        self._rich = rich
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        self._rich.print(escape(mark + record.getMessage()), style="yellow" if mark else None)
+
+
+def fail(message: str) -> None:
+    """Print the one line of an error to stderr."""
+    RichConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(message)}")
+    sys.stderr.flush()

@@ -1,0 +1,92 @@
+"""Files that are there whole or not at all: written beside their place, flushed, and renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from freemvmt.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where computed things are kept between runs: ``$TWO_TOWERS_CACHE``, else ``two-towers`` in the user's cache."""
+    if given := os.environ.get("TWO_TOWERS_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "two-towers"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; what was written there takes the place of ``path`` when the block ends well."""
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            _flush(part)
+            part.chmod(0o666 & ~_umask())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to write into; it takes the place of the folder ``path`` when the block ends well."""
+    path = path.absolute()
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        old = part.with_suffix(".old")
+        try:
+            yield part
+            for file in part.rglob("*"):
+                _flush(file)
+            part.chmod(0o777 & ~_umask())
+            if path.exists():
+                path.rename(old)
+            part.rename(path)
+        finally:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into a line that a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full; free some space or write elsewhere",
+            errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
+            errno.EFBIG: "the file would be larger than this system allows; write elsewhere",
+            errno.EROFS: "the file system is read-only; write elsewhere",
+            errno.EACCES: "permission denied; write elsewhere",
+            errno.ENOTDIR: "a part of that path is a file, not a folder; write elsewhere",
+            errno.EEXIST: "a part of that path is a file, not a folder; write elsewhere",
+        }
+        if error.errno not in reasons:
+            raise
+        raise UserError(f"cannot write {path}: {reasons[error.errno]}") from error
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
