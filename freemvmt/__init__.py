@@ -1,0 +1,33 @@
+"""Two Towers: a document retriever that is trained, measured and searched with one small package.
+
+What stands here is loaded when it is first used: importing the package alone costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from freemvmt.config import ModelConfig, TrainConfig
+    from freemvmt.errors import UserError
+    from freemvmt.evaluation import evaluate
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.training import train
+
+__all__ = ["ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
+
+_HOMES = {
+    "ModelConfig": "freemvmt.config",
+    "Retriever": "freemvmt.search.retriever",
+    "TrainConfig": "freemvmt.config",
+    "TwoTowersModel": "freemvmt.model",
+    "UserError": "freemvmt.errors",
+    "evaluate": "freemvmt.evaluation",
+    "train": "freemvmt.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

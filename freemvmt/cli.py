@@ -1,0 +1,272 @@
+"""The `two-towers` command: one thin function a verb, each a few lines over the package.
+
+Exit codes: 0 done; 2 what the user gave is wrong (one line says what, and what to do); 1 anything else.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import tyro
+
+from freemvmt.config import DataConfig, Method, Protocol, TrainConfig
+from freemvmt.errors import UserError
+
+if TYPE_CHECKING:
+    from freemvmt.evaluation import Result, Run
+    from freemvmt.text.corpus import Collection
+
+T = TypeVar("T")
+HYBRID_WEIGHT = 0.5  # as in search.retriever, which costs an import of torch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point of `two-towers`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0
+    if verb == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"two-towers {version('two-towers')}\n")
+        return 0
+    if verb not in VERBS:
+        return run(lambda: _refuse(f"there is no command {verb!r}; the commands are {', '.join(VERBS)}"))
+    return run(lambda: VERBS[verb](arguments[1:]))
+
+
+def run(action: Callable[[], object]) -> int:
+    """Do ``action``; errors of the user become one line and 2, an interruption or a closed pipe become 1."""
+    try:
+        result = action()
+        sys.stdout.flush()
+    except UserError as error:
+        from freemvmt.console import fail
+
+        fail(" ".join(str(error).split()))
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 1
+    except BrokenPipeError:
+        sys.stdout = io.StringIO()  # nobody reads on: nothing more to flush at the end
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
+    """``argv`` as an instance of the dataclass ``kind``; a flag that is wrong is a ``UserError`` of one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(kind, args=argv, prog=prog)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        # tyro explains itself in a box of many lines; what is wrong stands above the first rule of the box.
+        inside = [line.strip("│ \n") for line in box.getvalue().splitlines() if line.startswith("│")]
+        above = " ".join(line for line in inside if line).partition(" ───")[0]
+        raise UserError(f"{above.rstrip('.')}; see {prog} --help") from None
+
+
+def _refuse(message: str) -> int:
+    raise UserError(message)
+
+
+def _report(as_json: bool, found: dict[str, Any]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainConfig):
+    """Train two towers on pairs of queries and passages, and save the best epoch as a model folder."""
+
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+    def train_config(self) -> TrainConfig:
+        """The run, without what only the command line needs."""
+        return TrainConfig(**{item.name: getattr(self, item.name) for item in fields(TrainConfig)})
+
+
+def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
+    """Train a model and save it."""
+    options = parse(TrainOptions, argv, prog)
+    from freemvmt.console import Console
+    from freemvmt.training import train_and_save
+
+    console = Console(stderr=options.json)
+    result, output = train_and_save(options.train_config(), console)
+    stopped = "" if result.ended == "finished" else f"; stopped: {result.ended}"
+    console.line(
+        f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
+        f"(epoch {result.best_epoch} of {len(result.history)}{stopped})"
+    )
+    console.line(f"saved     {output}")
+    console.line(f"next      two-towers evaluate {output} COLLECTION      a BEIR folder, or a data set's test split")
+    _report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
+    return 1 if result.ended == "interrupted" else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionOptions(DataConfig):
+    """How a collection is read."""
+
+    split: str = "test"
+    """Which split's queries."""
+    weight: float = HYBRID_WEIGHT
+    """Hybrid: the dense side's share, 0 to 1."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(CollectionOptions):
+    """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
+
+    model: tyro.conf.Positional[str]
+    """A model folder, a name on the Hub, or `untrained`."""
+    collection: tyro.conf.Positional[str]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """dense: the towers. bm25: words. hybrid: both."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row, which is far easier."""
+    run: str | None = None
+    """Write the ranking to this file as a TREC run."""
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Measure a model on a collection."""
+    options = parse(EvaluateOptions, argv, "two-towers evaluate")
+    from freemvmt.console import Console
+    from freemvmt.evaluation import table, write_run
+    from freemvmt.text.sources import load_collection
+
+    console = Console(stderr=options.json)
+    collection = load_collection(options.collection, options.split, options)
+    result, found = _measured(options.model, collection, options.method, options.protocol, options.weight)
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}")
+    for line in table([result]):
+        console.line(line)
+    if options.run:
+        write_run(found, Path(options.run), tag=f"two-towers-{options.method}")
+        console.line(f"run       {options.run}")
+    _report(options.json, {"model": options.model, **result.as_dict()})
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CollectionOptions):
+    """Compare two models on a collection: difference of NDCG@10, its interval, and a paired randomisation test."""
+
+    model_a: tyro.conf.Positional[str]
+    """A model folder, a name on the Hub, `untrained`, `bm25`, or a TREC run file of the collection."""
+    model_b: tyro.conf.Positional[str]
+    """The same choice."""
+    collection: tyro.conf.Positional[str]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """How the two models search."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row."""
+    metric: Literal["ndcg@10", "mrr@10", "recall@100", "recall@1000"] = "ndcg@10"
+    """What is compared."""
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Compare two models on a collection."""
+    options = parse(CompareOptions, argv, "two-towers compare")
+    from freemvmt.console import Console
+    from freemvmt.evaluation import compare as compare_results
+    from freemvmt.text.sources import load_collection
+
+    console = Console(stderr=options.json)
+    collection = load_collection(options.collection, options.split, options)
+    a, b = (
+        _measured(name, collection, options.method, options.protocol, options.weight)[0]
+        for name in (options.model_a, options.model_b)
+    )
+    found = compare_results(a, b, options.metric)
+    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}; {options.metric}")
+    for letter, name, mean in (("A", options.model_a, found.mean_a), ("B", options.model_b, found.mean_b)):
+        console.line(f"  {letter}  {mean:.4f}  {name}")
+    low, high = found.interval
+    console.line(
+        f"  A - B  {found.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {found.p_value:.4f}  "
+        f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
+    )
+    _report(options.json, {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()},
+                           "comparison": asdict(found)})  # fmt: skip
+    return 0
+
+
+def _measured(
+    name: str, collection: "Collection", method: Method, protocol: Protocol, weight: float
+) -> "tuple[Result, Run]":
+    """What the model (or run file, or BM25) of that name finds in the collection."""
+    from freemvmt import evaluation
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.retriever import Retriever
+
+    if Path(name).is_file():
+        found = evaluation.read_run(Path(name), collection)
+        return evaluation.measure(found, collection, name, protocol), found
+    if name == "bm25":
+        method = "bm25"
+    model = None if method == "bm25" else TwoTowersModel.load(name)
+    retriever = Retriever(model, collection.documents, collection.document_ids)
+    return evaluation.evaluate(retriever, collection, method, protocol, weight)
+
+
+def sweep(argv: Sequence[str]) -> int:
+    """Search for good settings."""
+    from freemvmt.sweep_config import run_sweep_command
+
+    run_sweep_command(argv, prog="two-towers sweep")
+    return 0
+
+
+def quickstart(argv: Sequence[str]) -> int:
+    """Train, measure and search the docs of the Python packages installed here."""
+    from freemvmt.quickstart import QuickstartOptions, run_quickstart
+
+    options = parse(QuickstartOptions, argv, "two-towers quickstart")
+    from freemvmt.console import Console
+
+    _report(options.json, run_quickstart(options, Console(stderr=options.json)))
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "quickstart": quickstart,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "sweep": sweep,
+}
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: two-towers COMMAND [flags]",
+            "",
+            "A two-tower document retriever: train it, measure it, search with it.",
+            "",
+            *lines,
+            "",
+            "two-towers COMMAND --help shows a command's flags.",
+            "",
+        ]
+    )

@@ -1,0 +1,32 @@
+"""Which device computes, and in which numbers it multiplies large matrices."""
+
+from typing import Literal
+
+import torch
+
+from freemvmt.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU when there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); give auto or cpu") from error
+    return device
+
+
+def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
+    """The numbers of similarity matrices; ``auto`` is bf16 where the processor multiplies it natively, else fp32."""
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities()
+        native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32

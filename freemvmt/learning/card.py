@@ -1,0 +1,62 @@
+"""The card of a trained model: what it is, what it was trained on and how, how good it is and by which protocol."""
+
+import dataclasses
+import shlex
+from typing import Any
+
+from freemvmt.config import TrainConfig, flag
+
+
+def changed_flags(config: TrainConfig) -> str:
+    """The flags of ``config`` that differ from the defaults, ready for a command line."""
+    words: list[str] = []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if value == item.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag(item.name) if value else flag("no-" + item.name))
+        else:
+            values = value if isinstance(value, tuple) else [value]
+            words += [flag(item.name), *(shlex.quote(str(one)) for one in values)]
+    return " ".join(words)
+
+
+def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
+    """The text of a model folder's README.md; ``record`` is what the training knows of itself."""
+    validation, scores = record["validation"], record["scores"]
+    return f"""---
+library_name: two-towers
+base_model: {config.base}
+pipeline_tag: sentence-similarity
+tags: [two-towers, retrieval, static-embeddings]
+---
+
+# {name}
+
+A query tower and a document tower, each the average of token vectors from `{config.base}`, trained on
+{record["data"]} ({record["pairs"]:,} pairs) with the {config.loss} loss. Vectors have {record["dim"]} dimensions and
+length 1.
+
+| validation NDCG@10 | |
+|---|---|
+| untrained | {scores["untrained_ndcg@10"]:.4f} |
+| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} |
+
+Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}, none of which was trained on.
+
+## How it was made
+
+    two-towers train {changed_flags(config)}
+
+## How to use it
+
+```python
+from freemvmt import TwoTowersModel
+
+model = TwoTowersModel.load("{name}")
+queries = model.encode_queries(["what is a tower"])
+documents = model.encode_documents(["A tall, narrow building."])
+print(queries @ documents.T)
+```
+"""

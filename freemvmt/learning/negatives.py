@@ -1,0 +1,38 @@
+"""Which passages of a batch may serve as negatives: all but those known to answer the query."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freemvmt.text.arrays import IdLists
+
+
+def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], positives: IdLists) -> Tensor:
+    """(batch, batch) bool: whether passage ``passages[j]`` is known to answer query ``queries[i]``.
+
+    The diagonal is always true, and so is every second copy of a pair's passage: neither is ever a negative.
+    """
+    order = np.argsort(passages, kind="stable")
+    in_order = passages[order]
+    answers = positives.take(queries)  # every passage that answers each query of the batch
+    first = np.searchsorted(in_order, answers.ids, side="left")
+    copies = np.searchsorted(in_order, answers.ids, side="right") - first
+    rows = np.repeat(np.repeat(np.arange(len(queries)), answers.lengths), copies)
+    within = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
+    columns = order[np.repeat(first, copies) + within]
+    known = torch.zeros(len(queries), len(passages), dtype=torch.bool)
+    known[torch.from_numpy(rows), torch.from_numpy(columns)] = True
+    return known
+
+
+def draw_given(
+    queries: NDArray[np.int64], negatives: IdLists, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(passage drawn from each query's given negatives, whether it had any); 0 stands where it had none."""
+    lengths = negatives.lengths[queries]
+    has = lengths > 0
+    position = negatives.offsets[queries] + (generator.random(len(queries)) * lengths).astype(np.int64)
+    drawn = np.zeros(len(queries), np.int64)
+    drawn[has] = negatives.ids[position[has]]
+    return drawn, has

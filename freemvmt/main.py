@@ -1,0 +1,18 @@
+"""`python main.py`: train two towers, with the flags of `two-towers train`; with --sweep, search for good settings."""
+
+import sys
+
+from freemvmt import cli, sweep_config
+
+
+def main() -> int:
+    """Train, or with --sweep run the basic sweep (or the one that --config names)."""
+    arguments = sys.argv[1:]
+    if "--sweep" in arguments:
+        arguments.remove("--sweep")
+        return cli.run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"))
+    return cli.run(lambda: cli.train(arguments, prog="main.py"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

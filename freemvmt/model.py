@@ -1,0 +1,239 @@
+"""A query tower and a document tower over one token table: text goes in, a vector of length 1 comes out.
+
+    model = TwoTowersModel()                                  # averages of all-MiniLM-L6-v2's token vectors
+    queries = model.encode_queries(["what is a tower"])       # (1, 384)
+    documents = model.encode_documents(["A tall building."])  # (1, 384)
+    torch.cosine_similarity(queries, documents)
+
+On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer.json`` and ``README.md``, its card.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from freemvmt import hub
+from freemvmt.config import ModelConfig
+from freemvmt.errors import UserError
+from freemvmt.files import whole_folder
+from freemvmt.text.arrays import TokenArray
+from freemvmt.text.tokens import Tokenizer
+from freemvmt.towers.average import AverageTower
+from freemvmt.towers.pretrained import principal_directions, token_table
+
+UNTRAINED = "untrained"
+FORMAT = 1  # of config.json and the names in model.safetensors
+_BLOCK = 16_384  # texts that are tokenised and encoded at once
+
+
+class TwoTowersModel(nn.Module):
+    """Two towers and the tokenizer before them.
+
+    ``record`` is what is known of the training (data, flags, scores); it is stored with the model.
+    """
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        config = config or ModelConfig()
+        files = hub.base_files(config.base)
+        tokenizer = Tokenizer.from_file(files.tokenizer, config.max_length)
+        table = token_table(files.weights, tokenizer.vocabulary_size)
+        tensors = {"document.table": table}
+        if config.dim is not None and config.dim != table.shape[1]:
+            if config.dim > table.shape[1]:
+                raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
+            tensors["document.head"] = principal_directions(table, config.dim)
+        if config.separate_towers:
+            tensors |= {name.replace("document", "query"): tensor.clone() for name, tensor in tensors.items()}
+        self._assemble(config, tokenizer, tensors)
+
+    def _assemble(self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.record: dict[str, Any] = {}
+        self.document_tower = AverageTower(nn.Parameter(tensors["document.table"]))
+        self.document_head = _head(tensors.get("document.head"))
+        if config.separate_towers:
+            self.query_tower = AverageTower(nn.Parameter(tensors["query.table"]))
+            self.query_head = _head(tensors.get("query.head"))
+        else:
+            self.query_tower, self.query_head = self.document_tower, self.document_head
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.document_tower.table.device
+
+    @property
+    def dim(self) -> int:
+        """Size of the vectors."""
+        head = self.document_head
+        return head.out_features if isinstance(head, nn.Linear) else self.document_tower.table.shape[1]
+
+    def tables(self) -> list[nn.Parameter]:
+        """The token tables: one, or one for each tower."""
+        towers = (
+            [self.document_tower]
+            if self.query_tower is self.document_tower
+            else [self.query_tower, self.document_tower]
+        )
+        return [tower.table for tower in towers]
+
+    def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
+        """Vectors of length 1: (queries, dim) and (documents, dim)."""
+        if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is made once
+            vectors = F.normalize(self.document_head(self.document_tower(queries.followed_by(documents))))
+            return vectors[: len(queries)], vectors[len(queries) :]
+        return (
+            F.normalize(self.query_head(self.query_tower(queries))),
+            F.normalize(self.document_head(self.document_tower(documents))),
+        )
+
+    def encode_queries(self, queries: Sequence[str]) -> Tensor:
+        """Vectors of queries: float32, (n, dim), in order, on the model's device, each of length 1.
+
+        A text without a token (empty, white space) gives the zero vector, whose cosine with everything is 0.
+        """
+        return self._encode(queries, self.query_tower, self.query_head)
+
+    def encode_documents(self, documents: Sequence[str]) -> Tensor:
+        """Vectors of documents; as ``encode_queries``."""
+        return self._encode(documents, self.document_tower, self.document_head)
+
+    def encode_query_tokens(self, tokens: TokenArray) -> Tensor:
+        """As ``encode_queries``, from tokens of ``self.tokenizer``."""
+        return self._encode_tokens(tokens, self.query_tower, self.query_head)
+
+    def encode_document_tokens(self, tokens: TokenArray) -> Tensor:
+        """As ``encode_documents``, from tokens of ``self.tokenizer``."""
+        return self._encode_tokens(tokens, self.document_tower, self.document_head)
+
+    def _encode(self, texts: Sequence[str], tower: nn.Module, head: nn.Module) -> Tensor:
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one text")
+        blocks = [self.tokenizer.encode(texts[start : start + _BLOCK]) for start in range(0, len(texts), _BLOCK)]
+        vectors = [self._encode_tokens(block, tower, head) for block in blocks]
+        return torch.cat(vectors) if vectors else torch.zeros(0, self.dim, device=self.device)
+
+    @torch.no_grad()
+    def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
+        vectors = torch.empty(len(tokens), self.dim, device=self.device)
+        for start in range(0, len(tokens), _BLOCK):
+            stop = min(start + _BLOCK, len(tokens))
+            vectors[start:stop] = F.normalize(head(tower(tokens.slice(start, stop))))
+        return vectors
+
+    def save(self, folder: str | Path, card: str | None = None) -> None:
+        """Write the model folder, whole or not at all; ``card`` is the text of its README.md.
+
+        Raises ``UserError`` when ``folder`` holds something that is not a model, or cannot be written.
+        """
+        folder = Path(folder)
+        check_output(folder)
+        tensors: dict[str, Tensor] = {"document.table": self.document_tower.table}
+        if isinstance(self.document_head, nn.Linear):
+            tensors["document.head"] = self.document_head.weight
+        if self.config.separate_towers:
+            tensors["query.table"] = self.query_tower.table
+            if isinstance(self.query_head, nn.Linear):
+                tensors["query.head"] = self.query_head.weight
+        description = {"two_towers": FORMAT, "model": dataclasses.asdict(self.config), "training": self.record}
+        with whole_folder(folder) as part:
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, part / "model.safetensors")
+            (part / "config.json").write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+            (part / "tokenizer.json").write_text(self.tokenizer.definition, encoding="utf-8")
+            (part / "README.md").write_text(card or _plain_card(self), encoding="utf-8")
+
+    @classmethod
+    def load(cls, name: str | Path) -> "TwoTowersModel":
+        """A model from the folder that ``save`` wrote, from the Hub by its name, or ``untrained``.
+
+        Raises ``UserError`` when there is none, or when a file of it is missing, damaged or of a newer version.
+        """
+        if str(name) == UNTRAINED:
+            return cls()
+        folder = hub.model_folder(str(name))
+        description = _read_description(folder / "config.json")
+        try:
+            config = ModelConfig(**description["model"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder}/config.json does not describe a model ({error}); save the model again"
+            ) from error
+        tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.max_length)
+        try:
+            tensors = load_file(folder / "model.safetensors")
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{folder}/model.safetensors is damaged ({error}); save the model again") from error
+        _check_tensors(folder, config, tensors, tokenizer.vocabulary_size)
+        model = cls.__new__(cls)
+        model._assemble(config, tokenizer, tensors)
+        model.record = description.get("training") or {}
+        return model
+
+
+def _head(weight: Tensor | None) -> nn.Module:
+    if weight is None:
+        return nn.Identity()
+    dim, width = weight.shape
+    head = nn.Linear(width, dim, bias=False)
+    head.weight = nn.Parameter(weight)
+    return head
+
+
+def check_output(folder: Path) -> None:
+    """Raise ``UserError`` unless a model may be written at ``folder``: nothing there, nothing in it, or a model."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; name another folder with --output")
+    if any(folder.iterdir()):
+        try:
+            _read_description(folder / "config.json")
+        except UserError as error:
+            raise UserError(
+                f"{folder} holds something that is not a model of ours; name another with --output"
+            ) from error
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give the folder of a model that `train` wrote") from error
+    if not isinstance(description, dict) or "two_towers" not in description:
+        raise UserError(f"{path} is not a two-towers model's; give the folder of a model that `train` wrote")
+    if description["two_towers"] != FORMAT:
+        raise UserError(
+            f"{path} has format {description['two_towers']!r}, this version reads {FORMAT}; update two-towers"
+        )
+    return description
+
+
+def _check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
+    sides = ["document", "query"] if config.separate_towers else ["document"]
+    table = tensors.get("document.table")
+    sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size
+    if sound and table is not None:
+        wanted = {f"{side}.table": tuple(table.shape) for side in sides}
+        if config.dim is not None and config.dim != table.shape[1]:
+            wanted |= {f"{side}.head": (config.dim, table.shape[1]) for side in sides}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        sound = found == wanted and all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    if not sound:
+        raise UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
+
+
+def _plain_card(model: TwoTowersModel) -> str:
+    return f"# A two-towers model\n\nToken vectors from {model.config.base}, averaged; {model.dim} dimensions.\n"

@@ -1,0 +1,118 @@
+"""`two-towers quickstart`: the whole way once, offline, on the docs of the Python packages installed here.
+
+Two towers are trained on (first paragraph, the rest) of docstrings, measured against BM25 on docstrings held out, saved,
+and asked three questions over all of them.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freemvmt.config import Method, TrainConfig
+from freemvmt.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartOptions:
+    """Train, measure and search the docs of the Python packages installed here: two towers, on this machine, offline."""
+
+    output: str = "models/pydocs"
+    """Folder for the model."""
+    max_samples: int | None = None
+    """Read at most so many docstrings. [default: all]"""
+    seed: int = 0
+    """Seed of the split and of the training."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+QUESTIONS = (
+    "singular values of a matrix",
+    "shortest path between two nodes of a graph",
+    "read a csv file into a data frame",
+)
+
+
+def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, Any]:
+    """Do all of it; return every figure. Raises ``UserError`` as `train` does."""
+    console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
+    console.line()
+    from freemvmt.evaluation import compare, evaluate
+    from freemvmt.learning.card import write_card
+    from freemvmt.model import TwoTowersModel, check_output
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.text import pydocs
+    from freemvmt.training import prepare, record_of, train
+
+    clock = time.perf_counter()
+    config = TrainConfig(
+        dataset=("pydocs",), max_samples=options.max_samples, seed=options.seed, output=options.output, wandb=False
+    )
+    output = Path(options.output)
+    check_output(output)
+    data = prepare(config, console)
+    trained = train(config, data, console=console)
+    rate = trained.pairs * len(trained.history) / trained.seconds
+    console.line(
+        f"training  {config.tower} towers, {config.loss}, {config.negatives} in batch: {len(trained.history)} epochs, "
+        f"{rate:,.0f} pairs/s",
+        trained.seconds,
+    )
+    trained.model.record = record_of(config, data, trained)
+    trained.model.save(output, write_card(config, trained.model.record, output.name))
+
+    validation = data.validation
+    retriever = Retriever(trained.model, validation.documents, validation.document_ids)
+    untrained = Retriever(TwoTowersModel(config.model_config()), validation.documents, validation.document_ids)
+    rows: tuple[tuple[str, Retriever, Method], ...] = (
+        ("BM25", retriever, "bm25"),
+        ("untrained", untrained, "dense"),
+        ("trained", retriever, "dense"),
+        ("hybrid", retriever, "hybrid"),
+    )
+    results = {name: evaluate(searcher, validation, method)[0] for name, searcher, method in rows}
+    verdict = compare(results["hybrid"], results["BM25"])
+    console.line()
+    console.line(f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages")
+    for name, result in results.items():
+        low, high = result.intervals["ndcg@10"]
+        note = f"   {_verdict(verdict.difference, verdict.p_value)}" if name == "hybrid" else ""
+        console.line(f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}{note}")
+
+    docs = pydocs.read()[: options.max_samples]
+    texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
+    library = Retriever(trained.model, texts, [doc.name for doc in docs])
+    summaries = {doc.name: doc.summary for doc in docs}
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for question in QUESTIONS:
+        hits = library.search(question, k=3)
+        answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
+        console.line()
+        console.line(question)
+        for rank, hit in enumerate(hits, start=1):
+            summary = summaries[hit.id]
+            console.line(f"  {rank}  {hit.score:.2f}  {hit.id:<44}  {summary[:56]}{'…' if len(summary) > 56 else ''}")
+
+    seconds = time.perf_counter() - clock
+    size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    console.line()
+    console.line(f"saved  {output} ({size:.0f} MB)", seconds)
+    console.line("next   two-towers evaluate untrained pydocs --method hybrid    any model, any collection")
+    console.line("       two-towers train --dataset FILE                         your own pairs (JSONL, TSV, Parquet)")
+    console.line("       cd freemvmt && uv run python main.py                    MS MARCO")
+    return {
+        "model": str(output),
+        "seconds": round(seconds, 2),
+        "pairs": trained.pairs,
+        "results": {name: result.as_dict() for name, result in results.items()},
+        "hybrid_against_bm25": {"difference": verdict.difference, "p_value": verdict.p_value},
+        "searches": answers,
+    }
+
+
+def _verdict(difference: float, p_value: float) -> str:
+    if p_value >= 0.05:
+        return f"no clear difference from BM25, p = {p_value:.2f}"
+    word = "better" if difference > 0 else "worse"
+    return f"{word} than BM25, p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}"

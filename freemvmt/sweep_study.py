@@ -1,0 +1,114 @@
+"""A sweep in W&B's format as a study of Optuna, kept in a file that the next call goes on from."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freemvmt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+STARTUP_TRIALS = 5  # drawn at random before the sampler has something to go by
+
+
+def require_optuna() -> None:
+    """``UserError`` if what a sweep without a W&B server needs is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+        import optuna  # noqa: F401
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"a sweep without a W&B server needs {error.name}; install the extra: two-towers[sweep]"
+        ) from error
+
+
+def distribution(name: str, spec: dict[str, Any]) -> "BaseDistribution":
+    """Optuna's counterpart of the W&B parameter ``name``; ``ValueError`` if there is none."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if "values" in spec:
+        return CategoricalDistribution(spec["values"])
+    low, high = spec["min"], spec["max"]
+    whole = isinstance(low, int) and isinstance(high, int)
+    kind = spec.get("distribution", "int_uniform" if whole else "uniform")
+    if kind == "int_uniform":
+        return IntDistribution(low, high)
+    if kind == "uniform":
+        return FloatDistribution(low, high)
+    if kind == "q_uniform":
+        step = spec.get("q", 1)
+        return IntDistribution(low, high, step=step) if whole else FloatDistribution(low, high, step=step)
+    if kind == "log_uniform_values":
+        return FloatDistribution(low, high, log=True)
+    if kind == "q_log_uniform_values" and whole and spec.get("q", 1) == 1:
+        return IntDistribution(low, high, log=True)
+    raise ValueError(f"sweep parameter {name}: no counterpart of {spec} in Optuna")
+
+
+@contextmanager
+def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, seed: int) -> Iterator["optuna.Study"]:
+    """The study ``name`` in the SQLite file ``path``, made if it is not there; for one process at a time.
+
+    A trial that a killed process left running is marked as failed. Raises ``UserError`` if another process has it,
+    and if the file cannot be written or is something else.
+    """
+    import optuna
+    from optuna.trial import TrialState
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _lock(path.with_suffix(".lock")):
+        try:
+            storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+            raise UserError(f"{path} is not a study of this Optuna; move it away, or give another --folder") from error
+        try:
+            study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                direction="maximize",
+                pruner=_pruner(early_terminate),
+                load_if_exists=True,
+            )
+            for trial in study.get_trials(deepcopy=False):
+                if trial.state == TrialState.RUNNING:
+                    study.tell(trial.number, state=TrialState.FAIL)
+            # The seed moves on with the study: else one that goes on would draw the same again.
+            study.sampler = optuna.samplers.TPESampler(
+                seed=seed + len(study.trials), n_startup_trials=STARTUP_TRIALS, multivariate=True
+            )
+            yield study
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _pruner(early_terminate: dict[str, Any] | None) -> "optuna.pruners.BasePruner":
+    """W&B's hyperband and this percentile are one rule: from epoch ``min_iter`` on, the best 1/``eta`` go on."""
+    import optuna
+
+    if early_terminate is None:
+        return optuna.pruners.NopPruner()
+    keep = 100 / early_terminate.get("eta", 3)
+    return optuna.pruners.PercentilePruner(keep, n_startup_trials=3, n_warmup_steps=early_terminate["min_iter"])
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold ``path`` for this process; the system lets go of it when the process ends, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = sqlite3.connect(path, timeout=0, isolation_level=None)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UserError(f"cannot write to {path.parent} ({error}); give another --folder") from error
+    with closing(held):
+        try:
+            held.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise UserError(f"another process runs this sweep ({path}); wait, or give another --folder") from error
+        yield

@@ -1,0 +1,66 @@
+"""Many lists of numbers as one flat array and one array of offsets: no padding, no Python objects in between."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class IdLists:
+    """Many lists of ids.
+
+    ``ids`` is flat, int32; list ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64, one longer than
+    the number of lists, and begins with 0.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def from_pairs(cls, lists: NDArray[np.int64], ids: NDArray[np.int64], count: int) -> Self:
+        """``count`` lists in which list ``lists[i]`` holds ``ids[i]``; the order within a list is kept."""
+        order = np.argsort(lists, kind="stable")
+        return cls(ids[order].astype(np.int32), offsets_of(np.bincount(lists, minlength=count)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, number: int) -> NDArray[np.int32]:
+        return self.ids[self.offsets[number] : self.offsets[number + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Ids in each list."""
+        return np.diff(self.offsets)
+
+    def take(self, index: NDArray[np.int64]) -> Self:
+        """The lists at ``index``, in that order, repeats allowed."""
+        starts = self.offsets[index]
+        lengths = self.offsets[index + 1] - starts
+        offsets = offsets_of(lengths)
+        # Position in the source = position in the result + (start in the source - start in the result).
+        source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return type(self)(self.ids[source], offsets)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Lists ``start`` to ``stop``, without copying their ids."""
+        offsets = self.offsets[start : stop + 1]
+        return type(self)(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def followed_by(self, other: Self) -> Self:
+        """These lists, then those of ``other``."""
+        ids = np.concatenate([self.ids, other.ids])
+        return type(self)(ids, np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]))
+
+
+class TokenArray(IdLists):
+    """The token ids of many texts: text ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``."""
+
+
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Offsets of lists that lie one behind the other."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

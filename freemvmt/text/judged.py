@@ -1,0 +1,97 @@
+"""Judged collections on disk: BEIR folders, and the files that MS MARCO itself is published as."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from freemvmt.errors import UserError
+from freemvmt.text.corpus import Collection, Qrels
+from freemvmt.text.formats import json_lines, text_of, tsv_fields
+
+logger = logging.getLogger(__name__)
+
+
+def beir(folder: Path, part: str) -> Collection:
+    """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/PART.tsv``; documents are "title text"."""
+    document_ids, documents = beir_corpus(folder / "corpus.jsonl")
+    queries = {
+        text_of(record, "_id", where, "the key"): text_of(record, "text", where, "the key")
+        for where, record in json_lines(folder / "queries.jsonl")
+    }
+    qrels_file = folder / "qrels" / f"{part}.tsv"
+    if not qrels_file.exists():
+        found = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
+        raise UserError(f"there is no {qrels_file} (splits found: {found}); name one with --split")
+    return _judged(folder.name, document_ids, documents, queries, read_qrels(qrels_file), qrels_file)
+
+
+def beir_corpus(path: Path) -> tuple[list[str], list[str]]:
+    ids, texts = [], []
+    for where, record in json_lines(path):
+        ids.append(text_of(record, "_id", where, "the key"))
+        title = text_of(record, "title", where, "the key") if record.get("title") else ""
+        texts.append(f"{title} {text_of(record, 'text', where, 'the key')}".strip())
+    if not ids:
+        raise UserError(f"{path} is empty; give a corpus with a document a line")
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{path}: {len(ids) - len(set(ids))} documents repeat an _id; give each document its own")
+    return ids, texts
+
+
+def ms_marco_tsv(folder: Path, part: str) -> Collection:
+    """MS MARCO's own files: ``collection.tsv``, ``queries.PART*.tsv``, ``qrels.PART*.tsv``."""
+    qrels_file = qrels_file_of(folder, (part,))
+    if qrels_file is None:
+        found = ", ".join(sorted(file.name for file in folder.glob("qrels.*.tsv"))) or "none"
+        raise UserError(f"{folder} has no qrels.{part}.tsv (found: {found}); name a split with --split")
+    queries_file = folder / qrels_file.name.replace("qrels.", "queries.", 1)
+    if not queries_file.exists():
+        queries_file = folder / f"queries.{part}.tsv"
+    queries = {fields[0]: fields[1] for _, fields in tsv_fields(queries_file, (2,))}
+    documents = {fields[0]: fields[1] for _, fields in tsv_fields(folder / "collection.tsv", (2,))}
+    return _judged(folder.name, list(documents), list(documents.values()), queries, read_qrels(qrels_file), qrels_file)
+
+
+def qrels_file_of(folder: Path, parts: Iterable[str]) -> Path | None:
+    for part in parts:
+        for file in (folder / f"qrels.{part}.tsv", *sorted(folder.glob(f"qrels.{part}.*.tsv"))):
+            if file.exists():
+                return file
+    return None
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Three columns (query, document, grade; a header is passed over) or TREC's four (query, 0, document, grade)."""
+    qrels: Qrels = {}
+    for number, fields in tsv_fields(path, (3, 4)):
+        query, document, grade = fields[0], fields[-2], fields[-1]
+        try:
+            qrels.setdefault(query, {})[document] = int(grade)
+        except ValueError:
+            if number == 1:
+                continue  # a header
+            where = f"{path}, line {number}"
+            raise UserError(f"{where}: the grade {grade!r} is not a whole number; mend the line") from None
+    return qrels
+
+
+def _judged(
+    name: str, document_ids: list[str], documents: list[str], queries: dict[str, str], qrels: Qrels, where: Path
+) -> Collection:
+    """Keep the queries with a known relevant document; count what the qrels name and the corpus lacks."""
+    known = set(document_ids)
+    judgements = sum(map(len, qrels.values()))
+    sound = {
+        query: {document: grade for document, grade in grades.items() if document in known}
+        for query, grades in qrels.items()
+        if query in queries
+    }
+    sound = {query: grades for query, grades in sound.items() if any(grade > 0 for grade in grades.values())}
+    lost = judgements - sum(map(len, sound.values()))
+    if not sound:
+        raise UserError(f"{where}: none of its {judgements} judgements names a known query and document; check both")
+    if lost:
+        reason = "name an unknown query or document, or a query without a known relevant one"
+        logger.warning("%s: %d of %d judgements %s; left out", where, lost, judgements, reason)
+    query_ids = [query for query in queries if query in sound]
+    return Collection(name, document_ids, documents, query_ids, [queries[query] for query in query_ids], sound)

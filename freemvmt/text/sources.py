@@ -1,0 +1,245 @@
+"""A name on the command line becomes data: the Hub, a file or a folder, or the docstrings installed here.
+
+``load`` gives what a training run needs; ``load_collection`` gives what an evaluation needs. Folders say by their
+files what they are: ``corpus.jsonl`` is BEIR, ``collection.tsv`` is MS MARCO's own, else files are told apart by the
+split that their names begin with.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from freemvmt import hub
+from freemvmt.config import DataConfig
+from freemvmt.errors import UserError
+from freemvmt.text import pydocs
+from freemvmt.text.corpus import (
+    Collection,
+    Examples,
+    merge,
+    passage_id,
+    select,
+    split,
+    to_collection,
+    to_examples,
+    without,
+)
+from freemvmt.text.formats import Judgements, from_pairs, from_table, read_jsonl, read_parquet, read_tsv
+from freemvmt.text.judged import beir, beir_corpus, ms_marco_tsv, qrels_file_of
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training examples, and the collection that each epoch is measured on; no query stands on both sides."""
+
+    name: str
+    train: Examples
+    validation: Collection
+
+
+def load(config: DataConfig) -> Dataset:
+    """Read and join all that ``config.dataset`` names.
+
+    ``auto`` is MS MARCO when the Hub or its cache has it, else the docstrings installed here, and a warning says so.
+    """
+    names: list[str] = []
+    parts: list[Judgements] = []
+    collections: list[Collection] = []
+    for asked in config.dataset:
+        name, judgements, collection = _read(asked, config)
+        names.append(name)
+        parts.append(judgements)
+        if collection is not None:
+            collections.append(collection)
+    joined = " + ".join(names)
+    train = to_examples(Judgements.join(parts), joined)
+    if len(collections) < len(names):
+        # Data without a validation split: hold some of its queries out, and search them among all its passages.
+        split_from = [part for part, name in zip(parts, names, strict=True) if not _has_validation(name)]
+        source = to_examples(Judgements.join(split_from), joined) if len(split_from) < len(parts) else train
+        _, held = split(source, config.validation_fraction, config.validation_queries, config.seed)
+        collections.append(to_collection(held, joined, source.passages))
+        share = f"{len(held.queries):,} of {len(source.queries):,} queries"
+        logger.info("held out for validation: %s, by seed %d", share, config.seed)
+    validation = merge(collections)
+    train = without(train, validation.queries)
+    if not train.queries:
+        raise UserError(f"{joined}: every training query is a validation query too; give more rows")
+    return Dataset(joined, train, validation)
+
+
+def load_collection(name: str, part: str, config: DataConfig) -> Collection:
+    """The collection behind ``name``: a BEIR folder, or the split ``part`` of anything that ``load`` reads."""
+    path = Path(name)
+    if name == "pydocs":
+        return _pydocs(config)[1]
+    if name in ("auto", "msmarco"):
+        rows = hub.ms_marco(config.msmarco_config, part, streaming=config.streaming, rows=config.max_samples)
+        return to_collection(to_examples(_from_hub(rows, name), f"{name} {part}"), f"{name} {part}")
+    if (path / "corpus.jsonl").exists():
+        return beir(path, part)
+    if (path / "collection.tsv").exists():
+        return ms_marco_tsv(path, part)
+    _must_exist(path)
+    files = [path] if path.is_file() else _split_files(path, (part,))
+    if not files:
+        raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
+    examples = to_examples(_read_files(files, config, config.max_samples), name)
+    return to_collection(examples, f"{path.name} {part}" if path.is_dir() else path.name)
+
+
+def read_corpus(name: str) -> tuple[list[str], list[str]]:
+    """(ids, texts) of the documents of a BEIR folder."""
+    return beir_corpus(Path(name) / "corpus.jsonl")
+
+
+def _has_validation(name: str) -> bool:
+    path = Path(name)
+    if name in ("msmarco", "pydocs"):
+        return True
+    if (path / "corpus.jsonl").exists():
+        return any((path / "qrels" / f"{split_name}.tsv").exists() for split_name in VALIDATION_NAMES)
+    if (path / "collection.tsv").exists():
+        return qrels_file_of(path, VALIDATION_NAMES) is not None
+    return path.is_dir() and bool(_split_files(path, VALIDATION_NAMES))
+
+
+def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | None]:
+    """(the data set's name, what its training rows say, its own validation collection if it has one)."""
+    path, rows = Path(name), config.max_samples
+    if name == "auto":
+        try:
+            return _read("msmarco", config)
+        except hub.Unavailable:
+            instead = "training on pydocs, the docstrings installed here"
+            logger.warning("MS MARCO is neither in the local cache nor to be had from the Hub; %s", instead)
+            return _read("pydocs", config)
+    if name == "pydocs":
+        return name, *_pydocs(config)
+    if name == "msmarco":
+        version, streaming = config.msmarco_config, config.streaming
+        train = _from_hub(hub.ms_marco(version, "train", streaming=streaming, rows=rows), "msmarco train")
+        held = hub.ms_marco(version, "validation", streaming=streaming, rows=config.validation_queries)
+        held_out = to_examples(_from_hub(held, "msmarco validation"), "msmarco validation")
+        return name, train, to_collection(held_out, f"msmarco {version} validation")
+    _must_exist(path)
+    if path.is_file():
+        return name, _read_files([path], config, rows), None
+    validation = load_validation(name, config) if _has_validation(name) else None
+    if (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists():
+        is_beir = (path / "corpus.jsonl").exists()
+        source = beir(path, "train") if is_beir else ms_marco_tsv(path, "train")
+        return name, _judgements_of(source, rows), validation
+    files = _split_files(path, ("train",)) or _data_files(path)
+    if not files:
+        raise UserError(f"{path} holds no .parquet, .jsonl or .tsv file and no corpus.jsonl; check the path")
+    return name, _read_files(files, config, rows), validation
+
+
+def load_validation(name: str, config: DataConfig) -> Collection:
+    """The validation split of a folder that has one, at most ``config.validation_queries`` queries of it."""
+    path = Path(name)
+    if (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists():
+        is_beir = (path / "corpus.jsonl").exists()
+        part = next(
+            part
+            for part in VALIDATION_NAMES
+            if ((path / "qrels" / f"{part}.tsv").exists() if is_beir else qrels_file_of(path, (part,)))
+        )
+        collection = beir(path, part) if is_beir else ms_marco_tsv(path, part)
+        examples = to_examples(_judgements_of(collection, config.validation_queries), name)
+        return to_collection(examples, f"{path.name} {part}", collection.documents)
+    judgements = _read_files(_split_files(path, VALIDATION_NAMES), config, None)
+    examples = to_examples(judgements, f"{name} validation")
+    if len(examples.queries) > config.validation_queries:
+        examples = select(examples, np.arange(config.validation_queries))
+    return to_collection(examples, f"{path.name} validation")
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        known = "auto, msmarco, pydocs, or a folder or file of Parquet, JSONL or TSV"
+        raise UserError(f"there is no data set or path {str(path)!r}; give {known}")
+
+
+def _from_hub(rows: object, where: str) -> Judgements:
+    """The rows of a map-style or a streamed data set, in Arrow batches."""
+    batches = rows.with_format("arrow").iter(batch_size=10_000)  # type: ignore[attr-defined]
+    parts = [from_table(batch, where, "query", "passage") for batch in batches]
+    if not parts:
+        raise UserError(f"{where} has no rows; ask for another split or configuration")
+    return Judgements.join(parts)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in (".parquet", ".jsonl", ".tsv"))
+
+
+def _split_files(folder: Path, parts: Iterable[str]) -> list[Path]:
+    """The data files whose names begin with one of ``parts``, up to a dot, dash or underscore."""
+    wanted = set(parts)
+    return [file for file in _data_files(folder) if re.split(r"[-._]", file.name)[0] in wanted]
+
+
+def _read_files(files: list[Path], config: DataConfig, rows: int | None) -> Judgements:
+    parts: list[Judgements] = []
+    left = rows
+    for file in files:
+        if file.suffix == ".parquet":
+            part = read_parquet(file, left, config.query_field, config.passage_field)
+        elif file.suffix == ".jsonl":
+            part = read_jsonl(file, left, config.query_field, config.passage_field)
+        elif file.suffix == ".tsv":
+            part = read_tsv(file, left)
+        else:
+            raise UserError(f"{file}: the ending {file.suffix!r} is not known; give .parquet, .jsonl or .tsv")
+        parts.append(part)
+        left = None if left is None else left - len(part.queries)
+        if left == 0:
+            break
+    judgements = Judgements.join(parts)
+    if not len(judgements.queries):
+        raise UserError(f"{', '.join(map(str, files))}: no rows; give a file that holds some")
+    return judgements
+
+
+def _judgements_of(collection: Collection, rows: int | None) -> Judgements:
+    """What the qrels of a collection say, its first ``rows`` queries."""
+    text_by_id = dict(zip(collection.document_ids, collection.documents, strict=True))
+
+    def pairs() -> Iterable[tuple[str, list[str], list[str]]]:
+        for query_id, query in list(zip(collection.query_ids, collection.queries, strict=True))[:rows]:
+            grades = collection.qrels[query_id]
+            yield (
+                query,
+                [text_by_id[document] for document, grade in grades.items() if grade > 0],
+                [text_by_id[document] for document, grade in grades.items() if grade <= 0],
+            )
+
+    return from_pairs(pairs())
+
+
+def _pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
+    """Docstrings: the first paragraph is the query, the rest the passage.
+
+    A hash of the passage decides on which side it stands, so that no passage is on both; the corpus is every passage.
+    """
+    found = pydocs.read()[: config.max_samples]
+    names = [passage_id(f"{config.seed}\0{item.body}") for item in found]
+    share = min(config.validation_fraction, config.validation_queries / max(len(found), 1))
+    held = [item for item, name in zip(found, names, strict=True) if int(name, 16) / 2**64 < share]
+    train = [item for item, name in zip(found, names, strict=True) if int(name, 16) / 2**64 >= share]
+    if not held or not train:
+        raise UserError(f"{len(found)} docstrings are too few to hold some out; give a larger --max-samples")
+    judgements = from_pairs((item.summary, [item.body], []) for item in train)
+    held_out = to_examples(from_pairs((item.summary, [item.body], []) for item in held), "pydocs held-out")
+    collection = to_collection(held_out, "pydocs held-out", list(dict.fromkeys(item.body for item in found)))
+    return judgements, collection

@@ -1,0 +1,175 @@
+"""Text becomes token ids once: a ``TokenArray`` is the only form in which text moves on from here.
+
+Many texts are one flat array of ids and one array of offsets, with no padding and no Python strings in between.
+Ids come from nanotoken when it agrees with Hugging Face ``tokenizers`` on a probe, else from ``tokenizers`` itself,
+which stays the definition of what is right. Special tokens ([CLS], [SEP]) are not added: the towers average words.
+"""
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freemvmt.errors import UserError
+from freemvmt.files import whole_folder
+from freemvmt.text.arrays import TokenArray, offsets_of
+
+logger = logging.getLogger(__name__)
+
+# Where tokenizers have been seen to part ways: accents, controls, CJK, emoji, markup, very long words.
+PROBE = (
+    "",
+    " \t\r\n",
+    "The quick brown fox, 1,234.5 times; it's un-be-liev-able!",
+    "naïve café ÅNGSTRÖM İstanbul ΣΊΣΥΦΟΣ ſtraße ﬁnal",
+    "e\u0301 a\u0308\u0323 \u200b\u200d\ufeff\u00ad zero\u0000width\x0bvertical\x0cfeed \x85next",
+    "東京都 한국어 हिन्दी العربية עִבְרִית ไทย",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 e=mc² ½ ™ © \ufffd \U0001f9ea",
+    "[CLS] [SEP] [MASK] [UNK] <s> </s> [pad] [MASK]s",
+    "x" * 99 + " " + "y" * 101 + " " + "z" * 300,
+    "http://user@example.com:80/a_b?c=d&e=%20#f C++ C# <b>bold</b> \\n {json: 'true'}",
+    "\u2014dash\u2013 \u201cquotes\u201d \u2026 \u3000ideographic\u00a0space",
+)
+
+
+class Tokenizer:
+    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept."""
+
+    def __init__(self, definition: str, max_length: int) -> None:
+        from tokenizers import Tokenizer as HFTokenizer
+
+        try:
+            self._reference = HFTokenizer.from_str(definition)
+        except Exception as error:  # the Rust side raises plain Exception for a bad definition
+            raise UserError(f"the tokenizer cannot be read ({error}); give a sound tokenizer.json") from error
+        self._reference.no_truncation()
+        self._reference.no_padding()
+        self.definition = definition
+        self.max_length = max_length
+        self.vocabulary_size: int = self._reference.get_vocab_size()
+        self._fast = _agreed_nanotoken(definition, self._reference)
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> "Tokenizer":
+        """Read a ``tokenizer.json``."""
+        try:
+            return cls(path.read_text(encoding="utf-8"), max_length)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text; give a sound tokenizer.json") from error
+
+    @property
+    def engine(self) -> str:
+        """Which library makes the ids: ``nanotoken`` or ``tokenizers``."""
+        return "tokenizers" if self._fast is None else "nanotoken"
+
+    def encode(self, texts: Sequence[str]) -> TokenArray:
+        """Token ids of ``texts``, in order, each cut at ``max_length``.
+
+        A lone surrogate, which no UTF-8 can hold, counts as the replacement character.
+        """
+        try:
+            return self._encode(texts)
+        except (UnicodeEncodeError, TypeError):
+            for number, text in enumerate(texts):
+                if not isinstance(text, str):
+                    raise TypeError(f"text {number} is {type(text).__name__}; give a list of strings") from None
+            return self._encode([text.encode("utf-8", "replace").decode() for text in texts])
+
+    def _encode(self, texts: Sequence[str]) -> TokenArray:
+        if not texts:
+            return TokenArray(np.empty(0, np.int32), np.zeros(1, np.int64))
+        if self._fast is not None:
+            flat, offsets = self._fast.encode_batch(list(texts), add_special_tokens=False, max_length=self.max_length)
+            return TokenArray(flat.astype(np.int32, copy=False), offsets)
+        encoded = [
+            encoding.ids[: self.max_length]
+            for encoding in self._reference.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        ids = np.fromiter((id for row in encoded for id in row), np.int32, int(lengths.sum()))
+        return TokenArray(ids, offsets_of(lengths))
+
+    def encode_cached(self, texts: Sequence[str], folder: Path) -> TokenArray:
+        """As ``encode``, kept in ``folder`` under a hash of texts, tokenizer and ``max_length``, and mapped from there.
+
+        A damaged entry is made anew; a folder that cannot be written to only costs the time.
+        """
+        entry = folder / self._key(texts)
+        if (found := _read_entry(entry, len(texts), self.vocabulary_size)) is not None:
+            return found
+        tokens = self.encode(texts)
+        try:
+            _write_entry(entry, tokens)
+        except (UserError, OSError) as error:
+            logger.info("tokens are not cached: %s", error)
+        return tokens
+
+    def _key(self, texts: Sequence[str]) -> str:
+        digest = hashlib.blake2b(self.definition.encode(), digest_size=16)
+        digest.update(f"\0{self.max_length}\0{len(texts)}".encode())
+        for start in range(0, len(texts), 4096):
+            block = texts[start : start + 4096]
+            # Lengths and then the joined text: no two different lists give the same bytes.
+            digest.update(np.fromiter(map(len, block), np.int64, len(block)).tobytes())
+            digest.update("".join(block).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def _agreed_nanotoken(definition: str, reference: Any) -> Any | None:
+    """nanotoken's tokenizer for ``definition`` if it gives the ids of ``tokenizers`` on the probe, else None."""
+    import nanotoken
+
+    try:
+        fast = nanotoken.WordPieceTokenizer.from_json(definition)
+        got = [ids.tolist() for ids in (fast.encode(text, add_special_tokens=False) for text in PROBE)]
+    except (nanotoken.UnsupportedTokenizerError, ValueError) as error:
+        logger.debug("nanotoken does not support this tokenizer: %s", error)
+        return None
+    want = [encoding.ids for encoding in reference.encode_batch(list(PROBE), add_special_tokens=False)]
+    if got != want:
+        logger.warning("nanotoken and tokenizers disagree on this tokenizer; using tokenizers, which is slower")
+        return None
+    return fast
+
+
+def _write_entry(entry: Path, tokens: TokenArray) -> None:
+    with whole_folder(entry) as folder:
+        np.save(folder / "ids.npy", tokens.ids)
+        np.save(folder / "offsets.npy", tokens.offsets)
+        (folder / "entry.json").write_text(json.dumps({"ids": _checksum(tokens.ids)}))
+
+
+def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | None:
+    if not entry.is_dir():
+        return None
+    try:
+        # Copy-on-write mapping: nothing is read before it is used, and torch may share the memory.
+        ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)
+        offsets = np.load(entry / "offsets.npy", allow_pickle=False)
+        known = json.loads((entry / "entry.json").read_text())
+        sound = (
+            ids.dtype == np.int32
+            and offsets.dtype == np.int64
+            and len(offsets) == texts + 1
+            and offsets[0] == 0
+            and offsets[-1] == len(ids)
+            and bool((np.diff(offsets) >= 0).all())
+            and known["ids"] == _checksum(ids)
+            and (len(ids) == 0 or (ids.min() >= 0 and ids.max() < vocabulary_size))
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        sound = False
+    if not sound:
+        logger.warning("the token cache entry %s is damaged; making it anew", entry.name)
+        return None
+    return TokenArray(ids, offsets)
+
+
+def _checksum(ids: NDArray[np.int32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(ids).data) if len(ids) else 0

@@ -1,0 +1,61 @@
+"""The average tower: a text's vector is the mean of its token vectors, taken straight from the flat ids.
+
+The mean is PyTorch's ``embedding_bag``; its gradient here is sparse and exact. One stable sort of the batch's ids turns
+bags of tokens into bags of texts, one for each distinct row, so the gradient of the rows is again one
+``embedding_bag``, over the gradients of the texts. Nothing of the size of the table, or of tokens x dim, is made.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from freemvmt.text.arrays import TokenArray
+
+
+class AverageTower(nn.Module):
+    """Mean of the rows of ``table`` (vocabulary, width) over a text's tokens; a text without tokens gives zeros."""
+
+    def __init__(self, table: nn.Parameter) -> None:
+        super().__init__()
+        self.table = table
+
+    def forward(self, tokens: TokenArray) -> Tensor:
+        """(texts, width) float32 on the table's device."""
+        device = self.table.device
+        ids = torch.from_numpy(np.ascontiguousarray(tokens.ids)).to(device)
+        offsets = torch.from_numpy(tokens.offsets.astype(np.int32)).to(device)
+        vectors: Tensor = _MeanOfRows.apply(self.table, ids, offsets)
+        return vectors
+
+
+class _MeanOfRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, offsets)
+        ctx.shape = table.shape
+        if len(ids) == 0:
+            return table.new_zeros(len(offsets) - 1, table.shape[1])
+        return F.embedding_bag(ids, table, offsets, mode="mean", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # gradient: (texts, width)
+        ids, offsets = ctx.saved_tensors
+        lengths = offsets.diff()
+        text_of_token = torch.repeat_interleave(lengths)
+        sorted_ids, order = torch.sort(ids, stable=True)
+        rows, counts = torch.unique_consecutive(sorted_ids, return_counts=True)
+        if len(rows) == 0:
+            values = gradient.new_zeros(0, ctx.shape[1])
+        else:
+            texts = text_of_token[order]  # for each distinct row in turn, the texts that hold it
+            starts = F.pad(counts.cumsum(0), (1, 0))
+            # Each token had a share of 1 / length in its text's mean.
+            shares = gradient / lengths.clamp(min=1).unsqueeze(1)
+            values = F.embedding_bag(texts, shares, starts, mode="sum", include_last_offset=True)
+        sparse = torch.sparse_coo_tensor(
+            rows.long().unsqueeze(0), values, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return sparse, None, None

@@ -1,0 +1,66 @@
+"""The rows that the towers start from: the token table inside a pre-trained model's weights."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from freemvmt.errors import UserError
+from freemvmt.text.arrays import TokenArray
+
+# How encoders, decoders, T5 and static models name their token table.
+TABLE_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight",
+               "shared.weight", "embedding.weight", "embeddings")  # fmt: skip
+
+
+def token_table(weights: Path, vocabulary_size: int) -> Tensor:
+    """The token table of a safetensors file, (vocabulary, width), float32.
+
+    Only the table is read. Raises ``UserError`` when the file is damaged, or has no table with a row for each token.
+    """
+    try:
+        with safe_open(weights, framework="pt") as file:
+            names = sorted(file.keys(), key=len)
+            for ending in TABLE_NAMES:
+                for name in names:
+                    if name == ending or name.endswith("." + ending):
+                        table: Tensor = file.get_tensor(name).float()
+                        break
+                else:
+                    continue
+                break
+            else:
+                raise UserError(
+                    f"{weights} holds no token table (none of {', '.join(TABLE_NAMES)}); give another --base"
+                )
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{weights} is not a sound safetensors file ({error}); fetch it again") from error
+    if table.ndim != 2 or len(table) < vocabulary_size:
+        raise UserError(
+            f"{weights}: a token table of shape {tuple(table.shape)} has no row for each of the tokenizer's "
+            f"{vocabulary_size} tokens; give a --base whose tokenizer belongs to its weights"
+        )
+    return table
+
+
+def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
+    """Inverse document frequency of each token, ln(1 + N / (1 + df)), (vocabulary,).
+
+    N is the number of documents, df how many of them hold the token (Spärck Jones 1972, smoothed).
+    """
+    document_of_token = np.repeat(np.arange(len(documents)), documents.lengths)
+    # One code a (document, token): what is left after `unique` counts a document once for each of its tokens.
+    codes = np.unique(document_of_token * vocabulary_size + documents.ids)
+    frequency = np.bincount(codes % vocabulary_size, minlength=vocabulary_size)
+    return np.log1p(len(documents) / (1.0 + frequency)).astype(np.float32)
+
+
+def principal_directions(table: Tensor, dim: int) -> Tensor:
+    """The ``dim`` directions in which the rows of ``table`` vary most, (dim, width): a linear head that loses least."""
+    rows = table.double()
+    _, directions = torch.linalg.eigh(rows.T @ rows)  # eigenvalues ascend
+    head: Tensor = directions[:, -dim:].flip(1).T.to(table.dtype).contiguous()
+    return head

