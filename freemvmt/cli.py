@@ -204,8 +204,8 @@ def compare(argv: Sequence[str]) -> int:
         f"  A - B  {found.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {found.p_value:.4f}  "
         f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
     )
-    _report(options.json, {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()},
-                           "comparison": asdict(found)})  # fmt: skip
+    sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
+    _report(options.json, {**sides, "comparison": asdict(found)})
     return 0
 
 

@@ -22,7 +22,8 @@ from freemvmt.search.retriever import HYBRID_WEIGHT, Retriever
 from freemvmt.text.corpus import Collection
 from freemvmt.text.formats import numbered_lines
 
-METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@100": R @ 100, "recall@1000": R @ 1000}
+# All by trec_eval itself, so that one order of ties serves all; it has no cut-off for RR, which is ours (below).
+METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@1000": R @ 1000}
 DEPTH = 1000  # documents a query that a run holds
 RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
@@ -127,7 +128,8 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
     names = {measure: name for name, measure in METRICS.items()}
     filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
     for found in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):
-        values[names[found.measure]][found.query_id] = found.value
+        beyond_10 = found.measure == RR and found.value < 1 / 10
+        values[names[found.measure]][found.query_id] = 0.0 if beyond_10 else found.value
     documents = len(collection.documents)
     return Result(
         collection=collection.name,

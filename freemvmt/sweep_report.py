@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from freemvmt.config import TrainConfig, flag, replace
 from freemvmt.console import Console
 from freemvmt.files import whole_file
+from freemvmt.sweep_study import missing_packages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 State = Literal["complete", "pruned", "failed"]
 
-ENOUGH = 4  # completed trials, below which shares of importance say nothing
 COLORS: dict[State, str] = {"complete": "#1f77b4", "pruned": "#b0b0b0", "failed": "#d62728"}
 
 
@@ -114,12 +114,10 @@ def command(config: TrainConfig) -> str:
 
 def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
     """Draw the scores in the order of the trials, and what they depended on; None without the extra ``sweep``."""
-    try:
-        import optuna  # noqa: F401
-        import sklearn  # noqa: F401
-        from matplotlib.figure import Figure
-    except ImportError:
+    if missing_packages():
         return None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_history(left, name, trials)
@@ -132,13 +130,13 @@ def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
 def importances(trials: list[Trial]) -> dict[str, float]:
     """The share of each setting in the variance of the scores, by functional ANOVA (Hutter et al., ICML 2014).
 
-    Shares add up to 1, largest first. Empty with fewer than four completed trials, or when all have the same score.
+    Shares add up to 1, largest first. Empty when no more trials than settings are complete, or all scores are the same.
     """
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
     complete = [trial for trial in trials if trial.state == "complete"]
-    if len(complete) < ENOUGH or len({trial.val_ndcg_10 for trial in complete}) == 1:
+    if not complete or len(complete) <= len(complete[0].settings) or len({t.val_ndcg_10 for t in complete}) == 1:
         return {}
 
     def span(name: str) -> BaseDistribution:
@@ -189,7 +187,9 @@ def _draw_importances(axes: "Axes", trials: list[Trial]) -> None:
     shares = importances(trials)
     axes.set(title="What made the difference", xlabel="share of the variance (fANOVA)")
     if not shares:
-        axes.text(0.5, 0.5, f"needs {ENOUGH} completed trials\nof different score", ha="center", va="center")
+        axes.text(
+            0.5, 0.5, "needs more completed trials than settings,\nand different scores", ha="center", va="center"
+        )
         axes.set(xticks=[], yticks=[], xlabel="")
         return
     names = list(reversed(shares))

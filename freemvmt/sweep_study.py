@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,9 @@ if TYPE_CHECKING:
 STARTUP_TRIALS = 5  # drawn at random before the sampler has something to go by
 
 
-def require_optuna() -> None:
-    """``UserError`` if what a sweep without a W&B server needs is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-        import optuna  # noqa: F401
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"a sweep without a W&B server needs {error.name}; install the extra: two-towers[sweep]"
-        ) from error
+def missing_packages() -> list[str]:
+    """Those of the extra ``sweep`` that are not installed."""
+    return [name for name in ("optuna", "sklearn", "matplotlib") if find_spec(name) is None]
 
 
 def distribution(name: str, spec: dict[str, Any]) -> "BaseDistribution":

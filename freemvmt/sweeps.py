@@ -23,7 +23,7 @@ from freemvmt.errors import UserError
 from freemvmt.learning import tracking
 from freemvmt.learning.tracking import Tracker, WandbTracker
 from freemvmt.sweep_report import State, SweepResult, Trial, report
-from freemvmt.sweep_study import distribution, open_study, require_optuna
+from freemvmt.sweep_study import distribution, missing_packages, open_study
 
 if TYPE_CHECKING:
     import optuna
@@ -69,8 +69,8 @@ def run_sweep(
     if not any("value" not in spec for spec in parameters.values()):
         raise UserError("every setting of this sweep is given by a flag, so there is nothing to search; leave one out")
     online = config.wandb and tracking.signed_in()
-    if not online:
-        require_optuna()
+    if not online and (missing := missing_packages()):
+        raise UserError(f"a sweep without a W&B server needs {', '.join(missing)}; install two-towers[sweep]")
     data = prepare(config, console)
     definition = _fitting(definition, len(data.examples.pairs()[0]))
     sweep = _Sweep(definition, config, data, train, console)

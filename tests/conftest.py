@@ -16,13 +16,14 @@ os.environ |= {
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_PROJECT", None)
 
-import pytest  # noqa: E402  (the variables come first: libraries read them when they are imported)
-import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from freemvmt.config import TrainConfig  # noqa: E402
-from freemvmt.training import TrainingData, prepare  # noqa: E402
-from rows import write_rows  # noqa: E402
+from freemvmt.config import TrainConfig
+from freemvmt.training import TrainingData, prepare
+
+from rows import write_rows
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,19 @@ import random
 from pathlib import Path
 from typing import Any
 
-ASKED = """river mountain doctor engine kitchen planet piano winter market soldier garden camera bridge teacher island
-dragon candle mirror hammer pillow window carpet basket ladder anchor saddle helmet ribbon barrel shovel""".split()
-ANSWERED = """finance velocity protein harvest opera circuit marble treaty glacier senate enzyme quarry ballot syntax
-plasma fresco turbine mammal sonnet lattice asphalt doctrine isotope vaccine canyon tariff nebula orchid ledger
-magnet""".split()
-FILLER = """also often with many people about that which small large early later under over between through during
-never always several common rather quite""".split()
+ASKED = (
+    "river mountain doctor engine kitchen planet piano winter market soldier garden camera bridge teacher island "
+    "dragon candle mirror hammer pillow window carpet basket ladder anchor saddle helmet ribbon barrel shovel "
+).split()
+ANSWERED = (
+    "finance velocity protein harvest opera circuit marble treaty glacier senate enzyme quarry ballot syntax "
+    "plasma fresco turbine mammal sonnet lattice asphalt doctrine isotope vaccine canyon tariff nebula orchid ledger "
+    "magnet "
+).split()
+FILLER = (
+    "also often with many people about that which small large early later under over between through during "
+    "never always several common rather quite "
+).split()
 
 
 def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ length 1.
 | untrained | {scores["untrained_ndcg@10"]:.4f} |
 | this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} |
 
-Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}, none of which was trained on.
+Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
+No query of them was trained on.
 
 ## How it was made
 

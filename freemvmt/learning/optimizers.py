@@ -24,8 +24,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
             for table in group["params"]:
                 if table.grad is None:
                     continue
-                gradient = table.grad.coalesce()
-                rows, values = gradient.indices()[0], gradient.values()  # (touched,), (touched, width)
+                rows, values = _touched(table.grad)  # (touched,), (touched, width)
                 if "sum" not in self.state[table]:
                     self.state[table]["sum"] = torch.zeros(len(table), device=table.device)
                 total = self.state[table]["sum"]
@@ -33,6 +32,15 @@ class RowwiseAdagrad(torch.optim.Optimizer):
                 total[rows] = squares
                 values = values * (-group["lr"] / (squares.sqrt() + group["eps"])).unsqueeze(1)
                 table.index_add_(0, rows, values)
+
+
+def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, their gradients) of a sparse gradient, each row once."""
+    rows, values = gradient._indices()[0], gradient._values()
+    if not bool((rows.diff() > 0).all()):  # one that a table got by two ways; autograd drops the flag that would say so
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+    return rows, values
 
 
 def optimizers_for(

@@ -1,9 +1,8 @@
 """The embedded data set: (summary, body) of the docstrings of the Python packages that are installed.
 
-Source files are parsed and never imported, so reading has no side effect and needs no package that works.
-They are dealt out to helper processes that answer in JSON over a pipe: unlike a process pool these never run the
-caller's ``__main__`` again, so a script without a guard, a notebook and ``python -`` all work, and nothing is pickled.
-What was found is kept in the cache folder, in a file named by the versions of all that was read.
+Source files are parsed, never imported, and dealt out to helper processes that answer in JSON over a pipe: unlike a
+process pool these do not run the caller's ``__main__`` again, so a script without a guard, a notebook and ``python -``
+all work. What was found is kept on disk in a file named by the versions of all that was read.
 """
 
 import ast
@@ -37,16 +36,15 @@ log = logging.getLogger(__name__)
 PACKAGES: tuple[str, ...] = (  # import names of what the base install always brings; "python": the standard library
     "python", "torch", "numpy", "scipy", "sympy", "mpmath", "networkx", "pandas", "pyarrow", "transformers", "datasets",
     "huggingface_hub", "tokenizers", "fsspec", "wandb", "rich", "tyro", "click", "requests", "urllib3", "httpx",
-    "anyio", "pydantic", "jinja2", "pygments", "packaging", "filelock", "typer", "platformdirs", "safetensors",
-)
-_SKIPPED = {
+    "anyio", "pydantic", "jinja2", "pygments", "packaging", "filelock", "typer", "platformdirs", "safetensors")
+_SKIPPED = {  # the last two: torch's private compiler
     "__pycache__", "test", "tests", "testing", "_testing", "vendor", "_vendor", "vendored", "benchmarks", "examples",
-    "encodings", "idlelib", "lib2to3", "turtledemo", "_inductor", "_dynamo",  # the last two: torch's private compiler
-}
+    "encodings", "idlelib", "lib2to3", "turtledemo", "_inductor", "_dynamo"}
 # fmt: on
 _UNREAD = ("test_", "modular_")  # transformers makes its modeling_*.py from its modular_*.py
 _EXTRACTION = 1  # raise it when other text would come out of the same packages
-_Rows = list[tuple[str, str, str, str]]  # (module, name, summary, body), or (here, there, name there, name here)
+_Rows = list[tuple[str, str, str, str]]
+_Answer = tuple[_Rows, _Rows]  # (module, name, summary, body) and (here, there, name there, name here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,9 @@ def read(
 ) -> list[Docstring]:
     """The docstrings of ``packages`` that have a summary and a body, in the order of package, file and place in it.
 
-    ``workers`` is the number of processes (one: this one; none given: one a core) and changes nothing in the result.
-    ``cache`` is the folder where it is kept (none given: ``pydocs`` in the cache folder), ``words`` the longest body.
-    A package that is missing is passed over; when nothing at all is found, that is a ``UserError``.
+    ``workers`` is the number of processes (1: this one; None: one a core) and changes nothing in the result. ``cache``
+    is the folder to keep it in (None: ``pydocs`` in the cache folder), ``words`` the longest body. A package that is
+    missing is passed over; when nothing at all is found, that is a ``UserError``.
     """
     places = {package: folders for package in packages if (folders := _locate(package))}
     versions = [(package, _version(package, folders)) for package, folders in places.items()]
@@ -75,8 +73,7 @@ def read(
     docstrings = _load(file)
     if docstrings is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        docstrings = _collect(places, workers or cores or 1, words)
-        _save(file, docstrings)
+        _save(file, docstrings := _collect(places, workers or cores or 1, words))
     if not docstrings:
         raise UserError(f"no docstrings in {', '.join(packages)}; name packages that are installed with their source")
     return docstrings
@@ -86,11 +83,10 @@ def _load(file: Path) -> list[Docstring] | None:
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             return [Docstring(*json.loads(line)) for line in lines]
-    except FileNotFoundError:
-        pass
     except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
-        log.warning("%s is damaged and is made anew: %s", file, error)
-    return None
+        if file.exists():
+            log.warning("%s is damaged and is made anew: %s", file, error)
+        return None
 
 
 def _save(file: Path, docstrings: list[Docstring]) -> None:
@@ -138,10 +134,8 @@ def _collect(places: dict[str, list[Path]], workers: int, words: int) -> list[Do
     kept: dict[tuple[str, str], tuple[str, str, str]] = {}  # the first of equal ones: copies, aliases, inherited
     for (package, _, _), (docs, _) in zip(files, answers, strict=True):
         for module, name, summary, body in docs:
-            kept.setdefault((summary, body), (module, name, package))
-    return [
-        Docstring(_shortest(module, name, offers), package, *pair) for pair, (module, name, package) in kept.items()
-    ]
+            kept.setdefault((summary, body), (package, module, name))
+    return [Docstring(_shortest(module, name, offers), at, *pair) for pair, (at, module, name) in kept.items()]
 
 
 def _shortest(module: str, name: str, offers: dict[tuple[str, str], list[tuple[str, str]]]) -> str:
@@ -155,24 +149,21 @@ def _shortest(module: str, name: str, offers: dict[tuple[str, str], list[tuple[s
     return min(joined, key=lambda name: ("._" in f".{name}", name.count("."), len(name), name)) + dot + rest
 
 
-def _ask_all(files: list[tuple[str, str]], workers: int, words: int) -> list[tuple[_Rows, _Rows]]:
+def _ask_all(files: list[tuple[str, str]], workers: int, words: int) -> list[_Answer]:
     """What ``_extract`` says of each (module, path), in the order of the files."""
-    answers: dict[int, tuple[_Rows, _Rows]] = {}
-    if workers > 1 and sys.executable:
-        # Each share has large and small files alike, so that all take equally long; four a worker even out busy cores.
-        order = sorted(range(len(files)), key=lambda index: -Path(files[index][1]).stat().st_size)
-        shares = [order[start :: workers * 4] for start in range(min(workers * 4, len(files)))]
-        with ThreadPoolExecutor(workers) as threads:
-            replies = threads.map(lambda share: _ask([files[index] for index in share], words), shares)
-            for share, reply in zip(shares, replies, strict=True):
-                answers.update(zip(share, reply, strict=False))  # a helper that failed replied nothing
-    return [answers.get(index) or _extract(*file, words) for index, file in enumerate(files)]
+    # Each share has large and small files alike: all take equally long. Four a worker even out cores that are busy.
+    order = sorted(files, key=lambda file: -Path(file[1]).stat().st_size) if workers > 1 else []
+    shares = [order[start :: workers * 4] for start in range(min(workers * 4, len(order)))]
+    with ThreadPoolExecutor(workers) as threads:
+        replies = dict(itertools.chain(*threads.map(_ask, shares, itertools.repeat(words))))
+    return [replies.get(path) or _extract(module, path, words) for module, path in files]
 
 
-def _ask(files: list[tuple[str, str]], words: int) -> list[tuple[_Rows, _Rows]]:
-    """Let a helper process read ``files``."""
+def _ask(files: list[tuple[str, str]], words: int) -> list[tuple[str, _Answer]]:
+    """Let a helper process read ``files``: (path, answer) of each, or of none when it fails."""
     code = "import sys; sys.path.append(sys.argv[1]); from freemvmt.text import pydocs; pydocs._help()"
-    command = [sys.executable, "-P", "-c", code, str(Path(__file__).parents[2])]  # -P: no json.py of the current folder
+    home = str(Path(__file__).parents[2])
+    command = [sys.executable or "python", "-P", "-c", code, home]  # -P: no json.py of the current folder
     try:
         done = subprocess.run(command, input=json.dumps([files, words]).encode(), capture_output=True, check=True)
         return list(json.loads(done.stdout))
@@ -185,65 +176,34 @@ def _help() -> None:
     """What a helper process does: files in on stdin, answers out on stdout."""
     gc.disable()  # syntax trees have no cycles, and looking for some takes half of the time
     files, words = json.load(sys.stdin)
-    sys.stdout.write(json.dumps([_extract(module, path, words) for module, path in files]))
+    sys.stdout.write(json.dumps([(path, _extract(module, path, words)) for module, path in files]))
 
 
-def _extract(module: str, path: str, words: int) -> tuple[_Rows, _Rows]:
-    """The docstrings of a file, and what it offers of other modules if it is the face of a package."""
-    docs: _Rows = []
-    imports: _Rows = []
-    face = path.endswith(("__init__.py", "api.py")) or "._" in f".{module}"  # a package, or what it passes on from
-    package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
+def _extract(module: str, path: str, words: int) -> _Answer:
+    """The docstrings of a file, and what it offers of other modules if it is a package or private to one."""
+    docs, imports = _Rows(), _Rows()
+    offers = path.endswith(("__init__.py", "api.py")) or "._" in f".{module}"
+    package = module.split(".") if path.endswith("__init__.py") else module.split(".")[:-1]
     try:
         source = Path(path).read_bytes()
-        if not face and not any(_BLANK.search(text) for _, text in _QUOTED.findall(source)):
-            return docs, imports  # a third of all files, and a tenth of the time that parsing takes
+        quoted = b'"""' in source or b"'''" in source
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd escapes in other people's strings
-            tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        log.debug("passing over %s: %s", path, error)
+            tree = ast.parse(source if offers or quoted else b"")
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return docs, imports
-    for place, name, text in _docstrings(tree, module, package):
-        if text and not name.startswith("_") and "._" not in name and (pair := split(text, words)):
-            docs.append((place, name, *pair))
-    for node, _ in _statements(tree.body) if face else ():
-        if isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            base = parts[: len(parts) + 1 - node.level] if node.level else []
+    for node, prefix in itertools.chain([(tree, "")], _statements(tree.body, "")):
+        if isinstance(node, ast.ImportFrom) and offers:
+            base = package[: len(package) + 1 - node.level] if node.level else []
             there = ".".join([*base, node.module or ""]).rstrip(".")
             imports += [(module, there, alias.name, alias.asname or alias.name) for alias in node.names]
+        place, name, text = _described(node, module, prefix, ".".join(package))
+        if text and "._" not in f".{name or module}" and (pair := split(text, words)):
+            docs.append((place, name, *pair))
     return docs, imports
 
 
-def _docstrings(tree: ast.Module, module: str, package: str) -> Iterator[tuple[str, str, str | None]]:
-    """(module, name, docstring) in the order of the file."""
-    if not module.rpartition(".")[2].startswith("_"):
-        yield module, "", ast.get_docstring(tree, clean=False)
-    for node, prefix in _statements(tree.body):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield module, prefix + node.name, ast.get_docstring(node, clean=False)
-            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=owner), attr="__doc__")], value=text):
-                yield module, prefix + owner, _constant(text)
-            case ast.Assign(targets=[ast.Name(id="__doc__")], value=text) if prefix:
-                yield module, prefix[:-1], _constant(text)
-            # The rest is how torch, numpy and scipy describe what is written in C.
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="_add_docstr")) as call):
-                yield module, name, _constant(call.args[-1])
-            case ast.Expr(value=ast.Call(func=ast.Name(id="add_docstr" | "_add_docstr"), args=[target, text])):
-                root, _, name = ast.unparse(target).partition(".")
-                yield root, name, _constant(text)
-            case ast.Expr(value=ast.Call(func=ast.Name(id="add_docstr_all"), args=[method, text])):
-                yield "torch", f"Tensor.{_constant(method)}", _constant(text)
-            case ast.Expr(value=ast.Call(func=ast.Name(id="add_newdoc"), args=[*place, target, text])):
-                name = _constant(target)
-                if isinstance(text, ast.Tuple):  # (method, docstring)
-                    name, text = f"{name}.{_constant(text.elts[0])}", text.elts[1]
-                yield _constant(place[0]) if place else package, name, _constant(text)
-
-
-def _statements(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[ast.stmt, str]]:
+def _statements(body: list[ast.stmt], prefix: str) -> Iterator[tuple[ast.AST, str]]:
     """(statement, "Class.Inner.") of a module, through public classes, conditions and tries, not into functions."""
     for node in body:
         name = getattr(node, "name", None) or ""
@@ -255,20 +215,41 @@ def _statements(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[ast.st
                     yield from _statements(getattr(node, part, []), inner)
 
 
+def _described(node: ast.AST, module: str, prefix: str, package: str) -> tuple[str, str, str | None]:
+    """(module, name, docstring) of what a statement describes, if it does."""
+    match node:
+        case ast.Module() | ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return module, prefix + getattr(node, "name", ""), ast.get_docstring(node, clean=False)
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=owner), attr="__doc__")], value=text):
+            return module, prefix + owner, _constant(text)
+        case ast.Assign(targets=[ast.Name(id="__doc__")], value=text) if prefix:
+            return module, prefix[:-1], _constant(text)
+        # The rest is how torch, numpy and scipy describe what is written in C.
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id="_add_docstr")) as call):
+            return module, name, _constant(call.args[-1])
+        case ast.Expr(value=ast.Call(func=ast.Name(id="add_docstr" | "_add_docstr"), args=[target, text])):
+            root, _, name = ast.unparse(target).partition(".")
+            return root, name, _constant(text)
+        case ast.Expr(value=ast.Call(func=ast.Name(id="add_docstr_all"), args=[method, text])):
+            return "torch", f"Tensor.{_constant(method)}", _constant(text)
+        case ast.Expr(value=ast.Call(func=ast.Name(id="add_newdoc"), args=[*place, name, text])):
+            inner = f".{_constant(text.elts[0])}" if isinstance(text, ast.Tuple) else ""  # (method, docstring)
+            text = text.elts[-1] if isinstance(text, ast.Tuple) else text
+            return _constant(place[0]) if place else package, _constant(name) + inner, _constant(text)
+    return module, "", None
+
+
 def _constant(node: ast.expr) -> str:
     """The constant text in an expression, in its order; what is filled in when the program runs is left out."""
     parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     text = "".join(str(part.value) for part in sorted(parts, key=lambda part: (part.lineno, part.col_offset)))
-    if any(isinstance(part, ast.Attribute) and part.attr == "format" for part in ast.walk(node)):
+    if any(getattr(part, "attr", "") == "format" for part in ast.walk(node)):
         text = re.sub(r"\{\w*\}", "", text).replace("{{", "{").replace("}}", "}")
     return text
 
 
-_QUOTED = re.compile(rb"(\"\"\"|''')(.*?)\1", re.DOTALL)
-_BLANK = re.compile(rb"\n[ \t\r]*\n")
 _HEADING = re.compile(r"[A-Z]\w+( \w+){0,2}:{0,2}$")
 _NOISE = re.compile(r"```|[\\&]|[+|][-=+| ]+$|[=-]+ [=\- ]+$|:[\w-]+:$|:(label|toctree|nowrap|caption|align|math):")
-# What ends a paragraph: a rule under a heading, and directives, of which some go before words to keep.
 _BREAK = re.compile(r"^(([=\-~^*+#\"'.])\2{2,}$|\.\. ?((note|warning|tip|important|seealso|math)::|\[.*?\])|\.\. .*)")
 _FIELD = re.compile(r"^(?::(?:param|arg|keyword|var|ivar|raises|type|(?=r?types?:|returns?:))\s?([^:]*:)|[-*#]+ )")
 _SIGNATURE = re.compile(r"!!! |[\w.]+ ?\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)(?: ?(?:--|->|→|=) ?[^.]*)?[:.]?$")
@@ -281,10 +262,8 @@ _MARKUP = (
     (r"!?\[([^\]\n]+)\]\([^)\s]+\)", r"\1"),
     (r"(?<![\w*])(\*\*?)(\w[^*\n]*)\1(?![\w*])", r"\2"),  # *emphasis*, but not *args
     (r"<?https?://[^\s>)]+>?|\[[\w#*-]+\]_|%\(\w+\)s|</?(?:Tip|br|p|i|b|a|code|div|span|ul|li|img)\b[^>\n]*>", ""),
-    (r"\\([*_`|])", r"\1"),
-    (r"::(?=\s)", ":"),
     (r"[^\S\n]+", " "),
-    (r" ([,.;])(?=\s)", r"\1"),
+    (r"\\(?=[*_`|])|(?<=:):(?=\s)| (?=[,.;]\s)|[\ud800-\udfff]", ""),  # the last: half a surrogate pair is no text
 )
 
 
@@ -314,9 +293,7 @@ def _paragraphs(docstring: str) -> list[str]:
         if not (fenced or doctest or _NOISE.match(line)):
             line, ends = _BREAK.subn("", line)
             text += "\n" if ends or not line else ""
-            heading = line.endswith(":") and _HEADING.match(line)
-            text += f"\n{line}\n" if heading else _FIELD.sub(r"\1", line) + " "
+            text += f"\n{line}\n" if line.endswith(":") and _HEADING.match(line) else _FIELD.sub(r"\1", line) + " "
     for pattern, by in _MARKUP:
         text = re.sub(pattern, by, text)
-    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be written to a file
     return [line.strip() for line in text.split("\n") if line.strip()]

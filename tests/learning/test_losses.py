@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from freemvmt.config import Negatives
+from freemvmt.learning.losses import InfoNCE, TripletLoss
+
+BATCH, DIM = 12, 6
+
+
+@pytest.fixture
+def vectors() -> tuple[Tensor, Tensor]:
+    return F.normalize(torch.randn(BATCH, DIM)), F.normalize(torch.randn(BATCH, DIM))
+
+
+@pytest.fixture
+def known() -> Tensor:
+    known = torch.eye(BATCH, dtype=torch.bool)
+    known[0, 3] = known[5, 1] = True
+    return known
+
+
+def triplet(negatives: Negatives, margin: float = 0.3) -> TripletLoss:
+    return TripletLoss(margin, negatives, torch.float32, seed=0)
+
+
+def hinge(margin: float, anchor: Tensor, positive: Tensor, negative: Tensor) -> float:
+    """The definition, with distances of one minus the cosine."""
+    near = 1 - torch.cosine_similarity(anchor, positive, dim=0)
+    far = 1 - torch.cosine_similarity(anchor, negative, dim=0)
+    return max(0.0, float(margin + near - far))
+
+
+def test_hardest_is_the_definition_written_out(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
+    queries, documents = vectors
+    terms = []
+    for i in range(BATCH):
+        others = [j for j in range(BATCH) if not known[i, j]]
+        terms.append(max(hinge(0.3, queries[i], documents[i], documents[j]) for j in others))
+        others = [j for j in range(BATCH) if not known[j, i]]
+        terms.append(max(hinge(0.3, documents[i], queries[i], queries[j]) for j in others))
+    assert float(triplet("hardest")(queries, documents, known)) == pytest.approx(sum(terms) / len(terms), abs=1e-6)
+
+
+def test_all_is_the_mean_over_what_lies_within_the_margin(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
+    queries, documents = vectors
+    open_pairs = [(i, j) for i in range(BATCH) for j in range(BATCH) if not known[i, j]]
+    forwards = [hinge(0.3, queries[i], documents[i], documents[j]) for i, j in open_pairs]
+    backwards = [hinge(0.3, documents[j], queries[j], queries[i]) for i, j in open_pairs]
+    means = [sum(terms) / max(1, sum(term > 0 for term in terms)) for terms in (forwards, backwards)]
+    assert float(triplet("all")(queries, documents, known)) == pytest.approx(sum(means) / 2, abs=1e-6)
+
+
+def test_given_uses_the_rows_own_and_falls_back_on_the_hardest(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
+    queries, documents = vectors
+    given = F.normalize(torch.randn(BATCH, DIM))
+    has = torch.arange(BATCH) % 3 != 0
+    terms = []
+    for i in range(BATCH):
+        others = [documents[j] for j in range(BATCH) if not known[i, j]]
+        rivals = [given[i]] if has[i] else others
+        terms.append(max(hinge(0.3, queries[i], documents[i], rival) for rival in rivals))
+    loss = triplet("given")(queries, documents, known, (given, has))
+    assert float(loss) == pytest.approx(sum(terms) / BATCH, abs=1e-6)
+    with pytest.raises(ValueError, match="given"):
+        triplet("given")(queries, documents, known)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "random", "all"])
+def test_a_known_positive_is_never_pushed_away(negatives: Negatives, known: Tensor) -> None:
+    """Passage 3 is the very passage of query 0 and known as such: were it a negative, the loss could not be 0."""
+    queries = torch.eye(BATCH)
+    documents = queries.clone()
+    documents[3] = queries[3] = queries[0]
+    known[3, 0] = True
+    assert float(triplet(negatives)(queries, documents, known)) == 0
+    assert (
+        float(triplet(negatives)(queries, documents, torch.eye(BATCH, dtype=torch.bool))) > 0 or negatives == "random"
+    )
+
+
+def test_random_draws_every_allowed_passage_and_no_other(known: Tensor) -> None:
+    loss = TripletLoss(2.0, "random", torch.float32, seed=0)
+    drawn: set[tuple[int, int]] = set()
+    documents = F.normalize(torch.randn(BATCH, DIM))
+    for _ in range(300):
+        queries = F.normalize(torch.randn(BATCH, DIM)).requires_grad_()
+        loss(queries, documents, known).backward()
+        assert queries.grad is not None
+        # Without the backward direction's share, a row's gradient is (negative - positive) / (2 * batch).
+        for i in range(BATCH):
+            for j in range(BATCH):
+                backward = documents[i] * -1 / (2 * BATCH)
+                forward = (documents[j] - documents[i]) / (2 * BATCH)
+                if torch.allclose(queries.grad[i], forward + backward, atol=1e-7):
+                    drawn.add((i, j))
+    assert drawn == {(i, j) for i in range(BATCH) for j in range(BATCH) if not known[i, j]}
+
+
+def test_where_everything_is_known_there_is_nothing_to_learn(vectors: tuple[Tensor, Tensor]) -> None:
+    everything = torch.ones(BATCH, BATCH, dtype=torch.bool)
+    for negatives in ("hardest", "random", "all"):
+        assert float(triplet(negatives)(*vectors, everything)) == 0
+    assert float(InfoNCE(0.05, torch.float32)(*vectors, everything)) == pytest.approx(0, abs=1e-6)
+
+
+def test_infonce_is_cross_entropy_both_ways(vectors: tuple[Tensor, Tensor]) -> None:
+    queries, documents = vectors
+    own = torch.arange(BATCH)
+    logits = torch.cosine_similarity(queries.unsqueeze(1), documents.unsqueeze(0), dim=2) / 0.1
+    expected = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    found = InfoNCE(0.1, torch.float32)(queries, documents, torch.eye(BATCH, dtype=torch.bool))
+    torch.testing.assert_close(found, expected)
+
+
+def test_infonce_leaves_known_positives_out(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
+    queries, documents = vectors
+    loss = InfoNCE(0.1, torch.float32)
+    logits = (queries @ documents.T / 0.1).exp() * (~known | torch.eye(BATCH, dtype=torch.bool))
+    own = logits.diagonal()
+    expected = -((own / logits.sum(1)).log().mean() + (own / logits.sum(0)).log().mean()) / 2
+    torch.testing.assert_close(loss(queries, documents, known), expected)

@@ -1,0 +1,33 @@
+import numpy as np
+
+from freemvmt.learning.negatives import draw_given, known_positives
+from freemvmt.text.arrays import IdLists
+
+
+def lists(*rows: list[int]) -> IdLists:
+    pairs = [(number, id) for number, row in enumerate(rows) for id in row]
+    first, second = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    return IdLists.from_pairs(first, second, len(rows))
+
+
+def test_known_positives_are_what_a_loop_over_all_pairs_finds() -> None:
+    draw = np.random.default_rng(0)
+    positives = lists(*[draw.choice(30, draw.integers(1, 5), replace=False).tolist() for _ in range(40)])
+    for _ in range(50):
+        queries = draw.integers(0, 40, 25)  # repeats of queries and of passages both happen
+        passages = np.array([draw.choice(positives[query]) for query in queries], np.int64)
+        expected = [[passage in positives[query] for passage in passages] for query in queries]
+        assert known_positives(queries, passages, positives).tolist() == expected
+
+
+def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> None:
+    negatives = lists([5, 6, 7], [], [8])
+    queries = np.array([0, 1, 2, 0])
+    draw = np.random.default_rng(0)
+    seen = set()
+    for _ in range(200):
+        drawn, has = draw_given(queries, negatives, draw)
+        assert has.tolist() == [True, False, True, True]
+        assert drawn[2] == 8
+        seen |= {drawn[0], drawn[3]}
+    assert seen == {5, 6, 7}

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+
+from freemvmt.search.exact import Ranking
+from freemvmt.search.lexical import BM25, K1, B, fuse
+
+DOCUMENTS = ["towers tower high", "a river runs", "rivers and towers and rivers", "nothing else matters here"]
+
+
+def test_scores_are_bm25_written_out() -> None:
+    """Lucene's BM25 over the stems, stop words gone: 'a', 'and' do not count."""
+    lengths = np.array([3, 2, 3, 4])
+    frequency = {"tower": np.array([2, 0, 1, 0]), "river": np.array([0, 1, 2, 0])}
+    expected = np.zeros(4)
+    for counts in frequency.values():
+        idf = math.log(1 + (4 - (counts > 0).sum() + 0.5) / ((counts > 0).sum() + 0.5))
+        expected += idf * counts / (counts + K1 * (1 - B + B * lengths / lengths.mean()))
+    ranking = BM25(DOCUMENTS).rank(["a tower and the river"], k=4)
+    order = np.argsort(-expected)
+    assert ranking.documents[0, :3].tolist() == order[:3].tolist()
+    np.testing.assert_allclose(ranking.scores[0, :3], expected[order[:3]], rtol=1e-5)
+
+
+def test_a_document_that_shares_no_word_is_no_hit() -> None:
+    ranking = BM25(DOCUMENTS).rank(["river", "the", "zebra", ""], k=10)
+    assert ranking.documents.shape == (4, 4)
+    assert set(ranking.documents[0]) == {1, 2, -1}
+    assert set(ranking.documents[1:].ravel()) == {-1}
+    assert BM25(DOCUMENTS).rank([], k=2).documents.shape == (0, 2)
+
+
+def ranking(documents: list[int], scores: list[float]) -> Ranking:
+    return Ranking(np.array([documents], np.int64), np.array([scores], np.float32))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+def test_fusion_is_the_convex_sum_of_scaled_scores(weight: float) -> None:
+    dense = ranking([4, 2, 0], [0.9, 0.5, 0.1])  # scaled: 1, 0.5, 0
+    lexical = ranking([2, 7, -1], [12.0, 3.0, 0.0])  # scaled: 1, 0.25, and no hit
+    expected = {4: weight, 2: weight * 0.5 + (1 - weight), 0: 0.0, 7: (1 - weight) * 0.25}
+    fused = fuse(dense, lexical, weight, k=10)
+    pairs = zip(fused.documents[0].tolist(), fused.scores[0].tolist(), strict=True)
+    found = {number: score for number, score in pairs if number >= 0}
+    assert found == pytest.approx(expected)
+    scores = fused.scores[0][fused.documents[0] >= 0]
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_fusion_keeps_the_best_k_and_survives_equal_scores() -> None:
+    fused = fuse(ranking([0, 1, 2], [1.0, 1.0, 1.0]), ranking([-1, -1, -1], [0.0, 0.0, 0.0]), 0.5, k=2)
+    assert fused.documents.shape == (1, 2)
+    assert np.isfinite(fused.scores).all()

@@ -1,0 +1,160 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freemvmt.errors import UserError
+from freemvmt.evaluation import (
+    Result,
+    bootstrap,
+    compare,
+    evaluate,
+    measure,
+    ndcg_10,
+    read_run,
+    table,
+    to_run,
+    write_run,
+)
+from freemvmt.search.exact import Ranking
+from freemvmt.search.retriever import Retriever
+from freemvmt.text.corpus import Collection
+
+
+def collection(documents: int = 30, queries: int = 12, seed: int = 0) -> Collection:
+    draw = np.random.default_rng(seed)
+    ids = [f"d{number}" for number in range(documents)]
+    qrels = {
+        f"q{number}": {ids[document]: int(draw.integers(0, 4)) for document in draw.choice(documents, 6, replace=False)}
+        for number in range(queries)
+    }
+    for grades in qrels.values():
+        grades[next(iter(grades))] = 3
+    texts = [f"document number {number}" for number in range(documents)]
+    return Collection("made", ids, texts, list(qrels), [f"number {number}" for number in range(queries)], qrels)
+
+
+def written_out(run: dict[str, float], grades: dict[str, int]) -> dict[str, float]:
+    """The metrics by their definitions; equal scores stand in trec_eval's order, by id downwards."""
+    ranked = [document for _, document in sorted(((s, d) for d, s in run.items()), reverse=True)]
+    gains = [grades.get(document, 0) / math.log2(rank + 2) for rank, document in enumerate(ranked[:10])]
+    ideal = [grade / math.log2(rank + 2) for rank, grade in enumerate(sorted(grades.values(), reverse=True)[:10])]
+    relevant = {document for document, grade in grades.items() if grade > 0}
+    first = next((rank for rank, document in enumerate(ranked[:10], start=1) if document in relevant), 0)
+    return {
+        "ndcg@10": sum(gains) / sum(ideal),
+        "mrr@10": 1 / first if first else 0.0,
+        "recall@100": len(relevant & set(ranked[:100])) / len(relevant),
+        "recall@1000": len(relevant & set(ranked[:1000])) / len(relevant),
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_metrics_equal_their_definitions_with_ties_and_missing_queries(seed: int) -> None:
+    made = collection(seed=seed, documents=150)
+    draw = np.random.default_rng(seed)
+    run = {
+        query: {
+            made.document_ids[document]: float(draw.integers(0, 20)) / 4
+            for document in draw.choice(150, int(draw.integers(1, 140)), replace=False)
+        }
+        for query in made.query_ids[:-2]
+    }
+    result = measure(run, made, "random")
+    for number, query in enumerate(made.query_ids):
+        expected = written_out(run[query], made.qrels[query]) if query in run else dict.fromkeys(result.metrics, 0.0)
+        assert {name: values[number] for name, values in result.per_query.items()} == pytest.approx(expected, abs=1e-4)
+    assert result.metrics["ndcg@10"] == pytest.approx(result.per_query["ndcg@10"].mean())
+
+
+def test_the_end_of_an_epoch_measures_the_same_ndcg() -> None:
+    made = collection()
+    draw = np.random.default_rng(1)
+    documents = np.stack([draw.permutation(30) for _ in made.query_ids])
+    ranking = Ranking(documents, np.sort(draw.random((12, 30)).astype(np.float32))[:, ::-1])
+    assert ndcg_10(ranking, made) == pytest.approx(measure(to_run(ranking, made), made, "x").metrics["ndcg@10"])
+
+
+def test_a_padded_ranking_leaves_its_gaps_out_of_the_run() -> None:
+    made = collection(queries=1)
+    assert to_run(Ranking(np.array([[4, -1]]), np.array([[0.5, 0.0]], np.float32)), made) == {"q0": {"d4": 0.5}}
+
+
+def test_bootstrap_holds_the_mean_and_narrows_with_more_queries() -> None:
+    draw = np.random.default_rng(0)
+    few, many = draw.random(50), draw.random(5000)
+    for values in (few, many):
+        low, high = bootstrap(values)
+        assert low < values.mean() < high
+        assert (low, high) == bootstrap(values)
+        assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(len(values)), rel=0.15)
+
+
+def result_of(values: np.ndarray, **changes: object) -> Result:
+    ids = [str(number) for number in range(len(values))]
+    plain = Result("made", "x", "full corpus, 9 documents", 9, len(values), "abc", ids, {"ndcg@10": values})
+    return dataclasses.replace(plain, **changes)
+
+
+def test_a_clear_difference_is_significant_and_none_is_not() -> None:
+    draw = np.random.default_rng(0)
+    base = draw.random(200)
+    better = compare(result_of(base + 0.05 + draw.normal(0, 0.05, 200)), result_of(base))
+    assert better.difference == pytest.approx(0.05, abs=0.02)
+    assert better.p_value < 0.001
+    same = compare(result_of(base + draw.normal(0, 0.05, 200)), result_of(base))
+    assert same.p_value > 0.05
+    equal = compare(result_of(base), result_of(base))
+    assert (equal.p_value, equal.ties) == (1.0, 200)
+
+
+def test_the_p_value_is_that_of_all_permutations_where_they_can_be_counted() -> None:
+    differences = np.array([0.3, 0.1, -0.05, 0.2, 0.15, 0.02, 0.3, -0.1])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 8)).reshape(8, -1).T
+    exact = (np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12).mean()
+    found = compare(result_of(differences + 1), result_of(np.ones(8)))
+    assert found.p_value == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"protocol": "pool of the row's passages"}, {"fingerprint": "other"}, {"query_ids": ["x", "y"]}],
+    ids=str,
+)
+def test_unlike_results_refuse_to_be_compared(changes: dict[str, object]) -> None:
+    values = np.array([0.1, 0.9])
+    with pytest.raises(UserError, match="differ"):
+        compare(result_of(values), result_of(values, **changes))
+
+
+def test_a_run_file_reads_back_as_it_was(tmp_path: Path) -> None:
+    made = collection()
+    found, run = evaluate(Retriever(None, made.documents, made.document_ids), made, "bm25")
+    write_run(run, tmp_path / "bm25.run", "test")
+    first = (tmp_path / "bm25.run").read_text().splitlines()[0].split()
+    assert [first[0], first[1], first[3], first[5]] == ["q0", "Q0", "1", "test"]
+    again = measure(read_run(tmp_path / "bm25.run", made), made, "bm25")
+    assert again.metrics == pytest.approx(found.metrics, abs=1e-6)
+
+
+def test_a_pool_is_easier_than_the_corpus_and_says_what_it_is() -> None:
+    made = collection()
+    pools = {query: list(grades) for query, grades in made.qrels.items()}
+    retriever = Retriever(None, made.documents, made.document_ids)
+    full, _ = evaluate(retriever, made, "bm25")
+    pool, run = evaluate(retriever, dataclasses.replace(made, pools=pools), "bm25", "pool")
+    assert {query: set(scores) for query, scores in run.items()} == {query: set(ids) for query, ids in pools.items()}
+    assert pool.metrics["ndcg@10"] > full.metrics["ndcg@10"]
+    assert (full.protocol, pool.protocol) == ("full corpus, 30 documents", "pool of the row's passages")
+    with pytest.raises(UserError, match="no pools"):
+        evaluate(retriever, made, "bm25", "pool")
+
+
+def test_what_is_reported_names_its_protocol() -> None:
+    result = measure({}, collection(), "nothing")
+    told = result.as_dict()
+    assert {"ndcg@10", "mrr@10", "recall@100", "recall@1000", "protocol", "queries", "documents"} <= set(told)
+    assert told["ndcg@10"] == 0
+    assert "ndcg@10" in table([result])[0]
