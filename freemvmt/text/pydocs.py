@@ -71,7 +71,7 @@ def read(
     key = json.dumps([_EXTRACTION, platform.python_version(), words, versions])
     file = (cache or cache_folder() / "pydocs") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
     docstrings = _load(file)
-    if docstrings is None:
+    if not docstrings:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         _save(file, docstrings := _collect(places, workers or cores or 1, words))
     if not docstrings:

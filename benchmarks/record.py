@@ -1,0 +1,41 @@
+"""What every result file says of itself: commit, versions, machine, and the figures, written whole."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from freemvmt.files import whole_file
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "nanotoken", "bm25s", "ir-measures", "two-towers")
+
+
+def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any]) -> Path:
+    """Write ``results/NAME.json``."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+    result = {
+        "benchmark": name,
+        "protocol": protocol,
+        "seeds": seeds,
+        "commit": commit + (" with changes" if changed else ""),
+        "versions": {package: version(package) for package in PACKAGES},
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        **figures,
+    }
+    path = RESULTS / f"{name}.json"
+    with whole_file(path) as part:
+        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,89 @@
+"""The lines of the mission, as they are written, on a machine that reaches no Hub and no W&B: in `freemvmt/`, in a
+subprocess each, with a home folder of its own. `auto` falls back on `pydocs` there, cut down by --max-samples."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "freemvmt"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, str]:
+    """An environment whose home is empty; outputs that have no flag go below the temporary folder."""
+    return os.environ | {
+        "HOME": str(tmp_path),
+        "WANDB_DIR": str(tmp_path / "wandb"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "huggingface"),
+    }
+
+
+def python(
+    arguments: list[str], environment: dict[str, str], folder: Path = PACKAGE
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_main_trains_with_the_flags_of_the_mission(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    flags = "--epochs 5 --batch-size 16 --learning-rate 2e-4 --max-samples 5000".split()
+    output = ["--output", str(tmp_path / "model")]
+    done = python(["main.py", "--no-wandb", "--json", *flags, *output], elsewhere)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)["scores"]
+    assert scores["ndcg@10"] > scores["untrained_ndcg@10"] + 0.03
+    assert "pydocs" in done.stderr  # what stood in for MS MARCO is said
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_main_tracks_with_wandb_offline_and_says_where(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    elsewhere = elsewhere | {"WANDB_PROJECT": "mission-test"}
+    done = python(["main.py", "--max-samples", "2000", "--epochs", "1", "--output", str(tmp_path / "model")], elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "wandb sync" in done.stderr
+    runs = list((tmp_path / "wandb").rglob("*.wandb"))
+    assert len(runs) == 1
+    assert b"mission-test" in runs[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["main.py", "--sweep"], *(["sweep_config.py", "--config", name] for name in ("basic", "extensive", "quick"))],
+    ids=" ".join,
+)
+def test_sweeps_run_and_end_with_a_command_to_copy(
+    elsewhere: dict[str, str], tmp_path: Path, command: list[str]
+) -> None:
+    small = f"--no-wandb --max-samples 1500 --count 2 --epochs 1 --batch-size 256 --folder {tmp_path}/sweeps".split()
+    done = python([*command, *small], elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "--learning-rate" in done.stdout
+    assert list((tmp_path / "sweeps").glob("*.png"))
+
+
+def test_the_python_lines_of_the_mission(elsewhere: dict[str, str]) -> None:
+    lines = """
+import torch
+from freemvmt.model import TwoTowersModel
+model = TwoTowersModel()
+q = model.encode_queries(["what is machine learning"])
+d = model.encode_documents(["Machine learning is the study of algorithms that improve with data."])
+print(torch.cosine_similarity(q, d).item())
+"""
+    done = python(["-c", lines], elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert 0.3 < float(done.stdout) <= 1
