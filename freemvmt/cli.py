@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(action: Callable[[], object]) -> int:
     """Do ``action``; errors of the user become one line and 2, an interruption or a closed pipe become 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = action()
         sys.stdout.flush()
@@ -132,9 +134,9 @@ class CollectionOptions(DataConfig):
 class EvaluateOptions(CollectionOptions):
     """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
     """A model folder, a name on the Hub, or `untrained`."""
-    collection: tyro.conf.Positional[str]
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
     """A BEIR folder, or anything that --dataset takes."""
     method: Method = "dense"
     """dense: the towers. bm25: words. hybrid: both."""
@@ -168,11 +170,11 @@ def evaluate(argv: Sequence[str]) -> int:
 class CompareOptions(CollectionOptions):
     """Compare two models on a collection: difference of NDCG@10, its interval, and a paired randomisation test."""
 
-    model_a: tyro.conf.Positional[str]
+    model_a: Annotated[str, tyro.conf.arg(metavar="MODEL_A"), tyro.conf.Positional]
     """A model folder, a name on the Hub, `untrained`, `bm25`, or a TREC run file of the collection."""
-    model_b: tyro.conf.Positional[str]
+    model_b: Annotated[str, tyro.conf.arg(metavar="MODEL_B"), tyro.conf.Positional]
     """The same choice."""
-    collection: tyro.conf.Positional[str]
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
     """A BEIR folder, or anything that --dataset takes."""
     method: Method = "dense"
     """How the two models search."""
@@ -217,7 +219,7 @@ def _measured(
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.retriever import Retriever
 
-    if Path(name).is_file():
+    if _is_file(name):
         found = evaluation.read_run(Path(name), collection)
         return evaluation.measure(found, collection, name, protocol), found
     if name == "bm25":
@@ -227,12 +229,18 @@ def _measured(
     return evaluation.evaluate(retriever, collection, method, protocol, weight)
 
 
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long for a path
+        return False
+
+
 def sweep(argv: Sequence[str]) -> int:
     """Search for good settings."""
     from freemvmt.sweep_config import run_sweep_command
 
-    run_sweep_command(argv, prog="two-towers sweep")
-    return 0
+    return run_sweep_command(argv, prog="two-towers sweep")
 
 
 def quickstart(argv: Sequence[str]) -> int:

@@ -8,6 +8,8 @@ from freemvmt.errors import UserError
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
+LARGEST = 2**31 - 1  # of any count or seed
+
 Loss = Literal["triplet", "infonce"]
 Negatives = Literal["hardest", "random", "given", "all"]
 Method = Literal["dense", "bm25", "hybrid"]
@@ -23,7 +25,7 @@ class ModelConfig:
     tower: Literal["average"] = "average"
     """How the token vectors of a text become one vector."""
     dim: int | None = None
-    """Size of the vectors; smaller than the table's by a linear head. [default: the table's]"""
+    """Size of the vectors, smaller than the table's by a linear head; None: the table's."""
     separate_towers: bool = False
     """Give the query tower and the document tower a token table each."""
     max_length: int = 256
@@ -44,7 +46,7 @@ class DataConfig:
     streaming: bool = False
     """Read MS MARCO from the Hub as it is needed, without a download of the whole."""
     max_samples: int | None = None
-    """Read at most so many rows of each data set. [default: all]"""
+    """Read at most so many rows of each data set; None: all."""
     validation_fraction: float = 0.1
     """Share of the queries held out for validation where the data has no validation split of its own."""
     validation_queries: int = 2000
@@ -80,7 +82,7 @@ class TrainConfig(ModelConfig, DataConfig):
     epochs: int = 3
     """Passes over the training pairs."""
     batch_size: int | None = None
-    """Pairs in a step. [default: 2048, or fewer where there are few pairs]"""
+    """Pairs in a step; None: 2048, or fewer where there are few pairs."""
     learning_rate: float = 3e-4
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
     table_rate_factor: float = 100.0
@@ -88,19 +90,19 @@ class TrainConfig(ModelConfig, DataConfig):
     idf_scale: float = 0.3
     """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation NDCG@10. [default: never]"""
+    """Stop after so many epochs without a better validation NDCG@10; None: never."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers of the similarity matrix; auto: bf16 where the processor multiplies it natively."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
     output: str | None = None
-    """Folder for the model. [default: models/ and the data set's name]"""
+    """Folder for the model; None: models/ and the data set's name."""
     wandb: bool = True
     """Track the run with Weights & Biases."""
     project_name: str | None = None
-    """W&B project. [default: $WANDB_PROJECT, else two-towers-retrieval]"""
+    """W&B project; None: $WANDB_PROJECT, else two-towers-retrieval."""
     run_name: str | None = None
-    """W&B run name. [default: W&B makes one up]"""
+    """W&B run name; None: W&B makes one up."""
     log_every: int = 10
     """Steps between two records of the loss."""
     watch_every: int = 100
@@ -141,6 +143,8 @@ def _at_least(config: object, lowest: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < lowest:
             raise UserError(f"{flag(name)} is {value}; give {lowest} or more")
+        if value is not None and value > LARGEST:
+            raise UserError(f"{flag(name)} is {value}; give {LARGEST} or less")
 
 
 def _above_zero(config: object, *names: str) -> None:

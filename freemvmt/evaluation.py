@@ -5,6 +5,7 @@ second is far easier, so two results are only ever compared when protocol, docum
 Metrics are trec_eval's (by ir-measures); where scores are equal, trec_eval's order decides.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +114,7 @@ def to_run(ranking: Ranking, collection: Collection) -> Run:
 
 def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
     """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
-    if not all(collection.pools.get(query) for query in collection.query_ids):
-        raise UserError(f"{collection.name} has no pools of passages; measure it with --protocol full")
+    _check_pools(collection)
     full = to_run(retriever.rank(collection.queries, len(collection.documents), method, weight), collection)
     return {
         query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
@@ -122,8 +122,23 @@ def _rank_pools(retriever: Retriever, collection: Collection, method: Method, we
     }
 
 
+def _check_pools(collection: Collection) -> None:
+    if not all(collection.pools.get(query) for query in collection.query_ids):
+        raise UserError(f"{collection.name} has no pools of passages; measure it with --protocol full")
+
+
 def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
-    """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0."""
+    """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0.
+
+    By protocol ``pool`` only what the run says of each query's own pool counts.
+    """
+    if protocol == "pool":
+        _check_pools(collection)
+        pools = {query: set(pool) for query, pool in collection.pools.items()}
+        run = {
+            query: {document: run[query][document] for document in run[query] if document in pools[query]}
+            for query in run
+        }
     values = {name: dict.fromkeys(collection.query_ids, 0.0) for name in METRICS}
     names = {measure: name for name, measure in METRICS.items()}
     filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
@@ -222,9 +237,12 @@ def read_run(path: Path, collection: Collection) -> Run:
         if query not in known_queries:
             continue  # judged runs often hold queries that were never judged
         try:
-            run.setdefault(query, {})[document] = float(score)
+            value = float(score)
         except ValueError:
-            raise UserError(f"{where}: the score {score!r} is not a number; write the run again") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise UserError(f"{where}: the score {score[:20]!r} is not a finite number; write the run again")
+        run.setdefault(query, {})[document] = value
     if not run:
         raise UserError(f"{path} holds no query of {collection.name}; compare runs of one collection")
     return run

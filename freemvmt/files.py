@@ -18,10 +18,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "two-towers"
 
 
+def check_writable(path: Path) -> None:
+    """Raise ``UserError`` unless a file or folder can be made at ``path``: one is, beside it, and is taken away."""
+    with _explained(path):
+        beside = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=beside):
+            pass
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; what was written there takes the place of ``path`` when the block ends well."""
+    """Yield a path to write to; what was written there takes the place of ``path`` when the block ends well.
+
+    A link stays, and what it names is replaced; a device or a pipe is written to as it is.
+    """
     with _explained(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
@@ -37,9 +54,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; it takes the place of the folder ``path`` when the block ends well."""
-    path = path.absolute()
+    """Yield an empty folder to write into; it takes the place of the folder ``path`` when the block ends well.
+
+    A link stays, and the folder that it names is replaced.
+    """
     with _explained(path):
+        path = path.resolve()
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         old = part.with_suffix(".old")
@@ -70,6 +92,9 @@ def _explained(path: Path) -> Iterator[None]:
             errno.EFBIG: "the file would be larger than this system allows; write elsewhere",
             errno.EROFS: "the file system is read-only; write elsewhere",
             errno.EACCES: "permission denied; write elsewhere",
+            errno.EPERM: "that is not permitted; write elsewhere",
+            errno.ENAMETOOLONG: "that name is too long; give a shorter one",
+            errno.EISDIR: "that is a folder; give the name of a file",
             errno.ENOTDIR: "a part of that path is a file, not a folder; write elsewhere",
             errno.EEXIST: "a part of that path is a file, not a folder; write elsewhere",
         }

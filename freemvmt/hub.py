@@ -209,6 +209,7 @@ def _from_hub(name: str, files: tuple[str, ...], instead: str) -> Iterator[None]
         raise Unavailable(f"cannot get {name} from the Hub: {_reason(error)}; {instead}") from error
 
 
+@functools.cache
 def _from_package(folder: Path) -> BaseFiles:
     """The base model out of the installed package, which is never imported, once its bytes are known to be right."""
     for path in (files := _files(folder, _BASE_FILES)):

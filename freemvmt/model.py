@@ -10,9 +10,11 @@ On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer
 
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 from freemvmt import hub
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
-from freemvmt.files import whole_folder
+from freemvmt.files import check_writable, whole_folder
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.average import AverageTower
@@ -148,10 +150,15 @@ class TwoTowersModel(nn.Module):
         description = {"two_towers": FORMAT, "model": dataclasses.asdict(self.config), "training": self.record}
         with whole_folder(folder) as part:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(plain, part / "model.safetensors")
-            (part / "config.json").write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
-            (part / "tokenizer.json").write_text(self.tokenizer.definition, encoding="utf-8")
-            (part / "README.md").write_text(card or _plain_card(self), encoding="utf-8")
+            _save_tensors(plain, part / "model.safetensors")
+            texts = {
+                "config.json": json.dumps(description, indent=2, ensure_ascii=False),
+                "tokenizer.json": self.tokenizer.definition,
+                "README.md": card or _plain_card(self),
+            }
+            for name, text in texts.items():
+                # A path need not be UTF-8: what no text can hold is written as JSON escapes it.
+                (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def load(cls, name: str | Path) -> "TwoTowersModel":
@@ -163,12 +170,7 @@ class TwoTowersModel(nn.Module):
             return cls()
         folder = hub.model_folder(str(name))
         description = _read_description(folder / "config.json")
-        try:
-            config = ModelConfig(**description["model"])
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder}/config.json does not describe a model ({error}); save the model again"
-            ) from error
+        config = _stored_config(description, folder)
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.max_length)
         try:
             tensors = load_file(folder / "model.safetensors")
@@ -177,7 +179,7 @@ class TwoTowersModel(nn.Module):
         _check_tensors(folder, config, tensors, tokenizer.vocabulary_size)
         model = cls.__new__(cls)
         model._assemble(config, tokenizer, tensors)
-        model.record = description.get("training") or {}
+        model.record = description["training"]
         return model
 
 
@@ -190,8 +192,19 @@ def _head(weight: Tensor | None) -> nn.Module:
     return head
 
 
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """``save_file``, but the system's refusal stays an ``OSError``; theirs holds its number only in its text."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        if not (number := re.search(r"os error (\d+)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def check_output(folder: Path) -> None:
     """Raise ``UserError`` unless a model may be written at ``folder``: nothing there, nothing in it, or a model."""
+    check_writable(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -219,10 +232,29 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
+def _stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
+    try:
+        config = ModelConfig(**description["model"])
+        hints = get_type_hints(ModelConfig)
+        if wrong := [name for name, hint in hints.items() if not _is_of(getattr(config, name), hint)]:
+            raise TypeError(f"{wrong[0]} is {getattr(config, wrong[0])!r}")
+        if not isinstance(description["training"], dict):
+            raise TypeError("the record of the training is no object")
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{folder}/config.json does not describe a model ({error}); save the model again") from error
+    return config
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Whether ``value`` is of a plain type, of one of a union's, or one of a ``Literal``'s choices."""
+    choices = get_args(hint)
+    return value in choices if get_origin(hint) is Literal else type(value) in (choices or (hint,))
+
+
 def _check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
     sides = ["document", "query"] if config.separate_towers else ["document"]
     table = tensors.get("document.table")
-    sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size
+    sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size and table.shape[1] > 0
     if sound and table is not None:
         wanted = {f"{side}.table": tuple(table.shape) for side in sides}
         if config.dim is not None and config.dim != table.shape[1]:

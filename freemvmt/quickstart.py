@@ -20,7 +20,7 @@ class QuickstartOptions:
     output: str = "models/pydocs"
     """Folder for the model."""
     max_samples: int | None = None
-    """Read at most so many docstrings. [default: all]"""
+    """Read at most so many docstrings; None: all."""
     seed: int = 0
     """Seed of the split and of the training."""
     json: bool = False

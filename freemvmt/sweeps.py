@@ -104,6 +104,7 @@ class _Sweep:
         self._searched = {name: spec for name, spec in definition["parameters"].items() if "value" not in spec}
         self.trials: list[Trial] = []
         self.stopped = False
+        self._recorded = False  # whether there are W&B runs
 
     def with_wandb(self, count: int) -> None:
         """Let a W&B server choose."""
@@ -174,7 +175,7 @@ class _Sweep:
             except KeyboardInterrupt:
                 self.stopped = True
             self.trials = [_trial(trial) for trial in study.trials if trial.state.is_finished()]
-        if self._config.wandb:
+        if self._recorded:
             self._console.line("wandb     each trial is an offline run; to upload them: wandb sync")
 
     def _optuna_trial(self, trial: "optuna.Trial") -> float:
@@ -192,6 +193,7 @@ class _Sweep:
 
     def _run(self, chosen: dict[str, Any], tracker: Tracker, on_epoch: Callable[[int, float], None]) -> float:
         config = replace(self._config, chosen)
+        self._recorded |= isinstance(tracker, WandbTracker)
         failed = True
         try:
             result = self._train(config, self._data, tracker=tracker, console=self._console, on_epoch=on_epoch)

@@ -39,7 +39,6 @@ from freemvmt.text.sources import load
 from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.pretrained import idf
 
-LARGEST_DEFAULT_BATCH = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +161,10 @@ def train(
             tracker.log(history[-1], step)
             if best is None or score > best[0]:
                 best = score, epoch, {name: weight.clone() for name, weight in model.state_dict().items()}
+            if ended == "interrupted":  # before `on_epoch`, whose exception would swallow it
+                break
             if on_epoch:
                 on_epoch(epoch, score)
-            if ended == "interrupted":
-                break
             if config.patience and epoch - best[1] >= config.patience:
                 ended = "patience"
                 break

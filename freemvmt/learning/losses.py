@@ -1,8 +1,7 @@
 """What is minimised. Vectors come in at length 1, so a cosine is a dot product and the distance is 1 - cosine.
 
-Row i of ``queries`` belongs with row i of ``documents``; ``known`` (batch, batch) marks every pair that is known to
-belong together, which is never a negative. Both directions count: a query against the batch's passages, and a passage
-against the batch's queries.
+Row i of ``queries`` belongs with row i of ``documents``; ``known`` names every pair that is known to belong together,
+which is never a negative. Both directions count: a query against the batch's passages, a passage against its queries.
 """
 
 import torch
@@ -10,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
+from freemvmt.learning.negatives import Known
+
+_BLOCK = 1024  # rows of the matrix of all pairs that are looked at together where no gradient needs the whole
 
 
 def similarities(queries: Tensor, documents: Tensor, precision: torch.dtype) -> Tensor:
@@ -33,34 +35,55 @@ class TripletLoss:
         self,
         queries: Tensor,
         documents: Tensor,
-        known: Tensor,
+        known: Known,
         given: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """The loss, a scalar. ``given``: vectors (batch, dim), which count where the second tensor (batch,) is true."""
         positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
         if self.negatives == "all":
             cosines = similarities(queries, documents, self.precision).float()
-            forwards = self._hinge(positive.unsqueeze(1), cosines.masked_fill(known, -torch.inf))
-            backwards = self._hinge(positive.unsqueeze(0), cosines.masked_fill(known, -torch.inf))
+            cosines[known.rows, known.columns] = -torch.inf
+            forwards = self._hinge(positive.unsqueeze(1), cosines)
+            backwards = self._hinge(positive.unsqueeze(0), cosines)
             return (_mean_of_violating(forwards) + _mean_of_violating(backwards)) / 2
-        with torch.no_grad():  # only the choice needs all pairs; the gradient needs the chosen ones alone
-            if self.negatives == "random":
-                ranks = torch.rand(known.shape, generator=self._generator).to(known.device)
-            else:
-                ranks = similarities(queries, documents, self.precision)
-            ranks = ranks.masked_fill(known, -torch.inf)
-            document_of_query, query_of_document = ranks.argmax(1), ranks.argmax(0)
-            all_known = known.all(1), known.all(0)
-        forwards = self._hinge(positive, (queries * documents[document_of_query]).sum(1)).masked_fill(all_known[0], 0.0)
+        # Only the choice looks at all pairs; the gradient needs the chosen ones alone.
+        document_of_query, query_of_document = self._choose(queries.detach(), documents.detach(), known)
+        forwards = self._against(positive, queries, documents, document_of_query)
         if self.negatives == "given":
             if given is None:
                 raise ValueError("negatives='given' needs the given negatives")
             vectors, has_given = given
             return torch.where(has_given, self._hinge(positive, (queries * vectors).sum(1)), forwards).mean()
-        backwards = self._hinge(positive, (documents * queries[query_of_document]).sum(1)).masked_fill(
-            all_known[1], 0.0
-        )
+        backwards = self._against(positive, documents, queries, query_of_document)
         return (forwards.mean() + backwards.mean()) / 2
+
+    def _choose(self, queries: Tensor, documents: Tensor, known: Known) -> tuple[Tensor, Tensor]:
+        """(a document for each query, a query for each document), (batch,); -1 where all are known to belong."""
+        size, device = len(queries), queries.device
+        document_of_query = torch.empty(size, dtype=torch.int64, device=device)
+        query_of_document = torch.full((size,), -1, dtype=torch.int64, device=device)
+        best = torch.full((size,), -torch.inf, device=device)  # for each document, over the blocks so far
+        bounds = torch.searchsorted(known.rows, torch.arange(0, size + _BLOCK, _BLOCK, device=device)).tolist()
+        for block, start in enumerate(range(0, size, _BLOCK)):
+            stop = min(start + _BLOCK, size)
+            if self.negatives == "random":
+                ranks = torch.rand((stop - start, size), generator=self._generator).to(device)
+            else:
+                ranks = similarities(queries[start:stop], documents, self.precision).float()
+            inside = slice(bounds[block], bounds[block + 1])
+            ranks[known.rows[inside] - start, known.columns[inside]] = -torch.inf
+            row_best, columns = ranks.max(1)
+            document_of_query[start:stop] = columns.masked_fill(row_best == -torch.inf, -1)
+            column_best, rows = ranks.max(0)
+            better = column_best > best
+            query_of_document[better] = rows[better] + start
+            best = torch.maximum(best, column_best)
+        return document_of_query, query_of_document
+
+    def _against(self, positive: Tensor, anchors: Tensor, others: Tensor, chosen: Tensor) -> Tensor:
+        """The loss of each anchor against its ``chosen`` other; 0 where none was to be had."""
+        terms = self._hinge(positive, (anchors * others[chosen.clamp(min=0)]).sum(1))
+        return terms.masked_fill(chosen < 0, 0.0)
 
     def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
         # margin + (1 - positive) - (1 - negative), not below zero
@@ -78,11 +101,10 @@ class InfoNCE:
     def __init__(self, temperature: float, precision: torch.dtype) -> None:
         self.temperature, self.precision = temperature, precision
 
-    def __call__(self, queries: Tensor, documents: Tensor, known: Tensor) -> Tensor:
+    def __call__(self, queries: Tensor, documents: Tensor, known: Known) -> Tensor:
         """The loss, a scalar."""
         logits = similarities(queries, documents, self.precision).float() / self.temperature
         own = torch.arange(len(logits), device=logits.device)
-        others = known.clone()
-        others[own, own] = False
-        logits = logits.masked_fill(others, -torch.inf)
+        others = known.others()
+        logits[others.rows, others.columns] = -torch.inf
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

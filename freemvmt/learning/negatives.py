@@ -1,5 +1,7 @@
 """Which passages of a batch may serve as negatives: all but those known to answer the query."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,10 +10,27 @@ from torch import Tensor
 from freemvmt.text.arrays import IdLists
 
 
-def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], positives: IdLists) -> Tensor:
-    """(batch, batch) bool: whether passage ``passages[j]`` is known to answer query ``queries[i]``.
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The pairs of a batch that are known to belong together: query ``rows[k]`` with passage ``columns[k]`` (int64)."""
 
-    The diagonal is always true, and so is every second copy of a pair's passage: neither is ever a negative.
+    rows: Tensor
+    columns: Tensor
+
+    def to(self, device: torch.device) -> "Known":
+        """The same on ``device``."""
+        return Known(self.rows.to(device), self.columns.to(device))
+
+    def others(self) -> "Known":
+        """Those off the diagonal: all but the pairs that the batch is made of."""
+        off = self.rows != self.columns
+        return Known(self.rows[off], self.columns[off])
+
+
+def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], positives: IdLists) -> Known:
+    """Every (i, j) such that passage ``passages[j]`` is known to answer query ``queries[i]``, by rows.
+
+    The diagonal is in it, and so is every second copy of a pair's passage: neither is ever a negative.
     """
     order = np.argsort(passages, kind="stable")
     in_order = passages[order]
@@ -21,9 +40,7 @@ def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], pos
     rows = np.repeat(np.repeat(np.arange(len(queries)), answers.lengths), copies)
     within = np.arange(copies.sum()) - np.repeat(np.cumsum(copies) - copies, copies)
     columns = order[np.repeat(first, copies) + within]
-    known = torch.zeros(len(queries), len(passages), dtype=torch.bool)
-    known[torch.from_numpy(rows), torch.from_numpy(columns)] = True
-    return known
+    return Known(torch.from_numpy(rows), torch.from_numpy(columns))
 
 
 def draw_given(

@@ -149,7 +149,11 @@ def signed_in() -> bool:
 
     Where W&B finds no key it asks for one, if there is a terminal to ask at.
     """
-    return _mode() == "online"
+    try:
+        return _mode() == "online"
+    except Exception as error:  # noqa: BLE001 - W&B is an optional service: whatever it raises, it is off
+        _logger.warning("W&B did not start (%s)", _line(error))
+        return False
 
 
 def _start(config: TrainConfig, extra: dict[str, object], announce: bool) -> Tracker:

@@ -98,7 +98,7 @@ def to_examples(judgements: Judgements, where: str) -> Examples:
 
     answered = np.zeros(len(queries), np.bool_)
     answered[answers // size] = True
-    rows_without = len(judgements.queries) - len(np.unique(judgements.rows[judgements.labels]))
+    rows_without = len(judgements.queries) - len(np.unique(judgements.rows[kept & judgements.labels]))
     if rows_without:
         logger.info("%s: %d rows have no passage that answers the query; left out", where, rows_without)
     if not answered.any():
@@ -178,7 +178,10 @@ def to_collection(held_out: Examples, name: str, corpus: Sequence[str] | None = 
 
 
 def merge(collections: Sequence[Collection]) -> Collection:
-    """One collection of all documents and all queries; query ids are numbered by collection."""
+    """One collection of all documents and all queries; query ids are numbered by collection.
+
+    A document keeps its id unless an earlier collection gives that id to another text.
+    """
     if len(collections) == 1:
         return collections[0]
     documents: dict[str, str] = {}
@@ -186,11 +189,14 @@ def merge(collections: Sequence[Collection]) -> Collection:
     qrels: Qrels = {}
     pools: dict[str, list[str]] = {}
     for number, part in enumerate(collections):
-        documents.update(zip(part.document_ids, part.documents, strict=True))
+        new_id: dict[str, str] = {}
+        for old, text in zip(part.document_ids, part.documents, strict=True):
+            new_id[old] = old if documents.get(old, text) == text else f"{number}:{old}"
+            documents[new_id[old]] = text
         for query in part.query_ids:
             query_ids.append(f"{number}:{query}")
-            qrels[query_ids[-1]] = part.qrels[query]
-            pools[query_ids[-1]] = part.pools.get(query, [])
+            qrels[query_ids[-1]] = {new_id[old]: grade for old, grade in part.qrels[query].items()}
+            pools[query_ids[-1]] = [new_id[old] for old in part.pools.get(query, [])]
     return Collection(
         name=" + ".join(part.name for part in collections),
         document_ids=list(documents),

@@ -6,6 +6,7 @@ names the line.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +53,23 @@ def _concatenate(arrays: list[pa.StringArray]) -> pa.StringArray:
 
 def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:
     """From (query, passages that answer it, passages that do not)."""
+    return _from_rows(
+        (query, positives + negatives, [True] * len(positives) + [False] * len(negatives))
+        for query, positives, negatives in pairs
+    )
+
+
+def _from_rows(labelled: Iterable[tuple[str, list[str], list[bool]]]) -> Judgements:
+    """From (query, passages, whether each answers it)."""
     queries: list[str] = []
     passages: list[str] = []
     rows: list[int] = []
     labels: list[bool] = []
-    for row, (query, positives, negatives) in enumerate(pairs):
+    for row, (query, texts, marks) in enumerate(labelled):
         queries.append(query)
-        passages += positives
-        passages += negatives
-        rows += [row] * (len(positives) + len(negatives))
-        labels += [True] * len(positives) + [False] * len(negatives)
+        passages += texts
+        rows += [row] * len(texts)
+        labels += marks
     return Judgements(
         pa.array(queries, pa.large_string()),
         pa.array(passages, pa.large_string()),
@@ -70,11 +80,9 @@ def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:
 
 def from_table(table: pa.Table, where: str, query_field: str, passage_field: str) -> Judgements:
     """From a table of MS MARCO rows (a column ``passages``), or one of pairs with an optional column ``negative``."""
-    if "passages" in table.column_names and "query" in table.column_names:
+    if _is_ms_marco(table.column_names):
         return _from_ms_marco(table, where)
-    for field, option in ((query_field, "--query-field"), (passage_field, "--passage-field")):
-        if field not in table.column_names:
-            raise UserError(f"{where}: {_no_field(field, option, table.column_names)}")
+    _check_columns(table.column_names, where, query_field, passage_field)
     columns = [table[query_field], table[passage_field]]
     if "negative" in table.column_names:
         columns.append(table["negative"])
@@ -93,6 +101,19 @@ def from_table(table: pa.Table, where: str, query_field: str, passage_field: str
     )
 
 
+def _is_ms_marco(columns: Sequence[str]) -> bool:
+    return "passages" in columns and "query" in columns
+
+
+def _check_columns(columns: Iterable[str], where: str, query_field: str, passage_field: str) -> None:
+    names = list(columns)
+    for field, option in ((query_field, "--query-field"), (passage_field, "--passage-field")):
+        if field not in names:
+            taken = {query_field, "query", "passage", "negative", "id", "_id"}
+            likely = next((name for name in names if name not in taken), "FIELD")
+            raise UserError(f"{where}: {_no_field(field, names)}; name it with {option} {likely}")
+
+
 def _from_ms_marco(table: pa.Table, where: str) -> Judgements:
     """From the columns of ``microsoft/ms_marco``: ``query`` and ``passages{is_selected, passage_text, url}``."""
     _no_nulls(table["query"], "query", where)
@@ -104,6 +125,9 @@ def _from_ms_marco(table: pa.Table, where: str) -> Judgements:
     if missing := {"is_selected", "passage_text"} - names:
         raise UserError(f'{where}: "passages" has no {", ".join(sorted(missing))} (found {", ".join(sorted(names))})')
     texts, selected = passages.field("passage_text"), passages.field("is_selected")
+    for name, column in (("passage_text", texts), ("is_selected", selected)):
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+            raise UserError(f'{where}: "{name}" holds {column.type}, not a list a row; write MS MARCO\'s own columns')
     counts = np.nan_to_num(texts.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
     marks = np.nan_to_num(selected.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
     if (uneven := np.flatnonzero(counts != marks)).size:
@@ -112,12 +136,13 @@ def _from_ms_marco(table: pa.Table, where: str) -> Judgements:
     flat, labels = texts.flatten(), selected.flatten()
     if flat.null_count or labels.null_count:
         raise UserError(f"{where}: a passage or its is_selected mark is null; mend or drop that row")
-    return Judgements(
-        _flat(table["query"]).cast(pa.large_string()),
-        flat.cast(pa.large_string()),
-        np.repeat(np.arange(len(table)), counts),
-        labels.to_numpy(zero_copy_only=False).astype(np.int64) > 0,
-    )
+    try:
+        queries, flat = _flat(table["query"]).cast(pa.large_string()), flat.cast(pa.large_string())
+        labels = labels.cast(pa.int64()).to_numpy(zero_copy_only=False) > 0
+    except pa.ArrowException as error:
+        wanted = "query and passage_text must be text, is_selected a number"
+        raise UserError(f"{where}: {str(error).splitlines()[0]}; {wanted}") from error
+    return Judgements(queries, flat, np.repeat(np.arange(len(table)), counts), labels)
 
 
 def _flat(column: Any) -> Any:
@@ -131,10 +156,9 @@ def _no_nulls(column: Any, name: str, where: str) -> None:
         raise UserError(f'{where}, row {row + 1}: "{name}" is null; mend or drop that row')
 
 
-def _no_field(field: str, option: str, found: Iterable[str]) -> str:
-    names = list(found)
-    listed = ", ".join(f'"{name}"' for name in names)
-    return f'no field "{field}" (found {listed or "none"}); name it with {option} {names[0] if names else "FIELD"}'
+def _no_field(field: str, found: Iterable[str]) -> str:
+    listed = ", ".join(f'"{name}"' for name in found)
+    return f'no field "{field}" (found {listed or "none"})'
 
 
 def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
@@ -142,49 +166,46 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     try:
         file = pq.ParquetFile(path, memory_map=True)
         wanted = dict.fromkeys(("query", "passages", query_field, passage_field, "negative"))
-        columns = [name for name in wanted if name in file.schema_arrow.names]
+        names = file.schema_arrow.names
+        if not _is_ms_marco(names):
+            _check_columns(names, str(path), query_field, passage_field)
+        columns = [name for name in wanted if name in names]
         if rows is None:
-            table = file.read(columns=columns or None)
+            table = file.read(columns=columns)
         else:
             batches = []
-            for batch in file.iter_batches(batch_size=min(rows, 65_536), columns=columns or None):
+            for batch in file.iter_batches(batch_size=min(rows, 65_536), columns=columns):
                 batches.append(batch)
                 if sum(map(len, batches)) >= rows:
                     break
             table = pa.Table.from_batches(batches, batches[0].schema if batches else file.schema_arrow).slice(0, rows)
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a sound Parquet file ({first}); fetch or write it again") from error
-    if not table.column_names and file.schema_arrow.names:
-        raise UserError(f"{path}: {_no_field(query_field, '--query-field', file.schema_arrow.names)}")
     return from_table(table, str(path), query_field, passage_field)
 
 
 def read_jsonl(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
     """A JSONL file of MS MARCO rows or of pairs, a line an object."""
-    return from_pairs(_jsonl_pairs(path, rows, query_field, passage_field))
+    return _from_rows(_jsonl_rows(path, rows, query_field, passage_field))
 
 
-def _jsonl_pairs(
+def _jsonl_rows(
     path: Path, rows: int | None, query_field: str, passage_field: str
-) -> Iterator[tuple[str, list[str], list[str]]]:
+) -> Iterator[tuple[str, list[str], list[bool]]]:
     for where, record in json_lines(path, rows):
         if isinstance(record.get("passages"), dict) and "query" in record:
             passages = record["passages"]
             texts, marks = passages.get("passage_text"), passages.get("is_selected")
             if not (_is_list(texts, str) and _is_list(marks, int) and len(texts) == len(marks)):
                 raise UserError(f'{where}: "passages" needs equally long lists "passage_text" and "is_selected"')
-            yield (
-                text_of(record, "query", where, "--query-field"),
-                [text for text, mark in zip(texts, marks, strict=True) if mark > 0],
-                [text for text, mark in zip(texts, marks, strict=True) if mark <= 0],
-            )
+            yield text_of(record, "query", where), texts, [mark > 0 for mark in marks]
             continue
-        query = text_of(record, query_field, where, "--query-field")
-        passage = text_of(record, passage_field, where, "--passage-field")
-        negative = [text_of(record, "negative", where, "--passage-field")] if "negative" in record else []
-        yield query, [passage], negative
+        _check_columns(record, where, query_field, passage_field)
+        query, passage = text_of(record, query_field, where), text_of(record, passage_field, where)
+        negative = [text_of(record, "negative", where)] if "negative" in record else []
+        yield query, [passage, *negative], [True, *(False for _ in negative)]
 
 
 def _is_list(value: object, kind: type) -> bool:
@@ -197,18 +218,23 @@ def json_lines(path: Path, rows: int | None = None) -> Iterator[tuple[str, dict[
         where = f"{path}, line {number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            if _SURROGATE.search(line):
+                # Half of a pair is no text: no UTF-8 holds it, and libraries in C fail or crash on it.
+                units = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
+                record = json.loads(units.decode("utf-16", "replace"))
+        except (ValueError, RecursionError) as error:
+            known = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
+            reason = getattr(error, "msg", known)
             raise UserError(f"{where}: not JSON ({reason}); each line must be one object") from error
         if not isinstance(record, dict):
             raise UserError(f"{where}: a JSON {type(record).__name__}, not an object; each line must be one object")
         yield where, record
 
 
-def text_of(record: dict[str, Any], field: str, where: str, option: str) -> str:
+def text_of(record: dict[str, Any], field: str, where: str) -> str:
     """The text in ``field`` of a JSON object; numbers count as their digits."""
     if field not in record:
-        raise UserError(f"{where}: {_no_field(field, option, record)}")
+        raise UserError(f'{where}: {_no_field(field, record)}; give each line a "{field}"')
     value = record[field]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -227,7 +253,8 @@ def read_tsv(path: Path, rows: int | None) -> Judgements:
             width = width or len(fields)
             if len(fields) != width or width not in (2, 3):
                 expected = f"the {width} of the first line" if width in (2, 3) else "2 (query, passage) or 3"
-                raise UserError(f"{path}, line {number}: {len(fields)} tab-separated fields, not {expected}")
+                found = f"{len(fields)} tab-separated fields, not {expected}"
+                raise UserError(f"{path}, line {number}: {found}; mend or drop that line")
             yield fields[0], [fields[1]], fields[2:]
 
     return from_pairs(pairs())
@@ -239,7 +266,8 @@ def tsv_fields(path: Path, widths: Sequence[int], rows: int | None = None) -> It
         fields = line.split("\t")
         if len(fields) not in widths:
             wanted = " or ".join(map(str, widths))
-            raise UserError(f"{path}, line {number}: {len(fields)} tab-separated fields, not {wanted}")
+            found = f"{len(fields)} tab-separated fields, not {wanted}"
+            raise UserError(f"{path}, line {number}: {found}; mend or drop that line")
         yield number, fields
 
 

@@ -10,27 +10,30 @@ from freemvmt.text.formats import json_lines, text_of, tsv_fields
 
 logger = logging.getLogger(__name__)
 
+LARGEST_GRADE = 1_000_000  # trec_eval's C counts in machine words; no judge grades so finely
+_ANOTHER_SPLIT = "evaluate takes another with --split, training needs that one"
+
 
 def beir(folder: Path, part: str) -> Collection:
     """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/PART.tsv``; documents are "title text"."""
     document_ids, documents = beir_corpus(folder / "corpus.jsonl")
     queries = {
-        text_of(record, "_id", where, "the key"): text_of(record, "text", where, "the key")
+        text_of(record, "_id", where): text_of(record, "text", where)
         for where, record in json_lines(folder / "queries.jsonl")
     }
     qrels_file = folder / "qrels" / f"{part}.tsv"
     if not qrels_file.exists():
         found = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
-        raise UserError(f"there is no {qrels_file} (splits found: {found}); name one with --split")
+        raise UserError(f"there is no {qrels_file} (splits found: {found}); {_ANOTHER_SPLIT}")
     return _judged(folder.name, document_ids, documents, queries, read_qrels(qrels_file), qrels_file)
 
 
 def beir_corpus(path: Path) -> tuple[list[str], list[str]]:
     ids, texts = [], []
     for where, record in json_lines(path):
-        ids.append(text_of(record, "_id", where, "the key"))
-        title = text_of(record, "title", where, "the key") if record.get("title") else ""
-        texts.append(f"{title} {text_of(record, 'text', where, 'the key')}".strip())
+        ids.append(text_of(record, "_id", where))
+        title = text_of(record, "title", where) if record.get("title") else ""
+        texts.append(f"{title} {text_of(record, 'text', where)}".strip())
     if not ids:
         raise UserError(f"{path} is empty; give a corpus with a document a line")
     if len(set(ids)) < len(ids):
@@ -43,7 +46,7 @@ def ms_marco_tsv(folder: Path, part: str) -> Collection:
     qrels_file = qrels_file_of(folder, (part,))
     if qrels_file is None:
         found = ", ".join(sorted(file.name for file in folder.glob("qrels.*.tsv"))) or "none"
-        raise UserError(f"{folder} has no qrels.{part}.tsv (found: {found}); name a split with --split")
+        raise UserError(f"{folder} has no qrels.{part}.tsv (found: {found}); {_ANOTHER_SPLIT}")
     queries_file = folder / qrels_file.name.replace("qrels.", "queries.", 1)
     if not queries_file.exists():
         queries_file = folder / f"queries.{part}.tsv"
@@ -64,14 +67,19 @@ def read_qrels(path: Path) -> Qrels:
     """Three columns (query, document, grade; a header is passed over) or TREC's four (query, 0, document, grade)."""
     qrels: Qrels = {}
     for number, fields in tsv_fields(path, (3, 4)):
-        query, document, grade = fields[0], fields[-2], fields[-1]
+        query, document, text = fields[0], fields[-2], fields[-1]
         try:
-            qrels.setdefault(query, {})[document] = int(grade)
+            grade = int(text)
         except ValueError:
             if number == 1:
                 continue  # a header
-            where = f"{path}, line {number}"
-            raise UserError(f"{where}: the grade {grade!r} is not a whole number; mend the line") from None
+            grade = LARGEST_GRADE + 1
+        if abs(grade) > LARGEST_GRADE:
+            expected = f"a whole number, at most {LARGEST_GRADE:,}; mend the line"
+            raise UserError(f"{path}, line {number}: the grade {text[:20]!r} is not {expected}")
+        qrels.setdefault(query, {})[document] = grade
+    if not qrels:
+        raise UserError(f"{path} holds no judgement; give a line (query, document, grade) for each")
     return qrels
 
 
@@ -89,7 +97,8 @@ def _judged(
     sound = {query: grades for query, grades in sound.items() if any(grade > 0 for grade in grades.values())}
     lost = judgements - sum(map(len, sound.values()))
     if not sound:
-        raise UserError(f"{where}: none of its {judgements} judgements names a known query and document; check both")
+        known_pair = "a known query and a known document with a grade above 0"
+        raise UserError(f"{where}: none of its {judgements} judgements names {known_pair}; check the ids in all files")
     if lost:
         reason = "name an unknown query or document, or a query without a known relevant one"
         logger.warning("%s: %d of %d judgements %s; left out", where, lost, judgements, reason)

@@ -78,17 +78,16 @@ def load(config: DataConfig) -> Dataset:
 
 def load_collection(name: str, part: str, config: DataConfig) -> Collection:
     """The collection behind ``name``: a BEIR folder, or the split ``part`` of anything that ``load`` reads."""
-    path = Path(name)
     if name == "pydocs":
         return _pydocs(config)[1]
     if name in ("auto", "msmarco"):
         rows = hub.ms_marco(config.msmarco_config, part, streaming=config.streaming, rows=config.max_samples)
         return to_collection(to_examples(_from_hub(rows, name), f"{name} {part}"), f"{name} {part}")
+    path = _existing(name)
     if (path / "corpus.jsonl").exists():
         return beir(path, part)
     if (path / "collection.tsv").exists():
         return ms_marco_tsv(path, part)
-    _must_exist(path)
     files = [path] if path.is_file() else _split_files(path, (part,))
     if not files:
         raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
@@ -114,7 +113,7 @@ def _has_validation(name: str) -> bool:
 
 def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | None]:
     """(the data set's name, what its training rows say, its own validation collection if it has one)."""
-    path, rows = Path(name), config.max_samples
+    rows = config.max_samples
     if name == "auto":
         try:
             return _read("msmarco", config)
@@ -130,7 +129,7 @@ def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | 
         held = hub.ms_marco(version, "validation", streaming=streaming, rows=config.validation_queries)
         held_out = to_examples(_from_hub(held, "msmarco validation"), "msmarco validation")
         return name, train, to_collection(held_out, f"msmarco {version} validation")
-    _must_exist(path)
+    path = _existing(name)
     if path.is_file():
         return name, _read_files([path], config, rows), None
     validation = load_validation(name, config) if _has_validation(name) else None
@@ -138,9 +137,10 @@ def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | 
         is_beir = (path / "corpus.jsonl").exists()
         source = beir(path, "train") if is_beir else ms_marco_tsv(path, "train")
         return name, _judgements_of(source, rows), validation
-    files = _split_files(path, ("train",)) or _data_files(path)
+    measured = _split_files(path, (*VALIDATION_NAMES, "test"))
+    files = _split_files(path, ("train",)) or [file for file in _data_files(path) if file not in measured]
     if not files:
-        raise UserError(f"{path} holds no .parquet, .jsonl or .tsv file and no corpus.jsonl; check the path")
+        raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; check the path")
     return name, _read_files(files, config, rows), validation
 
 
@@ -164,10 +164,15 @@ def load_validation(name: str, config: DataConfig) -> Collection:
     return to_collection(examples, f"{path.name} validation")
 
 
-def _must_exist(path: Path) -> None:
-    if not path.exists():
+def _existing(name: str) -> Path:
+    path = Path(name)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: no path can be called so
         known = "auto, msmarco, pydocs, or a folder or file of Parquet, JSONL or TSV"
-        raise UserError(f"there is no data set or path {str(path)!r}; give {known}")
+        reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', error)})"
+        raise UserError(f"there is no data set or path {name[:200]!r}{reason}; give {known}") from error
+    return path
 
 
 def _from_hub(rows: object, where: str) -> Judgements:

@@ -11,6 +11,7 @@ import logging
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -39,29 +40,34 @@ PROBE = (
 
 
 class Tokenizer:
-    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept."""
+    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept.
 
-    def __init__(self, definition: str, max_length: int) -> None:
+    Raises ``UserError``, which calls the definition ``where``, when it is not sound.
+    """
+
+    def __init__(self, definition: str, max_length: int, where: str = "the tokenizer") -> None:
         from tokenizers import Tokenizer as HFTokenizer
 
         try:
             self._reference = HFTokenizer.from_str(definition)
+            self._reference.no_truncation()
+            self._reference.no_padding()
+            probed = self._reference.encode_batch(list(PROBE), add_special_tokens=False)
         except Exception as error:  # the Rust side raises plain Exception for a bad definition
-            raise UserError(f"the tokenizer cannot be read ({error}); give a sound tokenizer.json") from error
-        self._reference.no_truncation()
-        self._reference.no_padding()
+            raise UserError(f"{where} cannot be read ({error}); give a sound tokenizer.json") from error
         self.definition = definition
         self.max_length = max_length
-        self.vocabulary_size: int = self._reference.get_vocab_size()
-        self._fast = _agreed_nanotoken(definition, self._reference)
+        # Every id is below it, also where ids have gaps.
+        self.vocabulary_size: int = 1 + max(self._reference.get_vocab().values(), default=-1)
+        self._fast = _agreed_nanotoken(definition, [encoding.ids for encoding in probed])
 
     @classmethod
     def from_file(cls, path: Path, max_length: int) -> "Tokenizer":
         """Read a ``tokenizer.json``."""
         try:
-            return cls(path.read_text(encoding="utf-8"), max_length)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8 text; give a sound tokenizer.json") from error
+            return cls(path.read_text(encoding="utf-8"), max_length, str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read ({error}); give a sound tokenizer.json") from error
 
     @property
     def engine(self) -> str:
@@ -79,7 +85,7 @@ class Tokenizer:
             for number, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise TypeError(f"text {number} is {type(text).__name__}; give a list of strings") from None
-            return self._encode([text.encode("utf-8", "replace").decode() for text in texts])
+            return self._encode([text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts])
 
     def _encode(self, texts: Sequence[str]) -> TokenArray:
         if not texts:
@@ -121,7 +127,7 @@ class Tokenizer:
         return digest.hexdigest()
 
 
-def _agreed_nanotoken(definition: str, reference: Any) -> Any | None:
+def _agreed_nanotoken(definition: str, want: list[list[int]]) -> Any | None:
     """nanotoken's tokenizer for ``definition`` if it gives the ids of ``tokenizers`` on the probe, else None."""
     import nanotoken
 
@@ -131,7 +137,6 @@ def _agreed_nanotoken(definition: str, reference: Any) -> Any | None:
     except (nanotoken.UnsupportedTokenizerError, ValueError) as error:
         logger.debug("nanotoken does not support this tokenizer: %s", error)
         return None
-    want = [encoding.ids for encoding in reference.encode_batch(list(PROBE), add_special_tokens=False)]
     if got != want:
         logger.warning("nanotoken and tokenizers disagree on this tokenizer; using tokenizers, which is slower")
         return None
@@ -142,7 +147,7 @@ def _write_entry(entry: Path, tokens: TokenArray) -> None:
     with whole_folder(entry) as folder:
         np.save(folder / "ids.npy", tokens.ids)
         np.save(folder / "offsets.npy", tokens.offsets)
-        (folder / "entry.json").write_text(json.dumps({"ids": _checksum(tokens.ids)}))
+        (folder / "entry.json").write_text(json.dumps(_checksums(tokens)))
 
 
 def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | None:
@@ -160,10 +165,10 @@ def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | N
             and offsets[0] == 0
             and offsets[-1] == len(ids)
             and bool((np.diff(offsets) >= 0).all())
-            and known["ids"] == _checksum(ids)
+            and known == _checksums(TokenArray(ids, offsets))
             and (len(ids) == 0 or (ids.min() >= 0 and ids.max() < vocabulary_size))
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError):  # as numpy reads headers
         sound = False
     if not sound:
         logger.warning("the token cache entry %s is damaged; making it anew", entry.name)
@@ -171,5 +176,9 @@ def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | N
     return TokenArray(ids, offsets)
 
 
-def _checksum(ids: NDArray[np.int32]) -> int:
-    return zlib.crc32(np.ascontiguousarray(ids).data) if len(ids) else 0
+def _checksums(tokens: TokenArray) -> dict[str, int]:
+    return {"ids": _checksum(tokens.ids), "offsets": _checksum(tokens.offsets)}
+
+
+def _checksum(numbers: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(numbers).data) if len(numbers) else 0

@@ -4,7 +4,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
+from freemvmt.learning import losses
 from freemvmt.learning.losses import InfoNCE, TripletLoss
+from freemvmt.learning.negatives import Known
 
 BATCH, DIM = 12, 6
 
@@ -19,6 +21,17 @@ def known() -> Tensor:
     known = torch.eye(BATCH, dtype=torch.bool)
     known[0, 3] = known[5, 1] = True
     return known
+
+
+@pytest.fixture(autouse=True, params=[1024, 5], ids=["one block", "blocks of 5"])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_BLOCK", request.param)
+
+
+def named(mask: Tensor) -> Known:
+    """The pairs that ``mask`` marks."""
+    rows, columns = mask.nonzero(as_tuple=True)
+    return Known(rows, columns)
 
 
 def triplet(negatives: Negatives, margin: float = 0.3) -> TripletLoss:
@@ -40,7 +53,9 @@ def test_hardest_is_the_definition_written_out(vectors: tuple[Tensor, Tensor], k
         terms.append(max(hinge(0.3, queries[i], documents[i], documents[j]) for j in others))
         others = [j for j in range(BATCH) if not known[j, i]]
         terms.append(max(hinge(0.3, documents[i], queries[i], queries[j]) for j in others))
-    assert float(triplet("hardest")(queries, documents, known)) == pytest.approx(sum(terms) / len(terms), abs=1e-6)
+    assert float(triplet("hardest")(queries, documents, named(known))) == pytest.approx(
+        sum(terms) / len(terms), abs=1e-6
+    )
 
 
 def test_all_is_the_mean_over_what_lies_within_the_margin(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
@@ -49,7 +64,7 @@ def test_all_is_the_mean_over_what_lies_within_the_margin(vectors: tuple[Tensor,
     forwards = [hinge(0.3, queries[i], documents[i], documents[j]) for i, j in open_pairs]
     backwards = [hinge(0.3, documents[j], queries[j], queries[i]) for i, j in open_pairs]
     means = [sum(terms) / max(1, sum(term > 0 for term in terms)) for terms in (forwards, backwards)]
-    assert float(triplet("all")(queries, documents, known)) == pytest.approx(sum(means) / 2, abs=1e-6)
+    assert float(triplet("all")(queries, documents, named(known))) == pytest.approx(sum(means) / 2, abs=1e-6)
 
 
 def test_given_uses_the_rows_own_and_falls_back_on_the_hardest(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
@@ -61,10 +76,10 @@ def test_given_uses_the_rows_own_and_falls_back_on_the_hardest(vectors: tuple[Te
         others = [documents[j] for j in range(BATCH) if not known[i, j]]
         rivals = [given[i]] if has[i] else others
         terms.append(max(hinge(0.3, queries[i], documents[i], rival) for rival in rivals))
-    loss = triplet("given")(queries, documents, known, (given, has))
+    loss = triplet("given")(queries, documents, named(known), (given, has))
     assert float(loss) == pytest.approx(sum(terms) / BATCH, abs=1e-6)
     with pytest.raises(ValueError, match="given"):
-        triplet("given")(queries, documents, known)
+        triplet("given")(queries, documents, named(known))
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "random", "all"])
@@ -74,9 +89,10 @@ def test_a_known_positive_is_never_pushed_away(negatives: Negatives, known: Tens
     documents = queries.clone()
     documents[3] = queries[3] = queries[0]
     known[3, 0] = True
-    assert float(triplet(negatives)(queries, documents, known)) == 0
+    assert float(triplet(negatives)(queries, documents, named(known))) == 0
     assert (
-        float(triplet(negatives)(queries, documents, torch.eye(BATCH, dtype=torch.bool))) > 0 or negatives == "random"
+        float(triplet(negatives)(queries, documents, named(torch.eye(BATCH, dtype=torch.bool)))) > 0
+        or negatives == "random"
     )
 
 
@@ -86,7 +102,7 @@ def test_random_draws_every_allowed_passage_and_no_other(known: Tensor) -> None:
     documents = F.normalize(torch.randn(BATCH, DIM))
     for _ in range(300):
         queries = F.normalize(torch.randn(BATCH, DIM)).requires_grad_()
-        loss(queries, documents, known).backward()
+        loss(queries, documents, named(known)).backward()
         assert queries.grad is not None
         # Without the backward direction's share, a row's gradient is (negative - positive) / (2 * batch).
         for i in range(BATCH):
@@ -101,8 +117,8 @@ def test_random_draws_every_allowed_passage_and_no_other(known: Tensor) -> None:
 def test_where_everything_is_known_there_is_nothing_to_learn(vectors: tuple[Tensor, Tensor]) -> None:
     everything = torch.ones(BATCH, BATCH, dtype=torch.bool)
     for negatives in ("hardest", "random", "all"):
-        assert float(triplet(negatives)(*vectors, everything)) == 0
-    assert float(InfoNCE(0.05, torch.float32)(*vectors, everything)) == pytest.approx(0, abs=1e-6)
+        assert float(triplet(negatives)(*vectors, named(everything))) == 0
+    assert float(InfoNCE(0.05, torch.float32)(*vectors, named(everything))) == pytest.approx(0, abs=1e-6)
 
 
 def test_infonce_is_cross_entropy_both_ways(vectors: tuple[Tensor, Tensor]) -> None:
@@ -110,7 +126,7 @@ def test_infonce_is_cross_entropy_both_ways(vectors: tuple[Tensor, Tensor]) -> N
     own = torch.arange(BATCH)
     logits = torch.cosine_similarity(queries.unsqueeze(1), documents.unsqueeze(0), dim=2) / 0.1
     expected = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-    found = InfoNCE(0.1, torch.float32)(queries, documents, torch.eye(BATCH, dtype=torch.bool))
+    found = InfoNCE(0.1, torch.float32)(queries, documents, named(torch.eye(BATCH, dtype=torch.bool)))
     torch.testing.assert_close(found, expected)
 
 
@@ -120,4 +136,4 @@ def test_infonce_leaves_known_positives_out(vectors: tuple[Tensor, Tensor], know
     logits = (queries @ documents.T / 0.1).exp() * (~known | torch.eye(BATCH, dtype=torch.bool))
     own = logits.diagonal()
     expected = -((own / logits.sum(1)).log().mean() + (own / logits.sum(0)).log().mean()) / 2
-    torch.testing.assert_close(loss(queries, documents, known), expected)
+    torch.testing.assert_close(loss(queries, documents, named(known)), expected)

@@ -16,8 +16,17 @@ def test_known_positives_are_what_a_loop_over_all_pairs_finds() -> None:
     for _ in range(50):
         queries = draw.integers(0, 40, 25)  # repeats of queries and of passages both happen
         passages = np.array([draw.choice(positives[query]) for query in queries], np.int64)
-        expected = [[passage in positives[query] for passage in passages] for query in queries]
-        assert known_positives(queries, passages, positives).tolist() == expected
+        expected = [
+            (row, column)
+            for row, query in enumerate(queries)
+            for column, passage in enumerate(passages)
+            if passage in positives[query]
+        ]
+        known = known_positives(queries, passages, positives)
+        assert sorted(zip(known.rows.tolist(), known.columns.tolist(), strict=True)) == expected
+        assert known.rows.tolist() == sorted(known.rows.tolist())
+        off = known.others()
+        assert set(zip(off.rows.tolist(), off.columns.tolist(), strict=True)) == {(i, j) for i, j in expected if i != j}
 
 
 def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> None:

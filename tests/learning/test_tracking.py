@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 import wandb
-import wandb_file
 
 from freemvmt.config import TrainConfig
 from freemvmt.learning import tracking
 from freemvmt.learning.tracking import Tracker, WandbTracker
+
+import wandb_file
+from wandb_server import WandbServer
 
 
 class Model(torch.nn.Module):
@@ -202,7 +204,8 @@ def test_training_goes_on_when_wandb_does_not_start(
     monkeypatch.setenv("WANDB_MODE", "no such mode")
     tracker = tracking.start(TrainConfig())
     assert type(tracker) is Tracker
-    (note,) = notes
+    assert not tracking.signed_in()
+    note, _ = notes
     assert note.levelno == logging.WARNING
     assert "\n" not in note.getMessage()
 
@@ -220,6 +223,26 @@ def test_a_server_that_does_not_answer_means_offline(
     assert "connection refused" in note.getMessage()
     assert f"wandb sync {folder}" in note.getMessage()
     assert wandb_file.read(folder).exit_code == 0
+
+
+def test_online_the_server_gets_all_and_one_line_says_where(
+    monkeypatch: pytest.MonkeyPatch, notes: list[logging.LogRecord], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with WandbServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        model = Model()
+        tracker = tracking.start(TrainConfig(epochs=7))
+        tracker.watch(model, every=2)
+        steps(tracker, model, 1, 4)
+        tracker.finish()
+        wandb.teardown()
+    ((run, config),) = server.configs.items()
+    assert config["epochs"] == 7
+    assert {row["_step"]: row["batch_loss"] for row in server.history[run]} == {1: 1, 2: 1 / 2, 3: 1 / 3, 4: 1 / 4}
+    assert server.history[run][0]["gradients/table.weight"]["_type"] == "histogram"
+    assert [note.getMessage() for note in notes] == [f"W&B run: {server.url}/somebody/two-towers-retrieval/runs/{run}"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_agent_can_stop_a_run() -> None:

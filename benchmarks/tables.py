@@ -1,0 +1,91 @@
+"""The tables of README.md and docs, from results/*.json: `uv run python benchmarks/tables.py` writes them in place.
+
+A test fails when a page and its results differ.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def quality_table(names: list[str]) -> str:
+    """NDCG@10 by collection and method, a block a training set."""
+    blocks = []
+    for name in names:
+        result = json.loads((RESULTS / f"quality_{name}.json").read_text(encoding="utf-8"))
+        collections: dict[str, Any] = result["collections"]
+        means = result["mean_ndcg@10"]
+        several = len(collections) > 1
+        head = ["NDCG@10", *collections, *(["mean"] if several else [])]
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        titles = {
+            "untrained": "untrained towers",
+            "bm25": "BM25",
+            "dense": "**trained towers**",
+            "hybrid": "**hybrid**",
+        }
+        for method, title in titles.items():
+            cells = [_cell(found[method]) for found in collections.values()]
+            lines.append(f"| {' | '.join([title, *cells, *([f'{means[method]:.3f}'] if several else [])])} |")
+        trained_on = " and ".join(f"`{part}`" for part in result["trained_on"])
+        sizes = ", ".join(
+            f"{name} {found['queries']:,} queries, {found['protocol']}" for name, found in collections.items()
+        )
+        seconds = max(run["seconds"] for run in result["training"])
+        pairs = result["training"][0]["pairs"]
+        arrows = "↑ better and ↓ worse than BM25 with p < 0.05 in a paired randomisation test"
+        blocks.append(
+            f"Trained on {trained_on} ({pairs:,} pairs, {seconds:.0f} s on {result['machine']['cores']} cores), "
+            f"{result['loss']} loss, mean of {len(result['seeds'])} seeds:\n\n"
+            + "\n".join(lines)
+            + f"\n\nProtocol: {sizes}. {arrows}. Made by `{command(name, result)}`."
+        )
+    return "\n\n".join(blocks)
+
+
+def command(name: str, result: dict[str, Any]) -> str:
+    """The line that made a result."""
+    parts = [f"uv run python benchmarks/quality.py {name} --data FOLDER --train {' '.join(result['trained_on'])}"]
+    parts.append(f"--collections {' '.join(result['collections'])}")
+    if result["loss"] != "triplet":
+        parts.append(f"--loss {result['loss']}")
+    return " ".join(parts)
+
+
+def _cell(found: dict[str, Any]) -> str:
+    text = f"{found['ndcg@10']:.3f}"
+    if "minus_bm25" in found and found["minus_bm25"]["p_value"] < 0.05:
+        text += " ↑" if found["minus_bm25"]["difference"] > 0 else " ↓"
+    return text
+
+
+PAGES = {
+    "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"])},
+    "docs/quality.md": {"infonce": lambda: quality_table(["qa_infonce"])},
+}
+
+
+def filled(page: str) -> str:
+    """The text of ``page`` with each of its tables made anew."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for mark, make in PAGES[page].items():
+        pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
+        table = make()
+        text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+def main() -> int:
+    """Write all tables in place."""
+    for page in PAGES:
+        (ROOT / page).write_text(filled(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,433 @@
+"""Sweeps: their definitions, Optuna with its study on disk, and W&B's own client and agent against a stand-in server.
+
+The training is a formula here, so that a trial costs nothing; that of the package is tried in ``test_training``.
+"""
+
+import io
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from matplotlib.image import imread
+from sqlalchemy import Engine, event
+
+from freemvmt import sweep_config, sweep_report, sweep_study, sweeps
+from freemvmt.cli import parse
+from freemvmt.config import DataConfig, TrainConfig, replace
+from freemvmt.console import Console
+from freemvmt.errors import UserError
+from freemvmt.sweep_config import SWEEPS, SweepOptions, definition
+from freemvmt.sweep_report import SweepResult, Trial
+
+import wandb_file
+from wandb_server import WandbServer
+
+PAIRS = 3000
+OnEpoch = Callable[[int, float], None]
+
+
+def prepare(config: TrainConfig, console: Console) -> Any:
+    return SimpleNamespace(name="toy", examples=SimpleNamespace(pairs=lambda: ([0] * PAIRS, [0] * PAIRS)))
+
+
+def score(config: TrainConfig, epoch: int) -> float:
+    rate = abs(math.log10(config.learning_rate / 8e-4))
+    return 0.7 - 0.03 * rate**2 - 0.02 * abs(math.log2(config.batch_size / 256)) - 0.05 / epoch
+
+
+def train(config: TrainConfig, data: Any, *, tracker: Any, console: Console, on_epoch: OnEpoch) -> Any:
+    for epoch in range(1, config.epochs + 1):
+        tracker.log({"val_ndcg_10": score(config, epoch)}, step=epoch)
+        on_epoch(epoch, score(config, epoch))
+    return SimpleNamespace(val_ndcg_10=score(config, config.epochs), ended="finished")
+
+
+def sweep(name: Any = "quick", count: int = 3, **changes: Any) -> SweepResult:
+    """A sweep of the formula without W&B, in the current folder."""
+    settings = {"config": TrainConfig(wandb=False), "prepare": prepare, "train": train} | changes
+    return sweeps.run_sweep(definition(name), settings.pop("config"), count=count, **settings)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine without a W&B key, without a terminal, in an empty folder."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
+    os.environ |= {f"WANDB_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")}
+    os.environ["NETRC"] = str(tmp_path / "netrc")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+    os.environ.clear()  # the client and its agent leave variables behind
+    os.environ.update(before)
+
+
+class Lines(Console):
+    """A console that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str = "", seconds: float | None = None) -> None:
+        self.lines.append(text)
+
+
+@event.listens_for(Engine, "connect")
+def _careless(connection: Any, record: object) -> None:
+    """The tests do not wait for the disk: what they write is not kept."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+# Definitions
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_draw_of_a_sweep_is_a_valid_configuration(name: Any) -> None:
+    parameters = definition(name)["parameters"]
+    constants = {key: spec["value"] for key, spec in parameters.items() if "value" in spec}
+    searched = {key: spec for key, spec in parameters.items() if key not in constants}
+    # What the data are read and tokenised by cannot change from trial to trial: they are read once.
+    assert not set(searched) & {*DataConfig.__dataclass_fields__, "base", "max_length"}
+    spans = {key: sweep_study.distribution(key, spec) for key, spec in searched.items()}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(100):
+        drawn = replace(TrainConfig(), constants | study.ask(spans).params)
+        assert isinstance(drawn.epochs, int)
+        assert isinstance(drawn.batch_size, int)
+        assert 16 <= drawn.batch_size <= 4096
+        assert 3e-5 <= drawn.learning_rate <= 3e-3
+
+
+def test_a_setting_that_is_given_is_not_searched() -> None:
+    given = sweep_config._given(["--learning-rate=1e-3", "--batch_size", "64", "--no-wandb", "--config", "basic"])
+    assert given == {"learning_rate", "batch_size", "wandb"}
+    assert set(definition("basic", given)["parameters"]) == {"margin", "epochs"}
+    assert "learning_rate" in definition("basic")["parameters"]
+
+
+def test_nothing_left_to_search() -> None:
+    with pytest.raises(UserError, match="nothing to search"):
+        sweeps.run_sweep(definition("quick", ["learning_rate", "batch_size"]), TrainConfig(wandb=False), count=1)
+
+
+def test_parameters_become_distributions() -> None:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    for spec, expected in [
+        ({"values": ["a", "b"]}, CategoricalDistribution(["a", "b"])),
+        ({"min": 1, "max": 5}, IntDistribution(1, 5)),
+        ({"min": 0.0, "max": 5.0}, FloatDistribution(0, 5)),
+        ({"distribution": "uniform", "min": 1, "max": 5}, FloatDistribution(1, 5)),
+        ({"distribution": "q_uniform", "min": 2, "max": 8, "q": 2}, IntDistribution(2, 8, step=2)),
+        ({"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25}, FloatDistribution(0, 1, step=0.25)),
+        ({"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}, FloatDistribution(1e-4, 1e-2, log=True)),
+        ({"distribution": "q_log_uniform_values", "min": 1, "max": 64}, IntDistribution(1, 64, log=True)),
+    ]:
+        assert sweep_study.distribution("x", spec) == expected
+    with pytest.raises(ValueError, match="x: no counterpart"):
+        sweep_study.distribution("x", {"distribution": "beta", "min": 0.0, "max": 1.0})
+
+
+def test_batch_sizes_are_no_larger_than_there_are_pairs() -> None:
+    for pairs, sizes in [(300, [64, 256]), (20, [20]), (5000, [64, 256, 1024])]:
+        assert sweeps._fitting(definition("quick"), pairs)["parameters"]["batch_size"] == {"values": sizes}
+
+
+# Optuna
+
+
+def test_a_sweep_is_reported_and_goes_on() -> None:
+    console = Lines()
+    first = sweep(count=3, console=console)
+    assert [trial.number for trial in sorted(first.trials, key=lambda trial: trial.number)] == [0, 1, 2]
+    scores = [trial.val_ndcg_10 for trial in first.trials]
+    assert scores == sorted(scores, reverse=True)
+    assert console.lines[-2] == f"best      {first.command}"
+    assert console.lines[-1] == "plot      sweeps/quick.png"
+
+    second = sweep(count=4, console=console)
+    assert "sweep     quick, Optuna chooses, after 3 trials: sweeps/quick.db" in console.lines
+    assert len(second.trials) == 7
+    assert len({trial.settings["learning_rate"] for trial in second.trials}) == 7  # no draw comes twice
+    assert second.trials[0].val_ndcg_10 >= first.trials[0].val_ndcg_10
+    assert imread(second.plot).shape[:2] == (630, 1650)
+
+
+def test_the_first_trial_is_what_is_trained_without_a_sweep() -> None:
+    (trial,) = sweep("basic", count=1).trials
+    default = TrainConfig()
+    assert (trial.settings["learning_rate"], trial.settings["margin"]) == (default.learning_rate, default.margin)
+    assert trial.settings["epochs"] == default.epochs
+
+
+def test_data_are_read_once() -> None:
+    read = []
+
+    def counting(config: TrainConfig, console: Console) -> Any:
+        read.append(config.max_samples)
+        return prepare(config, console)
+
+    sweep(count=3, prepare=counting)
+    assert read == [5000]  # the constant of the definition
+
+
+def test_the_command_trains_with_the_best_settings() -> None:
+    config = TrainConfig(wandb=False, dataset=("my pairs.jsonl", "more"), streaming=True, dim=64)
+    result = sweep(config=config)
+    words = shlex.split(result.command)
+    assert words[:4] == ["uv", "run", "python", "main.py"]
+    again = parse(TrainConfig, words[4:], "main.py")
+    assert again == result.best
+    assert again == replace(config, {**result.trials[0].settings, "epochs": 1, "max_samples": 5000})
+
+
+def test_the_table_is_aligned() -> None:
+    trials = [
+        Trial(10, 0.5, "complete", {"learning_rate": 3e-5, "loss": "triplet", "batch_size": 64}),
+        Trial(2, 0.25, "pruned", {"learning_rate": 0.0012345, "loss": "infonce", "batch_size": 1024}),
+        Trial(3, None, "failed", {"learning_rate": 0.001, "loss": "infonce", "batch_size": 16}),
+    ]
+    assert sweep_report.table(trials) == [
+        "number  val_ndcg_10  state     learning_rate  loss     batch_size",
+        "    10       0.5000  complete          3e-05  triplet          64",
+        "     2       0.2500  pruned         0.001234  infonce        1024",
+        "     3            -  failed            0.001  infonce          16",
+    ]
+
+
+def test_importances_add_up_and_find_what_matters() -> None:
+    result = sweep("basic", count=16)
+    shares = sweep_report.importances(result.trials)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["margin"] < shares["batch_size"]  # the formula does not know the margin
+    assert sweep_report.importances(result.trials[:4]) == {}
+
+
+def test_trials_that_promise_little_are_pruned() -> None:
+    result = sweep("basic", count=16)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    assert pruned
+    assert all(trial.val_ndcg_10 is not None and trial.settings["epochs"] > 2 for trial in pruned)
+    assert [trial.state for trial in result.trials] == ["complete"] * (16 - len(pruned)) + ["pruned"] * len(pruned)
+    assert result.best is not None
+
+
+def test_other_data_or_fixed_settings_are_another_study() -> None:
+    sweep(count=2)
+    assert len(sweep(count=2, config=TrainConfig(wandb=False, run_name="of no effect")).trials) == 4
+    assert len(sweep(count=2, config=TrainConfig(wandb=False, table_rate_factor=10.0)).trials) == 2
+
+
+def failing(*, at: set[int], error: BaseException) -> Any:
+    """A training that fails in some trials."""
+    count = iter(range(1000))
+
+    def train_or_fail(*arguments: Any, **named: Any) -> Any:
+        if next(count) in at:
+            raise error
+        return train(*arguments, **named)
+
+    return train_or_fail
+
+
+def test_a_trial_may_fail() -> None:
+    result = sweep(count=3, train=failing(at={0}, error=RuntimeError("out of memory")))
+    assert [trial.state for trial in result.trials] == ["complete", "complete", "failed"]
+
+
+def test_a_sweep_that_only_fails_ends_with_the_error() -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        sweep(count=9, train=failing(at=set(range(9)), error=RuntimeError("out of memory")))
+    with pytest.raises(UserError, match="no trial came to its end"):
+        sweep("basic", count=2, train=failing(at={0, 1}, error=UserError("the loss is not a number")))
+
+
+def test_sigint_ends_the_sweep_and_not_the_report() -> None:
+    calls = []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train(*arguments, **named)
+
+    console = Lines()
+    result = sweep(count=5, train=interrupted, console=console)
+    assert result.stopped
+    assert len(calls) == 2
+    assert [trial.state for trial in result.trials] == ["complete", "failed"]
+    assert any(line.startswith("best ") for line in console.lines)
+    assert len(sweep(count=1).trials) == 3  # the study is kept
+
+
+def test_a_training_that_took_the_sigint_ends_the_sweep() -> None:
+    def took_it(*arguments: Any, **named: Any) -> Any:
+        return SimpleNamespace(val_ndcg_10=0.5, ended="interrupted")
+
+    result = sweep(count=5, train=took_it)
+    assert result.stopped
+    assert [trial.state for trial in result.trials] == ["failed"]
+    assert result.best is None
+
+
+def test_a_killed_process_leaves_a_failed_trial() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import os, signal, test_sweeps\n"
+        "def killed(*arguments, **named): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "test_sweeps.sweep(count=1, train=killed)"
+    )
+    sweep(count=1)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    result = sweep(count=1)
+    assert {trial.number: trial.state for trial in result.trials} == {0: "complete", 1: "failed", 2: "complete"}
+
+
+def test_two_processes_do_not_share_a_study() -> None:
+    def nested(*arguments: Any, **named: Any) -> Any:
+        with pytest.raises(UserError, match="another process runs this sweep"):
+            sweep(count=1)
+        return train(*arguments, **named)
+
+    assert sweep(count=1, train=nested).trials[0].state == "complete"
+
+
+def test_a_file_that_is_no_study() -> None:
+    Path("sweeps").mkdir()
+    Path("sweeps/quick.db").write_text("nothing of the kind" * 100)
+    with pytest.raises(UserError, match="not a study"):
+        sweep(count=1)
+    Path("file").write_text("")
+    with pytest.raises(UserError, match="give another --folder"):
+        sweep(count=1, folder=Path("file"))
+
+
+def test_the_extra_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "missing_packages", lambda: ["optuna"])
+    with pytest.raises(UserError, match=r"optuna; install two-towers\[sweep\]"):
+        sweep()
+
+
+def test_offline_each_trial_is_a_run_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    result = sweep(count=2, config=TrainConfig())
+    runs = [wandb_file.read(folder) for folder in Path("wandb").glob("offline-run-*")]
+    chosen = {trial.settings["learning_rate"] for trial in result.trials}
+    assert {run.config["learning_rate"] for run in runs} == chosen
+    assert all(run.config["sweep_name"] == "quick" and run.exit_code == 0 for run in runs)
+    assert all(run.series("val_ndcg_10") for run in runs)
+    assert capfd.readouterr() == ("", "")
+
+
+# Weights & Biases
+
+CHOSEN = [
+    {"learning_rate": 1e-4, "batch_size": 64, "margin": 0.125, "epochs": 2},
+    {"learning_rate": 1e-3, "batch_size": 256, "margin": 0.25, "epochs": 3},
+]
+
+
+# W&B 0.31 uses what it has itself deprecated, and leaves the file open that it hands a run's settings over in.
+DEPRECATED = "ignore:Read the .app_url. setting:DeprecationWarning"
+UNCLOSED = "ignore:unclosed file .*config-run:ResourceWarning"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """W&B's client in this process talks to it."""
+    from wandb.agents import pyagent
+
+    monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 0.1)
+    with WandbServer(CHOSEN) as running:
+        os.environ |= running.environment()
+        yield running
+        sys.modules["wandb"].teardown()
+
+
+@pytest.mark.filterwarnings(DEPRECATED, UNCLOSED)
+def test_the_agent_trains_with_what_the_server_chose(server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
+    console = Lines()
+    result = sweep("basic", count=2, config=TrainConfig(project_name="ours", temperature=0.0625), console=console)
+    assert [trial.settings for trial in result.trials] == CHOSEN[::-1]
+    assert not result.stopped
+    assert console.lines[0] == f"sweep     basic, W&B chooses: {server.url}/somebody/ours/sweeps/sweep1"
+    assert [line.split()[:2] for line in console.lines[1:3]] == [["trial", "0"], ["trial", "1"]]
+    assert {"UpsertSweep", "CreateAgent", "Heartbeat"} < set(server.operations)
+    assert "method: bayes" in server.sweep
+    assert "early_terminate" in server.sweep
+    for number, chosen in enumerate(CHOSEN):
+        config, run = server.configs[f"run{number}"], replace(TrainConfig(), chosen)
+        assert {name: config[name] for name in chosen} == chosen  # not those that the run was begun with
+        assert config["temperature"] == 0.0625
+        recorded = [row["val_ndcg_10"] for row in server.history[f"run{number}"]]
+        assert recorded == pytest.approx([score(run, epoch) for epoch in range(1, run.epochs + 1)])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings(DEPRECATED, UNCLOSED)
+def test_runs_that_the_server_ends_early_or_that_fail(server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
+    errors = iter([Exception(), UserError("the loss is not a number")])  # the first is how the agent ends a run
+
+    def ends(*arguments: Any, on_epoch: OnEpoch, **named: Any) -> Any:
+        on_epoch(1, 0.5)
+        raise next(errors)
+
+    console = Lines()
+    with pytest.raises(UserError, match="no trial came to its end"):
+        sweep("basic", count=2, config=TrainConfig(), train=ends, console=console)
+    assert [line.split()[:5] for line in console.lines[1:3]] == [
+        ["trial", "0", "val_ndcg_10", "0.5000", "pruned"],
+        ["trial", "1", "val_ndcg_10", "0.5000", "failed"],
+    ]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_that_does_not_take_the_sweep(server: WandbServer) -> None:
+    server._UpsertSweep = None  # type: ignore[assignment, method-assign]
+    with pytest.raises(UserError, match="W&B did not take the sweep"):
+        sweep("basic", count=1, config=TrainConfig())
+
+
+# The command
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    folder = Path(sweep_config.__file__).parent
+    return subprocess.run(
+        [sys.executable, "sweep_config.py", *words],
+        cwd=folder,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("words", [["--config", "nonsense"], ["--count", "0"], ["--batch-size", "1"], ["--bad"]])
+def test_a_wrong_flag_is_one_line_and_2(words: list[str]) -> None:
+    done = command(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_options_hold_the_whole_configuration() -> None:
+    options = parse(SweepOptions, ["--config", "quick", "--count", "7", "--max-samples", "50", "--no-wandb"], "sweep")
+    assert (options.config, options.count) == ("quick", 7)
+    assert options.train_config() == TrainConfig(max_samples=50, wandb=False)
+    assert type(options.train_config()) is TrainConfig
