@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 what the user gave is wrong (one line says what, and what 
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(action: Callable[[], object]) -> int:
     """Do ``action``; errors of the user become one line and 2, an interruption or a closed pipe become 1."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = action()
         sys.stdout.flush()
@@ -72,10 +74,23 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        # tyro explains itself in a box of many lines; what is wrong stands above the first rule of the box.
-        inside = [line.strip("│ \n") for line in box.getvalue().splitlines() if line.startswith("│")]
-        above = " ".join(line for line in inside if line).partition(" ───")[0]
-        raise UserError(f"{above.rstrip('.')}; see {prog} --help") from None
+        raise UserError(f"{_explanation(box.getvalue())}; see {prog} --help") from None
+
+
+def _explanation(box: str) -> str:
+    """What tyro says is wrong: in its box of many lines, what stands between the title and the first rule.
+
+    The box is coloured where the environment asks for colours, and drawn in ASCII where stdout cannot hold more.
+    """
+    parts: list[list[str]] = [[]]
+    for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines():
+        inside = line.strip("│ ")
+        if re.match("[╭─╰]|---+$", inside):
+            parts.append([])
+        elif inside:
+            parts[-1].append(inside)
+    said = next((part for part in parts[1:] if part), parts[0])
+    return " ".join(said).partition(" Got errors:")[0].rstrip(".")
 
 
 def _refuse(message: str) -> int:

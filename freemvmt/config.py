@@ -73,16 +73,16 @@ class TrainConfig(ModelConfig, DataConfig):
 
     loss: Loss = "triplet"
     """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature."""
-    margin: float = 0.2
+    margin: float = 0.1
     """Triplet: by how much closer, in cosine, the positive must be than a negative."""
     negatives: Negatives = "hardest"
     """Triplet: which passages to push away: the hardest of the batch, a random one of it, the row's given ones, all."""
     temperature: float = 0.05
     """InfoNCE: what similarities are divided by."""
-    epochs: int = 3
+    epochs: int = 5
     """Passes over the training pairs."""
     batch_size: int | None = None
-    """Pairs in a step; None: 2048, or fewer where there are few pairs."""
+    """Pairs in a step; None: a fifth of the pairs, as a power of two between 32 and 8192."""
     learning_rate: float = 3e-4
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
     table_rate_factor: float = 100.0

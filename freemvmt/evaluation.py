@@ -228,9 +228,8 @@ def read_run(path: Path, collection: Collection) -> Run:
         fields = line.split()
         where = f"{path}, line {number}"
         if len(fields) != 6:
-            raise UserError(
-                f"{where}: {len(fields)} fields, not the 6 of a TREC run (query Q0 document rank score tag)"
-            )
+            wanted = "the 6 of a TREC run (query Q0 document rank score tag)"
+            raise UserError(f"{where}: {len(fields)} fields, not {wanted}; write the run again")
         query, _, document, _, score, _ = fields
         if document not in known_documents:
             raise UserError(f"{where}: {collection.name} has no document {document}; compare runs of one collection")

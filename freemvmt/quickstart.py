@@ -1,7 +1,7 @@
 """`two-towers quickstart`: the whole way once, offline, on the docs of the Python packages installed here.
 
-Two towers are trained on (first paragraph, the rest) of docstrings, measured against BM25 on docstrings held out, saved,
-and asked three questions over all of them.
+Two towers are trained on (first paragraph, the rest) of docstrings, measured against BM25 on docstrings held out,
+saved, and asked three questions over all of them.
 """
 
 import time
@@ -15,7 +15,7 @@ from freemvmt.console import Console
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartOptions:
-    """Train, measure and search the docs of the Python packages installed here: two towers, on this machine, offline."""
+    """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
 
     output: str = "models/pydocs"
     """Folder for the model."""
@@ -30,7 +30,7 @@ class QuickstartOptions:
 QUESTIONS = (
     "singular values of a matrix",
     "shortest path between two nodes of a graph",
-    "read a csv file into a data frame",
+    "draw random samples from a normal distribution",
 )
 
 
@@ -42,7 +42,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     from freemvmt.learning.card import write_card
     from freemvmt.model import TwoTowersModel, check_output
     from freemvmt.search.retriever import Retriever
-    from freemvmt.text import pydocs
+    from freemvmt.text.sources import read_pydocs
     from freemvmt.training import prepare, record_of, train
 
     clock = time.perf_counter()
@@ -74,13 +74,15 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     results = {name: evaluate(searcher, validation, method)[0] for name, searcher, method in rows}
     verdict = compare(results["hybrid"], results["BM25"])
     console.line()
-    console.line(f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages")
+    console.line(
+        f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
+    )
     for name, result in results.items():
         low, high = result.intervals["ndcg@10"]
         note = f"   {_verdict(verdict.difference, verdict.p_value)}" if name == "hybrid" else ""
         console.line(f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}{note}")
 
-    docs = pydocs.read()[: options.max_samples]
+    docs = read_pydocs(options.max_samples, options.seed)
     texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
     library = Retriever(trained.model, texts, [doc.name for doc in docs])
     summaries = {doc.name: doc.summary for doc in docs}
@@ -92,13 +94,13 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         console.line(question)
         for rank, hit in enumerate(hits, start=1):
             summary = summaries[hit.id]
-            console.line(f"  {rank}  {hit.score:.2f}  {hit.id:<44}  {summary[:56]}{'…' if len(summary) > 56 else ''}")
+            console.line(f"  {rank}  {hit.score:.2f}  {_cut(hit.id, 44):<44}  {_cut(summary, 56)}")
 
     seconds = time.perf_counter() - clock
     size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
     console.line()
     console.line(f"saved  {output} ({size:.0f} MB)", seconds)
-    console.line("next   two-towers evaluate untrained pydocs --method hybrid    any model, any collection")
+    console.line(f"next   two-towers evaluate {output} pydocs --method hybrid    any model, any collection")
     console.line("       two-towers train --dataset FILE                         your own pairs (JSONL, TSV, Parquet)")
     console.line("       cd freemvmt && uv run python main.py                    MS MARCO")
     return {
@@ -109,6 +111,10 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": verdict.difference, "p_value": verdict.p_value},
         "searches": answers,
     }
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _verdict(difference: float, p_value: float) -> str:

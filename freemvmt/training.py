@@ -39,6 +39,7 @@ from freemvmt.text.sources import load
 from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.pretrained import idf
 
+MIN_BATCH, MAX_BATCH, STEPS_OF_AN_EPOCH = 32, 8192, 5  # what --batch-size None keeps to
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +256,8 @@ def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> N
 def batch_size_for(config: TrainConfig, pairs: int) -> int:
     """The batch size in pairs; ``UserError`` when there are fewer pairs than were asked for in one batch."""
     if config.batch_size is None:
-        return min(LARGEST_DEFAULT_BATCH, pairs)
+        # A large batch has hard negatives, but an epoch needs its steps.
+        return min(max(MIN_BATCH, 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))), MAX_BATCH, pairs)
     if config.batch_size > pairs:
         raise UserError(
             f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"

@@ -1,37 +1,55 @@
 """Optimizers that touch only the rows which a batch used."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class RowwiseAdagrad(torch.optim.Optimizer):
+class Optimizer(Protocol):
+    """What the loop asks of an optimizer, ``torch.optim``'s or ours; each group has its rate under ``lr``."""
+
+    param_groups: list[dict[str, object]]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def step(self) -> object:
+        """Move the parameters against their gradients."""
+
+
+class RowwiseAdagrad:
     """Adagrad with one accumulator a row, its sum of mean squared gradients (Gupta et al. 2014; DLRM trains so).
 
     A row's first step has root mean square ``lr`` whatever the size of its gradient, and its steps shrink with the
-    root of how often it was touched: rare words move far, frequent ones settle. State is one float a row.
+    root of how often it was touched: rare words move far, frequent ones settle. Gradients must be sparse; ``sums`` has
+    one float a row. Not a ``torch.optim.Optimizer``: making one of those imports the compiler, which takes seconds.
     """
 
-    def __init__(self, tables: Iterable[Tensor], lr: float, eps: float = 1e-10) -> None:
-        super().__init__(tables, {"lr": lr, "eps": eps})
+    def __init__(self, tables: Iterable[torch.nn.Parameter], lr: float, eps: float = 1e-10) -> None:
+        self.param_groups: list[dict[str, object]] = [{"lr": lr}]
+        self._eps = eps
+        self._tables = list(tables)
+        self.sums = [torch.zeros(len(table), device=table.device) for table in self._tables]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for table in self._tables:
+            table.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Move the rows that have a gradient, which must be sparse."""
-        for group in self.param_groups:
-            for table in group["params"]:
-                if table.grad is None:
-                    continue
-                rows, values = _touched(table.grad)  # (touched,), (touched, width)
-                if "sum" not in self.state[table]:
-                    self.state[table]["sum"] = torch.zeros(len(table), device=table.device)
-                total = self.state[table]["sum"]
-                squares = total[rows] + values.square().mean(1)
-                total[rows] = squares
-                values = values * (-group["lr"] / (squares.sqrt() + group["eps"])).unsqueeze(1)
-                table.index_add_(0, rows, values)
+    def step(self) -> None:
+        """Move the rows that have a gradient."""
+        rate = self.param_groups[0]["lr"]
+        assert isinstance(rate, float)
+        for table, sums in zip(self._tables, self.sums, strict=True):
+            if table.grad is None:
+                continue
+            rows, values = _touched(table.grad)  # (touched,), (touched, width)
+            squares = sums[rows] + values.square().mean(1)
+            sums[rows] = squares
+            table.index_add_(0, rows, values * (-rate / (squares.sqrt() + self._eps)).unsqueeze(1))
 
 
 def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,17 +63,19 @@ def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 def optimizers_for(
     model: torch.nn.Module, tables: list[torch.nn.Parameter], lr: float, table_factor: float
-) -> list[Any]:
+) -> list[Optimizer]:
     """Row-wise Adagrad at ``lr * table_factor`` for the token tables, AdamW at ``lr`` for whatever else there is."""
-    chosen: list[torch.optim.Optimizer] = [RowwiseAdagrad(tables, lr=lr * table_factor)]
+    chosen: list[Optimizer] = [RowwiseAdagrad(tables, lr=lr * table_factor)]
     ids = {id(table) for table in tables}
     if rest := [parameter for parameter in model.parameters() if id(parameter) not in ids]:
         chosen.append(torch.optim.AdamW(rest, lr=lr))
     return chosen
 
 
-def set_rate_factor(optimizers: list[Any], factor: float) -> None:
+def set_rate_factor(optimizers: list[Optimizer], factor: float) -> None:
     """Run at ``factor`` times the rates that the optimizers were made with."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("first_lr", group["lr"]) * factor
+            first = group.setdefault("first_lr", group["lr"])
+            assert isinstance(first, float)
+            group["lr"] = first * factor

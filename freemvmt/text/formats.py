@@ -120,10 +120,12 @@ def _from_ms_marco(table: pa.Table, where: str) -> Judgements:
     _no_nulls(table["passages"], "passages", where)
     passages = _flat(table["passages"])
     if not pa.types.is_struct(passages.type):
-        raise UserError(f'{where}: column "passages" is {passages.type}, not the struct of MS MARCO\'s rows')
+        wanted = "the struct of MS MARCO's rows; leave that column out if these are pairs"
+        raise UserError(f'{where}: column "passages" is {passages.type}, not {wanted}')
     names = {passages.type.field(number).name for number in range(passages.type.num_fields)}
     if missing := {"is_selected", "passage_text"} - names:
-        raise UserError(f'{where}: "passages" has no {", ".join(sorted(missing))} (found {", ".join(sorted(names))})')
+        found = f"(found {', '.join(sorted(names))}); write MS MARCO's own columns"
+        raise UserError(f'{where}: "passages" has no {", ".join(sorted(missing))} {found}')
     texts, selected = passages.field("passage_text"), passages.field("is_selected")
     for name, column in (("passage_text", texts), ("is_selected", selected)):
         if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
@@ -199,7 +201,8 @@ def _jsonl_rows(
             passages = record["passages"]
             texts, marks = passages.get("passage_text"), passages.get("is_selected")
             if not (_is_list(texts, str) and _is_list(marks, int) and len(texts) == len(marks)):
-                raise UserError(f'{where}: "passages" needs equally long lists "passage_text" and "is_selected"')
+                needed = 'equally long lists "passage_text", of texts, and "is_selected", of numbers'
+                raise UserError(f'{where}: "passages" needs {needed}; mend or drop that line')
             yield text_of(record, "query", where), texts, [mark > 0 for mark in marks]
             continue
         _check_columns(record, where, query_field, passage_field)

@@ -72,6 +72,7 @@ def read(
     file = (cache or cache_folder() / "pydocs") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
     docstrings = _load(file)
     if not docstrings:
+        log.info("reading the source of %d packages; the first time takes up to a minute", len(places))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         _save(file, docstrings := _collect(places, workers or cores or 1, words))
     if not docstrings:

@@ -232,12 +232,20 @@ def _judgements_of(collection: Collection, rows: int | None) -> Judgements:
     return from_pairs(pairs())
 
 
+def read_pydocs(most: int | None, seed: int) -> list[pydocs.Docstring]:
+    """The docstrings installed here, or a seeded choice of ``most`` of them, in their order."""
+    found = pydocs.read()
+    if most is None or most >= len(found):
+        return found
+    return [found[number] for number in np.sort(np.random.default_rng(seed).permutation(len(found))[:most])]
+
+
 def _pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
     """Docstrings: the first paragraph is the query, the rest the passage.
 
     A hash of the passage decides on which side it stands, so that no passage is on both; the corpus is every passage.
     """
-    found = pydocs.read()[: config.max_samples]
+    found = read_pydocs(config.max_samples, config.seed)
     names = [passage_id(f"{config.seed}\0{item.body}") for item in found]
     share = min(config.validation_fraction, config.validation_queries / max(len(found), 1))
     held = [item for item, name in zip(found, names, strict=True) if int(name, 16) / 2**64 < share]

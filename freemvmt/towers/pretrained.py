@@ -52,9 +52,10 @@ def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
     N is the number of documents, df how many of them hold the token (Spärck Jones 1972, smoothed).
     """
     document_of_token = np.repeat(np.arange(len(documents)), documents.lengths)
-    # One code a (document, token): what is left after `unique` counts a document once for each of its tokens.
-    codes = np.unique(document_of_token * vocabulary_size + documents.ids)
-    frequency = np.bincount(codes % vocabulary_size, minlength=vocabulary_size)
+    # One code a (document, token); a document counts once for each of its tokens, at the first of equal codes.
+    codes = np.sort(document_of_token * vocabulary_size + documents.ids)
+    first = np.diff(codes, prepend=-1) != 0
+    frequency = np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
     return np.log1p(len(documents) / (1.0 + frequency)).astype(np.float32)
 
 

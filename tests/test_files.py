@@ -1,0 +1,151 @@
+import os
+import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from freemvmt.errors import UserError
+from freemvmt.files import cache_folder, check_writable, whole_file, whole_folder
+
+
+class Whole(Protocol):
+    def __call__(self, path: Path) -> AbstractContextManager[Path]: ...
+
+
+def fill(whole: Whole, part: Path, text: str) -> None:
+    """What a block does: write its file, or two files of its folder."""
+    if whole is whole_file:
+        part.write_text(text)
+    else:
+        (part / "deep").mkdir()
+        (part / "one").write_text(text)
+        (part / "deep" / "two").write_text(text)
+
+
+def contents(path: Path) -> dict[str, str]:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_text() for file in files}
+
+
+@pytest.fixture(params=[whole_file, whole_folder])
+def whole(request: pytest.FixtureRequest) -> Whole:
+    made: Whole = request.param
+    return made
+
+
+def test_what_a_block_wrote_takes_the_place_when_it_ends(whole: Whole, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "place"
+    for text in ("first", "second"):
+        with whole(path) as part:
+            fill(whole, part, text)
+            assert text not in contents(path).values()
+        assert set(contents(path).values()) == {text}
+        assert os.listdir(path.parent) == ["place"]  # noqa: PTH208  hidden files too
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_block_that_fails_leaves_what_was_there(whole: Whole, kind: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "place"
+    for before in (0, 1):
+        with pytest.raises(kind), whole(path) as part:  # noqa: PT012
+            fill(whole, part, "half")
+            raise kind
+        assert list(tmp_path.iterdir()) == [path] * before
+        if before:
+            assert set(contents(path).values()) == {"whole"}
+        with whole(path) as part:
+            fill(whole, part, "whole")
+
+
+def test_a_folder_holds_nothing_of_the_one_before(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "place") as part:
+        (part / "old").write_text("old")
+    with whole_folder(tmp_path / "place") as part:
+        (part / "new").write_text("new")
+    assert contents(tmp_path / "place") == {"new": "new"}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_permissions_are_those_of_any_new_file(whole: Whole, mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with whole(tmp_path / "place") as part:
+            fill(whole, part, "text")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    usual = 0o666 if whole is whole_file else 0o777
+    assert (tmp_path / "place").stat().st_mode & 0o777 == usual & ~mask
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(whole: Whole, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "place")
+    for text in ("first", "second"):
+        with whole(tmp_path / "link") as part:
+            fill(whole, part, text)
+        assert (tmp_path / "link").is_symlink()
+        assert set(contents(tmp_path / "disk" / "place").values()) == {text}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["place"]
+
+
+def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    with whole_file(pipe) as part:
+        part.write_text("through")
+    reader.join(10)
+    assert read == ["through"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file/place", "a part of that path is a file"),
+        ("file/deep/place", "a part of that path is a file"),
+        ("x" * 300, "that name is too long"),
+        ("x" * 250, "that name is too long"),
+    ],
+    ids=["under a file", "deep under a file", "too long", "nearly too long"],
+)
+def test_a_place_that_cannot_be_is_an_error_that_says_why(
+    whole: Whole, place: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for attempt in (whole(tmp_path / place).__enter__, lambda: check_writable(tmp_path / place)):
+        with pytest.raises(UserError, match=f"cannot write .*{reason}.*; "):
+            attempt()
+    assert contents(tmp_path) == {"file": "in the way"}
+
+
+def test_a_folder_is_no_place_for_a_file_nor_a_file_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(UserError, match="that is a folder"), whole_file(tmp_path / "folder"):
+        pass
+    with pytest.raises(UserError, match="is a file, not a folder"), whole_folder(tmp_path / "file"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not" / "there" / "yet")
+    check_writable(tmp_path / "place")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("TWO_TOWERS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "two-towers"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "two-towers"
