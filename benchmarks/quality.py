@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import record
 
-from freemvmt.config import TrainConfig
+from freemvmt.config import HYBRID_WEIGHT, TrainConfig
 from freemvmt.console import Console
 from freemvmt.evaluation import Result, compare, evaluate
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.retriever import HYBRID_WEIGHT, Retriever
+from freemvmt.search.retriever import Retriever
 from freemvmt.text.sources import load_collection
 from freemvmt.training import prepare, train
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from freemvmt.config import DataConfig, Method, Protocol, TrainConfig
+from freemvmt.config import HYBRID_WEIGHT, DataConfig, Method, Protocol, TrainConfig
 from freemvmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from freemvmt.text.corpus import Collection
 
 T = TypeVar("T")
-HYBRID_WEIGHT = 0.5  # as in search.retriever, which costs an import of torch
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,8 +19,8 @@ class Console:
     """Report lines to stdout, or to stderr when stdout is kept for one JSON object."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        self._rich = RichConsole(stderr=stderr, highlight=False, soft_wrap=True)
-        self._errors = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._rich = RichConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+        self._errors = RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         handler = _NoteHandler(self._errors)
         logger = logging.getLogger("freemvmt")
         logger.handlers = [handler]
@@ -109,5 +109,7 @@ class _NoteHandler(logging.Handler):
 
 def fail(message: str) -> None:
     """Print the one line of an error to stderr."""
-    RichConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(message)}")
+    RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+        f"[bold red]error:[/] {escape(message)}"
+    )
     sys.stderr.flush()

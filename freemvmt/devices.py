@@ -6,6 +6,8 @@ import torch
 
 from freemvmt.errors import UserError
 
+KINDS = ("cpu", "cuda", "mps")
+
 
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is the first GPU when there is one, else the CPU."""
@@ -13,9 +15,11 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in KINDS:
+            raise UserError(f"--device {name} is not one of {', '.join(KINDS)}; give auto or cpu")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:100]
         raise UserError(f"--device {name} cannot be used here ({reason}); give auto or cpu") from error
     return device
 

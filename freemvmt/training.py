@@ -76,8 +76,8 @@ class TrainingResult:
 def prepare(config: TrainConfig, console: Console = QUIET) -> TrainingData:
     """Read what ``config.dataset`` names and tokenise it (from the cache where it was tokenised before)."""
     started = time.perf_counter()
-    data = load(config)
     tokenizer = Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
+    data = load(config)
     folder = cache_folder() / "tokens"
     train, validation = data.train, data.validation
     prepared = TrainingData(
@@ -155,7 +155,8 @@ def train(
                 if interrupted():
                     ended = "interrupted"
                     break
-            if ended == "diverged":
+            if ended == "diverged" or not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+                ended = "diverged"  # a last step can ruin the weights with no loss after it to tell
                 break
             score = validate(model, data)
             history.append({"epoch": epoch, "avg_train_loss": float(np.mean(losses)), "val_ndcg_10": score})

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from beir_folder import write_beir
-from refusals import refusal
 
 from freemvmt.config import TrainConfig, flag
 
+from beir_folder import write_beir
+from refusals import refusal
 from rows import make_rows, write_rows
 
 
@@ -278,3 +278,9 @@ def test_an_error_says_the_same_on_every_terminal(environment: dict[str, str]) -
     assert done.returncode == 2
     said = re.sub(r"\x1b\[[\d;]*m", "", done.stderr)
     assert re.fullmatch(r"error: Error parsing --epochs: invalid literal .* 'x'; see two-towers train --help\n", said)
+
+
+def test_an_error_shows_a_path_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'no :key: [red]data\\" in refusal(
+        capsys, tmp_path, "train", "--no-wandb", "--dataset", "no :key: [red]data\\"
+    )

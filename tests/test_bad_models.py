@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from beir_folder import write_beir
-from refusals import contents, refusal
 from safetensors.torch import load_file, save_file
 
 from freemvmt.cli import main
@@ -18,6 +16,8 @@ from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 
+from beir_folder import write_beir
+from refusals import contents, refusal
 from rows import write_rows
 
 JUDGED = [f"q{number} d{number} 1" for number in range(8)]

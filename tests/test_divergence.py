@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from refusals import refusal
 from safetensors.torch import load_file, save_file
 
 from freemvmt.cli import main
@@ -16,6 +15,7 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.text.sources import load_collection
 from freemvmt.text.tokens import Tokenizer
 
+from refusals import refusal
 from rows import make_rows, write_rows
 
 
@@ -33,14 +33,14 @@ def poisoned(base: str, folder: Path, value: float) -> Path:
     return folder
 
 
-def test_a_base_that_holds_no_numbers_is_refused_at_the_first_step(
+def test_a_base_that_holds_no_numbers_is_refused(
     tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = poisoned(tiny_base, tmp_path, float("inf"))
     lines = "".join(f"zebra {number}\tpassage {number}\n" for number in range(40))
     (tmp_path / "pairs.tsv").write_text(lines)
     said = refusal(capsys, tmp_path, *train(base, tmp_path / "pairs.tsv", tmp_path / "model"))
-    assert "the loss is not a number at step 1, in the first epoch" in said
+    assert "not finite; give another --base" in said
 
 
 @pytest.mark.parametrize("flags", [[], ["--dim", 8], ["--loss", "infonce"], ["--separate-towers"]], ids=str)
@@ -53,12 +53,11 @@ def test_a_vast_rate_is_refused_at_the_step_where_it_shows(
     assert re.search(r"the loss is not a number at step [23], in the first epoch; lower --learning-rate", said)
 
 
-@pytest.mark.xfail(strict=True, reason="training.train takes an epoch whose weights are no numbers for its best")
 def test_one_step_that_ruins_the_weights_is_refused(
     tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", 40)
-    flags = ["--learning-rate", 1e37, "--table-rate-factor", 1e10, "--batch-size", 36, "--epochs", 1]
+    flags = ["--learning-rate", 1e30, "--table-rate-factor", 1e20, "--batch-size", 36, "--epochs", 1]
     assert "--learning-rate" in refusal(capsys, tmp_path, *train(tiny_base, data, tmp_path / "model", *flags))
 
 

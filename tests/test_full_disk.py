@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from refusals import refusal
 
 from freemvmt.cli import main
 from freemvmt.errors import UserError
 from freemvmt.files import check_writable, whole_file, whole_folder
 from freemvmt.model import TwoTowersModel
 
+from refusals import refusal
 from rows import write_rows
 
 

@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"training"},
     {"sweep_study", "sweep_report", "quickstart"},
     {"sweeps"},
-    {"cli", "sweep_config", "main", "__init__"},
+    {"cli", "sweep_config", "main", "__init__", "__main__"},
 ]
 
 

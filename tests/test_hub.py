@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from loopback_hub import LoopbackHub, client_environment, ms_marco_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from freemvmt import hub
 from freemvmt.config import BASE_MODEL
 from freemvmt.errors import UserError
+
+from loopback_hub import LoopbackHub, client_environment, ms_marco_rows
 
 CLOSED = "http://127.0.0.1:9"
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.config import BASE_MODEL
+
+from loopback_hub import LoopbackHub, client_environment
+
 PACKAGE = Path(__file__).parent.parent / "freemvmt"
 
 
@@ -71,7 +75,7 @@ def test_sweeps_run_and_end_with_a_command_to_copy(
     small = f"--no-wandb --max-samples 1500 --count 2 --epochs 1 --batch-size 256 --folder {tmp_path}/sweeps".split()
     done = python([*command, *small], elsewhere)
     assert done.returncode == 0, done.stderr
-    assert "--learning-rate" in done.stdout
+    assert "uv run python main.py" in done.stdout
     assert list((tmp_path / "sweeps").glob("*.png"))
 
 
@@ -87,3 +91,35 @@ print(torch.cosine_similarity(q, d).item())
     done = python(["-c", lines], elsewhere)
     assert done.returncode == 0, done.stderr
     assert 0.3 < float(done.stdout) <= 1
+
+
+def test_main_trains_on_ms_marco_of_a_hub_with_the_model_of_that_hub(
+    tmp_path: Path, tiny_base: str, rows_file: str
+) -> None:
+    """Through the real clients of datasets and huggingface_hub, against a Hub on loopback in the true layout."""
+    rows = [json.loads(line) for line in Path(rows_file).read_text().splitlines()]
+    with LoopbackHub() as hub:
+        splits = {"train": rows[:500], "validation": rows[500:550], "test": rows[550:]}
+        hub.add_ms_marco({"v1.1": splits, "v2.1": splits})
+        hub.add_model(BASE_MODEL, {file.name: file.read_bytes() for file in Path(tiny_base).iterdir()})
+        environment = client_environment(tmp_path, hub.url, WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
+        environment.pop("HF_HUB_OFFLINE", None)
+        flags = ["--no-wandb", "--json", "--epochs", "2", "--batch-size", "64", "--output", str(tmp_path / "model")]
+        done = python(["main.py", *flags], environment)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["data"] == "msmarco"
+        assert found["dim"] == 48  # the Hub's table, not the package's
+        assert found["validation"]["collection"] == "msmarco v1.1 validation"
+        assert found["scores"]["ndcg@10"] > found["scores"]["untrained_ndcg@10"] + 0.1
+
+        more = ["--streaming", "--msmarco-config", "v2.1", "--max-samples", "300"]
+        streamed = python(["main.py", *flags, *more], environment)
+        assert streamed.returncode == 0, streamed.stderr
+        assert json.loads(streamed.stdout)["validation"]["collection"] == "msmarco v2.1 validation"
+
+        # What was trained goes to the Hub and comes back by its name.
+        hub.add_model("someone/towers", {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()})
+        measured = python(["-m", "freemvmt", "evaluate", "someone/towers", rows_file, "--json"], environment)
+        assert measured.returncode == 0, measured.stderr
+        assert json.loads(measured.stdout)["model"] == "someone/towers"

@@ -1,6 +1,7 @@
 """Words instead of vectors: BM25 (bm25s, English stemmer and stop words), and the fusion of two rankings into one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ class BM25:
 
         self._stemmer = Stemmer.Stemmer("english")
         self._size = len(documents)
+        words = self._words(documents)
+        self._has_words = any(len(ids) for ids in words.ids)
         self._index = bm25s.BM25(k1=K1, b=B, backend="numpy")
-        self._index.index(self._words(documents), show_progress=False)
+        if self._has_words:
+            self._index.index(words, show_progress=False)
 
-    def _words(self, texts: Sequence[str]) -> object:
+    def _words(self, texts: Sequence[str]) -> Any:
         import bm25s
 
         return bm25s.tokenize(list(texts), stopwords="en", stemmer=self._stemmer, show_progress=False)
@@ -31,8 +35,8 @@ class BM25:
     def rank(self, queries: Sequence[str], k: int) -> Ranking:
         """The best ``k`` documents of each query; a document that shares no word with it is no hit (-1, score 0)."""
         k = min(k, self._size)
-        if not queries:
-            return Ranking(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+        if not queries or not self._has_words:
+            return Ranking(np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32))
         documents, scores = self._index.retrieve(self._words(queries), k=k, show_progress=False, n_threads=0)
         return Ranking(np.where(scores > 0, documents, -1).astype(np.int64), scores.astype(np.float32))
 

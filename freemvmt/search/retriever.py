@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from freemvmt.config import Method
+from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.exact import Ranking, top_k
 from freemvmt.search.lexical import BM25, DEPTH, fuse
-
-HYBRID_WEIGHT = 0.5  # of the dense side; chosen on the validation split of `qa`, see docs/quality.md
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
             f"{weights}: a token table of shape {tuple(table.shape)} has no row for each of the tokenizer's "
             f"{vocabulary_size} tokens; give a --base whose tokenizer belongs to its weights"
         )
+    if not bool(table.isfinite().all()):
+        raise UserError(f"{weights}: the token table holds numbers that are not finite; give another --base")
     return table
 
 

@@ -31,6 +31,11 @@ def test_a_document_that_shares_no_word_is_no_hit() -> None:
     assert BM25(DOCUMENTS).rank([], k=2).documents.shape == (0, 2)
 
 
+def test_a_corpus_without_a_word_has_no_hits() -> None:
+    for documents in (["the", "a"], ["", " "]):
+        assert BM25(documents).rank(["the tower"], k=2).documents.tolist() == [[-1, -1]]
+
+
 def ranking(documents: list[int], scores: list[float]) -> Ranking:
     return Ranking(np.array([documents], np.int64), np.array([scores], np.float32))
 

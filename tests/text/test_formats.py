@@ -87,6 +87,13 @@ def test_pairs_from_parquet_take_their_fields_by_name_and_a_negative(tmp_path: P
     assert plain(read_parquet(plainer, None, "question", "answer")) == [("a", ["x"], []), ("b", ["y"], [])]
 
 
+def test_no_row_more_than_asked_for_is_read_of_a_large_table(tmp_path: Path) -> None:
+    numbers = list(map(str, range(140_000)))
+    path = write_parquet(tmp_path / "pairs.parquet", {"query": numbers, "passage": numbers}, row_group_size=50_000)
+    judgements = read_parquet(path, 70_001, "query", "passage")
+    assert judgements.queries.to_pylist() == judgements.passages.to_pylist() == numbers[:70_001]
+
+
 def test_pairs_from_jsonl_take_their_fields_by_name_and_a_negative(tmp_path: Path) -> None:
     records = [
         {"question": "a", "answer": "x", "negative": "n"},

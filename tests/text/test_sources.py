@@ -5,13 +5,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from beir_folder import write_beir
 
 from freemvmt.config import DataConfig
 from freemvmt.errors import UserError
 from freemvmt.text.corpus import Collection, Examples, folded
 from freemvmt.text.sources import Dataset, load, load_collection, read_corpus
 
+from beir_folder import write_beir
 from rows import make_rows, write_rows
 
 

@@ -92,6 +92,8 @@ def bpe() -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["[UNK]"], show_progress=False)
     tokenizer.train_from_iterator(english(20), trainer)
+    tokenizer.enable_truncation(3)  # as published ones often come
+    tokenizer.enable_padding(length=9)
     return tokenizer.to_str()
 
 
@@ -254,6 +256,14 @@ def test_a_damaged_entry_is_noticed_and_made_anew(
             np.testing.assert_array_equal(found.offsets, want.offsets)
             assert [record.levelname for record in log.records] == said
         assert file.read_bytes() == sound
+
+
+def test_an_entry_whose_texts_begin_elsewhere_is_made_anew(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    want = tokenizer.encode_cached(TEXTS, tmp_path)
+    moved = want.offsets.copy()
+    moved[1] -= 1
+    np.save(tmp_path / entries(tmp_path)[0] / "offsets.npy", moved)
+    np.testing.assert_array_equal(tokenizer.encode_cached(TEXTS, tmp_path).offsets, want.offsets)
 
 
 def test_an_entry_of_ids_that_the_vocabulary_lacks_is_made_anew(tokenizer: Tokenizer, tmp_path: Path) -> None:
