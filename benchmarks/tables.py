@@ -48,6 +48,15 @@ def quality_table(names: list[str]) -> str:
     return "\n\n".join(blocks)
 
 
+def weight_table() -> str:
+    """NDCG@10 by the dense side's share, on sources left out of training."""
+    result = json.loads((RESULTS / "hybrid_weight.json").read_text(encoding="utf-8"))
+    means = result["mean_ndcg@10"]
+    names = ["bm25", *(name for name in means if name not in ("bm25", "dense")), "dense"]
+    head = f"| weight | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|\n"
+    return head + f"| NDCG@10 | {' | '.join(f'{means[name]:.3f}' for name in names)} |"
+
+
 def command(name: str, result: dict[str, Any]) -> str:
     """The line that made a result."""
     parts = [f"uv run python benchmarks/quality.py {name} --data FOLDER --train {' '.join(result['trained_on'])}"]
@@ -66,7 +75,7 @@ def _cell(found: dict[str, Any]) -> str:
 
 PAGES = {
     "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"])},
-    "docs/quality.md": {"infonce": lambda: quality_table(["qa_infonce"])},
+    "docs/quality.md": {"weight": weight_table, "infonce": lambda: quality_table(["qa_infonce"])},
 }
 
 

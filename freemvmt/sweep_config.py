@@ -36,7 +36,7 @@ SWEEPS: dict[Name, dict[str, Any]] = {
     | {
         "parameters": {
             "learning_rate": _RATE,
-            "batch_size": {"values": [64, 256, 1024, 2048, 4096]},
+            "batch_size": {"values": [64, 256, 1024, 2048, 4096, 8192]},
             "margin": {"min": 0.05, "max": 0.5},
             "epochs": {"min": 1, "max": 5},
         },
@@ -49,7 +49,7 @@ SWEEPS: dict[Name, dict[str, Any]] = {
         "parameters": {
             "learning_rate": _RATE,
             "table_rate_factor": {"distribution": "log_uniform_values", "min": 10.0, "max": 1000.0},
-            "batch_size": {"values": [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]},
+            "batch_size": {"values": [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]},
             "epochs": {"min": 1, "max": 10},
             "loss": {"values": ["triplet", "infonce"]},
             "negatives": {"values": ["hardest", "random", "all"]},
