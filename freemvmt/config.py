@@ -134,6 +134,20 @@ def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     return dataclasses.replace(config, **changes)
 
 
+def changed_flags(config: TrainConfig) -> list[str]:
+    """The words of a command line that trains with ``config``: the flags that differ from their defaults."""
+    words: list[str] = []
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag(field.name) if value else flag("no_" + field.name))
+        else:
+            words += [flag(field.name), *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")

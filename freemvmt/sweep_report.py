@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from freemvmt.config import TrainConfig, flag, replace
+from freemvmt.config import TrainConfig, changed_flags, replace
 from freemvmt.console import Console
 from freemvmt.files import whole_file
 from freemvmt.sweep_study import missing_packages
@@ -97,24 +97,15 @@ def table(trials: list[Trial]) -> list[str]:
 
 def command(config: TrainConfig) -> str:
     """The command line that trains with ``config``: the flags that differ from their defaults."""
-    words = ["uv", "run", "python", "main.py"]
-    default = TrainConfig()
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == getattr(default, field.name):
-            continue
-        if isinstance(value, bool):
-            words.append(flag(field.name) if value else flag("no_" + field.name))
-        elif isinstance(value, tuple):
-            words += [flag(field.name), *map(str, value)]
-        else:
-            words += [flag(field.name), str(value)]
-    return shlex.join(words)
+    return shlex.join(["uv", "run", "python", "main.py", *changed_flags(config)])
 
 
 def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
-    """Draw the scores in the order of the trials, and what they depended on; None without the extra ``sweep``."""
-    if missing_packages():
+    """Draw the scores in the order of the trials, and what they depended on.
+
+    None without the extra ``sweep``, and where no trial has a score.
+    """
+    if missing_packages() or all(trial.val_ndcg_10 is None for trial in trials):
         return None
     from matplotlib.figure import Figure
 

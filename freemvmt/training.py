@@ -187,6 +187,7 @@ def train_and_save(config: TrainConfig, console: Console = QUIET) -> tuple[Train
     """
     output = Path(config.output or default_output(config.dataset))
     check_output(output)
+    pick_device(config.device)  # a wrong one is said before the data is read
     data = prepare(config, console)
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name

@@ -1,25 +1,9 @@
 """The card of a trained model: what it is, what it was trained on and how, how good it is and by which protocol."""
 
-import dataclasses
 import shlex
 from typing import Any
 
-from freemvmt.config import TrainConfig, flag
-
-
-def changed_flags(config: TrainConfig) -> str:
-    """The flags of ``config`` that differ from the defaults, ready for a command line."""
-    words: list[str] = []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if value == item.default:
-            continue
-        if isinstance(value, bool):
-            words.append(flag(item.name) if value else flag("no-" + item.name))
-        else:
-            values = value if isinstance(value, tuple) else [value]
-            words += [flag(item.name), *(shlex.quote(str(one)) for one in values)]
-    return " ".join(words)
+from freemvmt.config import TrainConfig, changed_flags
 
 
 def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
@@ -48,7 +32,7 @@ No query of them was trained on.
 
 ## How it was made
 
-    two-towers train {changed_flags(config)}
+    two-towers train {shlex.join(changed_flags(config))}
 
 ## How to use it
 
