@@ -1,27 +1,16 @@
 """README says what is true: its tables are the results', its Python runs, its commands are all run somewhere."""
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import readme
+import tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def script(name: str) -> object:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tables = script("tables")
 
 
 @pytest.mark.parametrize("page", tables.PAGES)
@@ -38,7 +27,6 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 
 def test_every_command_of_the_readme_is_run_by_the_readme_script() -> None:
     """`benchmarks/readme.py` runs what stands in README's shell blocks, as written, in a fresh clone."""
-    readme = script("readme")
     commands = [line.partition("#")[0].strip() for line in readme.commands(README)]
     told = re.findall(r"^(?:uv run|cd freemvmt).*$", README, re.MULTILINE)
     assert [line.partition("#")[0].strip() for line in told] == commands
