@@ -35,8 +35,9 @@ def main() -> int:
         (clone / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
         # The cache of uv is the machine's, so that packages are not fetched anew; all else is new.
         cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-        environment = {name: os.environ[name] for name in ("PATH", "LANG", "PIP_INDEX_URL") if name in os.environ}
-        environment |= {name: value for name, value in os.environ.items() if name.startswith("UV_")}
+        # What this machine needs to reach a registry stays; what would make it more than a bare one goes.
+        ours = ("HF_", "HUGGING", "WANDB_", "TWO_TOWERS_", "XDG_", "PYTHON", "VIRTUAL_ENV", "TRANSFORMERS_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         environment |= {"HOME": str(home), "UV_CACHE_DIR": cache}
         runs, place = [], clone
         for line in commands((clone / "README.md").read_text(encoding="utf-8")):

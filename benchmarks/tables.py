@@ -33,8 +33,9 @@ def quality_table(names: list[str]) -> str:
             cells = [_cell(found[method]) for found in collections.values()]
             lines.append(f"| {' | '.join([title, *cells, *([f'{means[method]:.3f}'] if several else [])])} |")
         trained_on = " and ".join(f"`{part}`" for part in result["trained_on"])
-        sizes = ", ".join(
-            f"{name} {found['queries']:,} queries, {found['protocol']}" for name, found in collections.items()
+        sizes = "; ".join(
+            f"{name} {found['queries']:,} queries, {int(found['protocol'].split()[2]):,} documents"
+            for name, found in collections.items()
         )
         seconds = max(run["seconds"] for run in result["training"])
         pairs = result["training"][0]["pairs"]
@@ -43,7 +44,7 @@ def quality_table(names: list[str]) -> str:
             f"Trained on {trained_on} ({pairs:,} pairs, {seconds:.0f} s on {result['machine']['cores']} cores), "
             f"{result['loss']} loss, mean of {len(result['seeds'])} seeds:\n\n"
             + "\n".join(lines)
-            + f"\n\nProtocol: {sizes}. {arrows}. Made by `{command(name, result)}`."
+            + f"\n\nFull corpus of each collection: {sizes}. {arrows}.\nMade by `{command(name, result)}`."
         )
     return "\n\n".join(blocks)
 

@@ -29,7 +29,7 @@ from freemvmt.text.corpus import (
     without,
 )
 from freemvmt.text.formats import Judgements, from_pairs, from_table, read_jsonl, read_parquet, read_tsv
-from freemvmt.text.judged import beir, beir_corpus, ms_marco_tsv, qrels_file_of
+from freemvmt.text.judged import beir, ms_marco_tsv, qrels_file_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +93,6 @@ def load_collection(name: str, part: str, config: DataConfig) -> Collection:
         raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
     examples = to_examples(_read_files(files, config, config.max_samples), name)
     return to_collection(examples, f"{path.name} {part}" if path.is_dir() else path.name)
-
-
-def read_corpus(name: str) -> tuple[list[str], list[str]]:
-    """(ids, texts) of the documents of a BEIR folder."""
-    return beir_corpus(Path(name) / "corpus.jsonl")
 
 
 def _has_validation(name: str) -> bool:
