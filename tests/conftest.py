@@ -1,6 +1,7 @@
 """A world of its own for every test run: no network, no home folder, no W&B server; a small base model."""
 
 import os
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ os.environ |= {
     "WANDB_MODE": "offline",
     "WANDB_DIR": f"{_WORLD}/wandb",
 }
+# A job in the background of a shell ignores SIGINT, and so would everything that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_PROJECT", None)
 
