@@ -82,7 +82,8 @@ class TripletLoss:
 
     def _against(self, positive: Tensor, anchors: Tensor, others: Tensor, chosen: Tensor) -> Tensor:
         """The loss of each anchor against its ``chosen`` other; 0 where none was to be had."""
-        terms = self._hinge(positive, (anchors * others[chosen.clamp(min=0)]).sum(1))
+        # Many anchors may choose one; `embedding` adds their gradients in a fixed order, plain indexing in any.
+        terms = self._hinge(positive, (anchors * F.embedding(chosen.clamp(min=0), others)).sum(1))
         return terms.masked_fill(chosen < 0, 0.0)
 
     def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:

@@ -137,3 +137,20 @@ def test_infonce_leaves_known_positives_out(vectors: tuple[Tensor, Tensor], know
     own = logits.diagonal()
     expected = -((own / logits.sum(1)).log().mean() + (own / logits.sum(0)).log().mean()) / 2
     torch.testing.assert_close(loss(queries, documents, named(known)), expected)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "random", "given", "all"])
+def test_large_batches_have_equal_gradients_each_time(negatives: Negatives, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many queries share their hardest passage here; adding up their gradients in any order would change the bits."""
+    monkeypatch.setattr(losses, "_BLOCK", 1024)
+    size = 3000
+    queries, documents = F.normalize(torch.randn(size, 96)), F.normalize(torch.randn(size, 96) + 0.3)
+    known = Known(torch.arange(size), torch.arange(size))
+    given = F.normalize(torch.randn(size, 96)), torch.arange(size) % 2 == 0
+    found = []
+    for _ in range(5):
+        leaves = queries.clone().requires_grad_(), documents.clone().requires_grad_()
+        triplet(negatives)(*leaves, known, given if negatives == "given" else None).backward()
+        found.append([leaf.grad for leaf in leaves])
+    for again in found[1:]:
+        assert all(torch.equal(first, second) for first, second in zip(found[0], again, strict=True))
