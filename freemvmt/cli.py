@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -107,10 +107,6 @@ class TrainOptions(TrainConfig):
 
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
-
-    def train_config(self) -> TrainConfig:
-        """The run, without what only the command line needs."""
-        return TrainConfig(**{item.name: getattr(self, item.name) for item in fields(TrainConfig)})
 
 
 def train(argv: Sequence[str], prog: str = "two-towers train") -> int:

@@ -2,9 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from freemvmt.errors import UserError
+
+Config = TypeVar("Config", bound="ModelConfig")
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -123,7 +125,15 @@ class TrainConfig(ModelConfig, DataConfig):
 
     def model_config(self) -> ModelConfig:
         """The part that describes the model."""
-        return ModelConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(ModelConfig)})
+        return _part(self, ModelConfig)
+
+    def train_config(self) -> "TrainConfig":
+        """The run alone, without what a command adds to it."""
+        return _part(self, TrainConfig)
+
+
+def _part(config: TrainConfig, kind: type[Config]) -> Config:
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
 
 
 def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:

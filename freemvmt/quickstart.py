@@ -39,11 +39,10 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
     console.line()
     from freemvmt.evaluation import compare, evaluate
-    from freemvmt.learning.card import write_card
     from freemvmt.model import TwoTowersModel, check_output
     from freemvmt.search.retriever import Retriever
     from freemvmt.text.sources import read_pydocs
-    from freemvmt.training import prepare, record_of, train
+    from freemvmt.training import prepare, save, train
 
     clock = time.perf_counter()
     config = TrainConfig(
@@ -59,8 +58,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         f"{rate:,.0f} pairs/s",
         trained.seconds,
     )
-    trained.model.record = record_of(config, data, trained)
-    trained.model.save(output, write_card(config, trained.model.record, output.name))
+    save(config, data, trained, output)
 
     validation = data.validation
     retriever = Retriever(trained.model, validation.documents, validation.document_ids)

@@ -75,10 +75,6 @@ class SweepOptions(TrainConfig):
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
-    def train_config(self) -> TrainConfig:
-        """The part that is the same in every run."""
-        return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
-
 
 def definition(name: Name, given: Collection[str] = ()) -> dict[str, Any]:
     """The sweep ``name`` without the parameters ``given``, which keep the value that the user gave."""

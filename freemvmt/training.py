@@ -196,8 +196,7 @@ def train_and_save(config: TrainConfig, console: Console = QUIET) -> tuple[Train
     failed = True
     try:
         result = train(config, data, tracker=tracker, console=console)
-        result.model.record = record_of(config, data, result)
-        result.model.save(output, write_card(config, result.model.record, output.name))
+        save(config, data, result, output)
         if config.log_model:
             tracker.save_model(output, output.name)
         failed = result.ended == "diverged"
@@ -207,6 +206,12 @@ def train_and_save(config: TrainConfig, console: Console = QUIET) -> tuple[Train
         kept = f"the model of epoch {result.best_epoch} is saved in {output}"
         raise UserError(f"the loss is not a number at step {result.steps}; lower --learning-rate; {kept}")
     return result, output
+
+
+def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output: Path) -> None:
+    """Write the model folder of a training, with its record and its card."""
+    result.model.record = record_of(config, data, result)
+    result.model.save(output, write_card(config, result.model.record, output.name))
 
 
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:

@@ -53,18 +53,20 @@ def load(config: DataConfig) -> Dataset:
     names: list[str] = []
     parts: list[Judgements] = []
     collections: list[Collection] = []
+    unsplit: list[Judgements] = []  # the parts without a validation split of their own
     for asked in config.dataset:
         name, judgements, collection = _read(asked, config)
         names.append(name)
         parts.append(judgements)
-        if collection is not None:
+        if collection is None:
+            unsplit.append(judgements)
+        else:
             collections.append(collection)
     joined = " + ".join(names)
     train = to_examples(Judgements.join(parts), joined)
-    if len(collections) < len(names):
-        # Data without a validation split: hold some of its queries out, and search them among all its passages.
-        split_from = [part for part, name in zip(parts, names, strict=True) if not _has_validation(name)]
-        source = to_examples(Judgements.join(split_from), joined) if len(split_from) < len(parts) else train
+    if unsplit:
+        # Hold some of their queries out, and search them among all their passages.
+        source = to_examples(Judgements.join(unsplit), joined) if len(unsplit) < len(parts) else train
         _, held = split(source, config.validation_fraction, config.validation_queries, config.seed)
         collections.append(to_collection(held, joined, source.passages))
         share = f"{len(held.queries):,} of {len(source.queries):,} queries"
@@ -84,26 +86,13 @@ def load_collection(name: str, part: str, config: DataConfig) -> Collection:
         rows = hub.ms_marco(config.msmarco_config, part, streaming=config.streaming, rows=config.max_samples)
         return to_collection(to_examples(_from_hub(rows, name), f"{name} {part}"), f"{name} {part}")
     path = _existing(name)
-    if (path / "corpus.jsonl").exists():
-        return beir(path, part)
-    if (path / "collection.tsv").exists():
-        return ms_marco_tsv(path, part)
+    if _is_judged(path):
+        return _judged(path, part)
     files = [path] if path.is_file() else _split_files(path, (part,))
     if not files:
         raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
     examples = to_examples(_read_files(files, config, config.max_samples), name)
     return to_collection(examples, f"{path.name} {part}" if path.is_dir() else path.name)
-
-
-def _has_validation(name: str) -> bool:
-    path = Path(name)
-    if name in ("msmarco", "pydocs"):
-        return True
-    if (path / "corpus.jsonl").exists():
-        return any((path / "qrels" / f"{split_name}.tsv").exists() for split_name in VALIDATION_NAMES)
-    if (path / "collection.tsv").exists():
-        return qrels_file_of(path, VALIDATION_NAMES) is not None
-    return path.is_dir() and bool(_split_files(path, VALIDATION_NAMES))
 
 
 def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | None]:
@@ -127,11 +116,9 @@ def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | 
     path = _existing(name)
     if path.is_file():
         return name, _read_files([path], config, rows), None
-    validation = load_validation(name, config) if _has_validation(name) else None
-    if (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists():
-        is_beir = (path / "corpus.jsonl").exists()
-        source = beir(path, "train") if is_beir else ms_marco_tsv(path, "train")
-        return name, _judgements_of(source, rows), validation
+    validation = _validation(path, config)
+    if _is_judged(path):
+        return name, _judgements_of(_judged(path, "train"), rows), validation
     measured = _split_files(path, (*VALIDATION_NAMES, "test"))
     files = _split_files(path, ("train",)) or [file for file in _data_files(path) if file not in measured]
     if not files:
@@ -139,24 +126,37 @@ def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | 
     return name, _read_files(files, config, rows), validation
 
 
-def load_validation(name: str, config: DataConfig) -> Collection:
-    """The validation split of a folder that has one, at most ``config.validation_queries`` queries of it."""
-    path = Path(name)
-    if (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists():
-        is_beir = (path / "corpus.jsonl").exists()
-        part = next(
-            part
-            for part in VALIDATION_NAMES
-            if ((path / "qrels" / f"{part}.tsv").exists() if is_beir else qrels_file_of(path, (part,)))
-        )
-        collection = beir(path, part) if is_beir else ms_marco_tsv(path, part)
-        examples = to_examples(_judgements_of(collection, config.validation_queries), name)
+def _validation(path: Path, config: DataConfig) -> Collection | None:
+    """The validation split of a folder, at most ``config.validation_queries`` queries of it; None if it has none."""
+    if _is_judged(path):
+        part = next((part for part in VALIDATION_NAMES if _has_qrels(path, part)), None)
+        if part is None:
+            return None
+        collection = _judged(path, part)
+        examples = to_examples(_judgements_of(collection, config.validation_queries), str(path))
         return to_collection(examples, f"{path.name} {part}", collection.documents)
-    judgements = _read_files(_split_files(path, VALIDATION_NAMES), config, None)
-    examples = to_examples(judgements, f"{name} validation")
+    files = _split_files(path, VALIDATION_NAMES)
+    if not files:
+        return None
+    examples = to_examples(_read_files(files, config, None), f"{path} validation")
     if len(examples.queries) > config.validation_queries:
         examples = select(examples, np.arange(config.validation_queries))
     return to_collection(examples, f"{path.name} validation")
+
+
+def _is_judged(path: Path) -> bool:
+    """Whether ``path`` is a folder with a corpus and qrels of its own: BEIR's, or MS MARCO's."""
+    return (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists()
+
+
+def _judged(path: Path, part: str) -> Collection:
+    return beir(path, part) if (path / "corpus.jsonl").exists() else ms_marco_tsv(path, part)
+
+
+def _has_qrels(path: Path, part: str) -> bool:
+    if (path / "corpus.jsonl").exists():
+        return (path / "qrels" / f"{part}.tsv").exists()
+    return qrels_file_of(path, (part,)) is not None
 
 
 def _existing(name: str) -> Path:
