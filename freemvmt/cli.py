@@ -3,26 +3,22 @@
 Exit codes: 0 done; 2 what the user gave is wrong (one line says what, and what to do); 1 anything else.
 """
 
-import contextlib
-import io
-import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from freemvmt import cli_bundle
 from freemvmt.config import HYBRID_WEIGHT, DataConfig, Method, Protocol, TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.shell import parse, report, run
 
 if TYPE_CHECKING:
     from freemvmt.evaluation import Result, Run
     from freemvmt.text.corpus import Collection
-
-T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,63 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(lambda: VERBS[verb](arguments[1:]))
 
 
-def run(action: Callable[[], object]) -> int:
-    """Do ``action``; errors of the user become one line and 2, an interruption or a closed pipe become 1."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        result = action()
-        sys.stdout.flush()
-    except UserError as error:
-        from freemvmt.console import fail
-
-        fail(" ".join(str(error).split()))
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 1
-    except BrokenPipeError:
-        sys.stdout = io.StringIO()  # nobody reads on: nothing more to flush at the end
-        return 1
-    return result if isinstance(result, int) else 0
-
-
-def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
-    """``argv`` as an instance of the dataclass ``kind``; a flag that is wrong is a ``UserError`` of one line."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, args=argv, prog=prog)
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
-        raise UserError(f"{_explanation(box.getvalue())}; see {prog} --help") from None
-
-
-def _explanation(box: str) -> str:
-    """What tyro says is wrong: in its box of many lines, what stands between the title and the first rule.
-
-    The box is coloured where the environment asks for colours, and drawn in ASCII where stdout cannot hold more.
-    """
-    parts: list[list[str]] = [[]]
-    for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines():
-        inside = line.strip("│ ")
-        if re.match("[╭─╰]|---+$", inside):
-            parts.append([])
-        elif inside:
-            parts[-1].append(inside)
-    said = next((part for part in parts[1:] if part), parts[0])
-    return " ".join(said).partition(" Got errors:")[0].rstrip(".")
-
-
 def _refuse(message: str) -> int:
     raise UserError(message)
-
-
-def _report(as_json: bool, found: dict[str, Any]) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +65,7 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
     )
     console.line(f"saved     {output}")
     console.line(f"next      two-towers evaluate {output} COLLECTION      a BEIR folder, or a data set's test split")
-    _report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
+    report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
     return 1 if result.ended == "interrupted" else 0
 
 
@@ -172,7 +113,7 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.run:
         write_run(found, Path(options.run), tag=f"two-towers-{options.method}")
         console.line(f"run       {options.run}")
-    _report(options.json, {"model": options.model, **result.as_dict()})
+    report(options.json, {"model": options.model, **result.as_dict()})
     return 0
 
 
@@ -217,7 +158,7 @@ def compare(argv: Sequence[str]) -> int:
         f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
-    _report(options.json, {**sides, "comparison": asdict(found)})
+    report(options.json, {**sides, "comparison": asdict(found)})
     return 0
 
 
@@ -260,7 +201,7 @@ def quickstart(argv: Sequence[str]) -> int:
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
     from freemvmt.console import Console
 
-    _report(options.json, run_quickstart(options, Console(stderr=options.json)))
+    report(options.json, run_quickstart(options, Console(stderr=options.json)))
     return 0
 
 
@@ -270,6 +211,11 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate,
     "compare": compare,
     "sweep": sweep,
+    "index": cli_bundle.index,
+    "search": cli_bundle.search,
+    "add": cli_bundle.add,
+    "delete": cli_bundle.delete,
+    "serve": cli_bundle.serve,
 }
 
 

@@ -7,12 +7,17 @@ The library itself never prints. It logs (logger ``freemvmt``), and what it repo
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.style import Style
+from rich.text import Text
+
+_LARGEST = 12  # shares that are shown as numbers
 
 
 class Console:
@@ -33,6 +38,21 @@ class Console:
             width = min(self._rich.width, 110) if self._rich.is_terminal else 110
             text = f"{text:<{width - 9}} {seconds:6.1f} s"
         self._rich.print(escape(text))
+
+    def shares(self, pieces: Sequence[tuple[str, float]], indent: int) -> None:
+        """A text whose pieces have shares of a score: tinted on a terminal, else the largest shares as numbers."""
+        most = max((share for _, share in pieces), default=0)
+        if not (self._rich.is_terminal and self._rich.color_system):
+            ranked = sorted((piece for piece in pieces if piece[1] > 0.05 * most), key=lambda piece: -piece[1])
+            self.line(" " * indent + "  ".join(f"{text} {share:+.3f}" for text, share in ranked[:_LARGEST]))
+            return
+        text = Text()
+        for piece, share in pieces:
+            depth = round(155 * share / most) if share > 0 else 0
+            text.append(
+                piece, Style(bgcolor=f"rgb({255 - depth},{255 - depth // 3},120)", color="black") if depth else ""
+            )
+        self._rich.print(Padding(text, (0, 0, 0, indent)))
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator["Bar"]:

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it after ``error: `` and exits with 2; a program that imports the package can catch it.
     """
+
+
+class NotFound(UserError):  # noqa: N818  an answer more than a fault
+    """There is no document of that id."""

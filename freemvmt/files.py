@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written beside their place, flushed, and renamed."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -64,20 +65,49 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        old = part.with_suffix(".old")
         try:
             yield part
-            for file in part.rglob("*"):
-                _flush(file)
-            part.chmod(0o777 & ~_umask())
-            if path.exists():
-                path.rename(old)
+            put_in_place(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Make the finished folder ``part`` the folder ``path``, on one file system; what was at ``path`` is removed.
+
+    Linux exchanges the two in one step, so that at no moment neither is there. Elsewhere it takes two renames.
+    """
+    for file in part.rglob("*"):
+        _flush(file)
+    part.chmod(0o777 & ~_umask())
+    if not path.exists():
+        part.rename(path)
+    elif _exchange(part, path):
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        old = part.with_suffix(".old")
+        path.rename(old)
+        try:
             part.rename(path)
         finally:
-            if old.exists() and not path.exists():
+            if not path.exists():
                 old.rename(path)
-            shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+    _flush(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders take each other's name in one step; False where the system has no such step."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    if renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):  # an old kernel, or a file system without it
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 @contextmanager

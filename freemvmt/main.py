@@ -3,6 +3,7 @@
 import sys
 
 from freemvmt import cli, sweep_config
+from freemvmt.shell import run
 
 
 def main() -> int:
@@ -10,8 +11,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     if "--sweep" in arguments:
         arguments.remove("--sweep")
-        return cli.run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"))
-    return cli.run(lambda: cli.train(arguments, prog="main.py"))
+        return run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"))
+    return run(lambda: cli.train(arguments, prog="main.py"))
 
 
 if __name__ == "__main__":

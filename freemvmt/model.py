@@ -118,6 +118,16 @@ class TwoTowersModel(nn.Module):
         """As ``encode_documents``, from tokens of ``self.tokenizer``."""
         return self._encode_tokens(tokens, self.document_tower, self.document_head)
 
+    @torch.no_grad()
+    def split_documents(self, tokens: TokenArray) -> Tensor:
+        """What each token adds to its document's vector, (tokens, dim): summed over a document, its vector."""
+        parts: Tensor = self.document_head(self.document_tower.split(tokens))
+        text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(parts.device)
+        sums = torch.zeros(len(tokens), self.dim, device=parts.device).index_add_(0, text_of_token, parts)
+        lengths: Tensor = sums.norm(dim=1).clamp(min=1e-12)[text_of_token]
+        shares: Tensor = parts / lengths.unsqueeze(1)
+        return shares
+
     def _encode(self, texts: Sequence[str], tower: nn.Module, head: nn.Module) -> Tensor:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one text")

@@ -27,6 +27,8 @@ class QuickstartOptions:
     """Print one JSON object on stdout, all else on stderr."""
 
 
+BUNDLE = "bundles/pydocs"  # what `two-towers serve` serves when nothing is named
+
 QUESTIONS = (
     "singular values of a matrix",
     "shortest path between two nodes of a graph",
@@ -98,7 +100,8 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
     console.line()
     console.line(f"saved  {output} ({size:.0f} MB)", seconds)
-    console.line(f"next   two-towers evaluate {output} pydocs --method hybrid    any model, any collection")
+    console.line("next   two-towers serve                                        the same search in your browser")
+    console.line(f"       two-towers evaluate {output} pydocs --method hybrid    any model, any collection")
     console.line("       two-towers train --dataset FILE                         your own pairs (JSONL, TSV, Parquet)")
     console.line("       cd freemvmt && uv run python main.py                    MS MARCO")
     return {
@@ -120,3 +123,20 @@ def _verdict(difference: float, p_value: float) -> str:
         return f"no clear difference from BM25, p = {p_value:.2f}"
     word = "better" if difference > 0 else "worse"
     return f"{word} than BM25, p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}"
+
+
+def pydocs_bundle(console: Console) -> Path:
+    """The bundle of the docs installed here: made, with its model, when there is none."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle import is_bundle
+    from freemvmt.search.indexing import build
+    from freemvmt.training import train_and_save
+
+    bundle, model = Path(BUNDLE), Path(QuickstartOptions().output)
+    if is_bundle(bundle):
+        return bundle
+    console.line(f"there is no {bundle} yet; making it from the docs of the Python packages installed here")
+    if not (model / "config.json").exists():
+        train_and_save(TrainConfig(dataset=("pydocs",), output=str(model), wandb=False), console)
+    build(TwoTowersModel.load(model), "pydocs", bundle, console=console)
+    return bundle

@@ -90,7 +90,7 @@ def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int
 
     Raises ``UserError`` for flags that are wrong, and as ``sweeps.run_sweep`` does.
     """
-    from freemvmt.cli import parse
+    from freemvmt.shell import parse
 
     options = parse(SweepOptions, argv, prog)
     from freemvmt.console import Console
@@ -111,6 +111,6 @@ def _given(argv: Sequence[str]) -> set[str]:
 
 
 if __name__ == "__main__":
-    from freemvmt.cli import run
+    from freemvmt.shell import run
 
     sys.exit(run(lambda: run_sweep_command(sys.argv[1:])))

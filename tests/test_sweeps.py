@@ -21,7 +21,7 @@ from matplotlib.image import imread
 from sqlalchemy import Engine, event
 
 from freemvmt import sweep_config, sweep_report, sweep_study, sweeps
-from freemvmt.cli import parse
+from freemvmt.shell import parse
 from freemvmt.config import DataConfig, TrainConfig, replace
 from freemvmt.console import Console
 from freemvmt.errors import UserError

@@ -101,6 +101,22 @@ class Tokenizer:
         ids = np.fromiter((id for row in encoded for id in row), np.int32, int(lengths.sum()))
         return TokenArray(ids, offsets_of(lengths))
 
+    def words(self, text: str) -> tuple[list[tuple[int, int, int]], TokenArray]:
+        """The words of one text that ``encode`` keeps, each (start, stop, number of tokens), and all their tokens."""
+        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoding = self._reference.encode(sound, add_special_tokens=False)
+        words: list[tuple[int, int, int]] = []
+        last = None
+        kept = zip(encoding.word_ids[: self.max_length], encoding.offsets[: self.max_length], strict=True)
+        for word, (start, stop) in kept:
+            if words and word == last and word is not None:
+                words[-1] = (words[-1][0], max(stop, words[-1][1]), words[-1][2] + 1)
+            else:
+                words.append((start, stop, 1))
+            last = word
+        ids = np.array(encoding.ids[: self.max_length], np.int32)
+        return words, TokenArray(ids, np.array([0, len(ids)], np.int64))
+
     def encode_cached(self, texts: Sequence[str], folder: Path) -> TokenArray:
         """As ``encode``, kept in ``folder`` under a hash of texts, tokenizer and ``max_length``, and mapped from there.
 

@@ -30,6 +30,12 @@ class AverageTower(nn.Module):
         vectors: Tensor = _MeanOfRows.apply(self.table, ids, offsets)
         return vectors
 
+    def split(self, tokens: TokenArray) -> Tensor:
+        """What each token adds to its text's vector, (tokens, width): summed over a text, ``forward``."""
+        lengths = torch.from_numpy(tokens.lengths).to(self.table.device)
+        ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(self.table.device)
+        return self.table[ids] / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
+
 
 class _MeanOfRows(torch.autograd.Function):
     @staticmethod

@@ -1,0 +1,76 @@
+"""Files that are what they were when they were written: sizes, SHA-256, and JSON that carries its own checksum."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from freemvmt.errors import UserError
+from freemvmt.files import whole_file
+
+Seals = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
+
+
+def seal(folder: Path, names: Iterable[str]) -> Seals:
+    """Sizes and digests of files in ``folder``."""
+    wanted = sorted(names)
+    with ThreadPoolExecutor(2) as pool:  # hashing lets go of the interpreter
+        digests = list(pool.map(lambda name: digest(folder / name), wanted))
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
+        for name, digest in zip(wanted, digests, strict=True)
+    }
+
+
+def check_seals(folder: Path, seals: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ``UserError`` unless every file is there with the bytes that it was sealed with."""
+    for name, known in seals.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; index the corpus again or fetch the bundle again")
+        if (size := path.stat().st_size) != known["bytes"]:
+            reason = f"has {size:,} bytes, not the {known['bytes']:,} that were written"
+            raise UserError(f"{path} {reason}; index the corpus again or fetch the bundle again")
+    for name, found in seal(folder, seals).items():
+        if found["sha256"] != seals[name]["sha256"]:
+            raise UserError(
+                f"{folder / name} was changed since it was written; index the corpus again or fetch it again"
+            )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as JSON, whole or not at all, with a checksum of itself."""
+    with whole_file(path) as part:
+        sealed = {**content, "checksum": _checksum(content)}
+        part.write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_sealed(path: Path, kind: str, wanted: int) -> dict[str, Any]:
+    """What ``write_sealed`` wrote, if its ``kind`` entry is the number ``wanted``; else ``UserError``."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}; give the folder of a bundle that `two-towers index` wrote") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); index the corpus again") from error
+    if not isinstance(content, dict) or kind not in content:
+        raise UserError(f"{path} is not a bundle's; give the folder of a bundle that `two-towers index` wrote")
+    if content[kind] != wanted:
+        raise UserError(f"{path} has format {content[kind]!r}, this version reads {wanted}; update two-towers")
+    checksum = content.pop("checksum", None)
+    if checksum != _checksum(content):
+        raise UserError(f"{path} was changed since it was written; index the corpus again or fetch it again")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    plain = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()

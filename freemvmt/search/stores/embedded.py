@@ -1,0 +1,187 @@
+"""Documents in the folder of a bundle: a base that never changes, and what was added to it and deleted since.
+
+The base is mapped from disk: vectors (FAISS), texts and metadata (Arrow). tantivy holds the words of all documents and
+is the only thing that changes; its commit is the moment from which a change is there for good. A document that was
+added carries text, metadata and vector in tantivy itself, and is searched exactly.
+
+Readers never wait: they hold a ``LiveView``, and a change makes another. Writers take turns by a lock file, so that
+several processes may change one bundle; the others see it at their next search.
+"""
+
+import fcntl
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from freemvmt.errors import UserError
+from freemvmt.search.documents import Document
+from freemvmt.search.fields import Kind, kinds_of
+from freemvmt.search.sealed import Seals, check_seals, read_sealed, seal, write_sealed
+from freemvmt.search.stores.live import Base, LiveView, payload_of
+from freemvmt.search.stores.protocol import Vectors
+from freemvmt.search.words import LOCKS, Entry, Words
+
+STATE_FILE, WORDS_FOLDER, LOCK_FILE = "words.json", "words", "lock"
+STATE_FORMAT = 1
+_PATIENCE = 30.0  # seconds that a writer waits for another
+
+
+class EmbeddedStore:
+    """The documents of the bundle in ``folder``. Raises ``UserError`` when a file is missing or was changed."""
+
+    def __init__(self, folder: Path, base: Base, *, verify: bool = True) -> None:
+        self._folder = folder
+        self._base = base
+        self._writing = threading.Lock()
+        self._writable = _can_write(folder)
+        state = self._state()
+        if state["pending"] and self._writable:
+            with self._alone():
+                state = self._recovered()
+        if verify:
+            _check_words(folder, state)
+        self._words = Words(folder / WORDS_FOLDER, writable=self._writable)
+        self._seen = self._stamp()
+        self._view = LiveView.first(base, self._words.snapshot())
+
+    @property
+    def writable(self) -> bool:
+        """Whether the folder lets itself be written to."""
+        return self._writable
+
+    def view(self) -> LiveView:
+        """What is there now, changes of other processes included."""
+        self.refresh()
+        return self._view
+
+    def refresh(self) -> bool:
+        """Take up what another process has committed; True when there was something."""
+        if self._stamp() == self._seen:
+            return False
+        with self._writing:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
+        stamp = self._stamp()
+        if stamp == self._seen or self._state()["pending"]:
+            return False  # nothing new, or a change that is under way
+        self._view = self._view.after(self._words.snapshot())
+        self._seen = stamp
+        return True
+
+    def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
+        """Put documents in, each in the place of one with its id; return how many were replaced."""
+        with self._turn():
+            view = self._view
+            kinds: dict[str, Kind] = dict(view.kinds)
+            for document in documents:
+                kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
+            replaced = [document.id for document in documents if view.number_of(document.id) is not None]
+            first = self._state()["next_row"]
+            entries = [
+                Entry(first + number, document.id, document.content, payload_of(document, vector))
+                for number, (document, vector) in enumerate(zip(documents, vectors, strict=True))
+            ]
+            if entries:
+                self._commit(replaced, entries, first + len(entries))
+            return len(replaced)
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Take documents out, for good; return the ids that were there."""
+        with self._turn():
+            found = [name for name in dict.fromkeys(ids) if self._view.number_of(name) is not None]
+            if found:
+                self._commit(found, [], self._state()["next_row"])
+            return found
+
+    def _commit(self, deleted: Sequence[str], added: Sequence[Entry], next_row: int) -> None:
+        state = self._state()
+        self._write_state({**state, "next_row": next_row, "pending": True})
+        gone = [number for name in deleted if (number := self._view.number_of(name)) is not None]
+        self._words.commit(deleted, added)
+        self._settle(next_row, state["files"])
+        self._view = self._view.after(self._words.snapshot(), gone)
+        self._seen = self._stamp()
+
+    def _settle(self, next_row: int, known: Seals) -> None:
+        """Note what tantivy's files are now; those that were known are not read again, for they never change."""
+        words = self._folder / WORDS_FOLDER
+        names = [file.name for file in words.iterdir() if file.name not in LOCKS]
+        kept = {name: known[name] for name in names if name in known and not name.endswith(".json")}
+        files = kept | seal(words, [name for name in names if name not in kept])
+        self._write_state({"next_row": next_row, "pending": False, "files": files})
+
+    def _recovered(self) -> dict[str, Any]:
+        """The state after a writer died between its first and its last word: what tantivy has committed counts."""
+        state = self._state()
+        if state["pending"]:
+            _check_words(self._folder, state)
+            rows = Words(self._folder / WORDS_FOLDER, writable=True).snapshot().payloads(state["next_row"])
+            self._settle(max([state["next_row"], *(row + 1 for row, _ in rows)]), state["files"])
+        return self._state()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be the only writer, with the newest view."""
+        if not self._writable:
+            raise UserError(f"{self._folder} cannot be written to, so it cannot change; copy it to a place that can")
+        with self._alone():
+            self._recovered()
+            self._refresh()
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only writer, of this process and of all others."""
+        with self._writing, (self._folder / LOCK_FILE).open("ab") as lock:
+            deadline = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise UserError(f"another process is writing to {self._folder}; try again later") from error
+                    time.sleep(0.01)
+            yield
+
+    def _state(self) -> dict[str, Any]:
+        return read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        write_sealed(self._folder / STATE_FILE, {"words": STATE_FORMAT, **state})
+
+    def _stamp(self) -> tuple[int, int]:
+        status = (self._folder / STATE_FILE).stat()
+        return status.st_ino, status.st_mtime_ns
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._words.close()
+
+
+def first_state(folder: Path, rows: int) -> None:
+    """Write the state of a bundle whose ``words`` hold rows 0 to ``rows``."""
+    words = folder / WORDS_FOLDER
+    files = seal(words, [file.name for file in words.iterdir()])
+    write_sealed(folder / STATE_FILE, {"words": STATE_FORMAT, "next_row": rows, "pending": False, "files": files})
+
+
+def _check_words(folder: Path, state: dict[str, Any]) -> None:
+    files: Seals = state["files"]
+    words = folder / WORDS_FOLDER
+    if state["pending"]:
+        # A change was under way: files that it let go of may be gone, and tantivy's own lists may be newer.
+        files = {name: known for name, known in files.items() if not name.endswith(".json") and (words / name).exists()}
+    check_seals(words, files)
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        with (folder / LOCK_FILE).open("ab"):
+            return True
+    except OSError:
+        return False

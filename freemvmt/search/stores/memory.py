@@ -1,0 +1,119 @@
+"""Documents in memory for as long as the program runs: exact search, and bm25s for the words."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freemvmt.errors import UserError
+from freemvmt.model import TwoTowersModel
+from freemvmt.search import fields
+from freemvmt.search.documents import Document
+from freemvmt.search.exact import Ranking, top_k
+from freemvmt.search.fields import Filter, Kind
+from freemvmt.search.lexical import BM25
+from freemvmt.search.stores.protocol import Vectors, View
+
+
+class MemoryStore:
+    """``documents`` under ``ids``, without metadata; each index is made when it is first needed. It never changes."""
+
+    def __init__(self, model: TwoTowersModel | None, documents: Sequence[str], ids: Sequence[str]) -> None:
+        self._model = model
+        self._documents = documents
+        self._ids = ids
+
+    @functools.cached_property
+    def all_vectors(self) -> Tensor:
+        """(documents, dim), each of length 1, on the model's device."""
+        if self._model is None:
+            raise UserError("dense and hybrid search need a model; give one, or search with bm25")
+        return self._model.encode_documents(self._documents)
+
+    @functools.cached_property
+    def bm25(self) -> BM25:
+        """The documents by their words."""
+        return BM25(self._documents)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self._ids)}
+
+    @property
+    def writable(self) -> bool:
+        """No."""
+        return False
+
+    def refresh(self) -> bool:
+        """Nothing ever changes."""
+        return False
+
+    def view(self) -> View:
+        """This, which never changes."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """None: there is no metadata."""
+        return {}
+
+    def mask(self, conditions: Filter) -> NDArray[np.bool_]:
+        """All documents, if there is no condition; there is no field to set one on."""
+        fields.check(conditions, {})
+        return np.ones(len(self), np.bool_)
+
+    def dense(self, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
+        """The nearest documents, exactly."""
+        vectors = self.all_vectors
+        asked = torch.from_numpy(queries).to(vectors.device)
+        if among is None:
+            return top_k(asked, vectors, k)
+        kept = np.flatnonzero(among)
+        ranking = top_k(asked, vectors[torch.from_numpy(kept)], k)
+        return Ranking(kept[ranking.documents], ranking.scores)
+
+    def lexical(self, queries: Sequence[str], k: int, among: NDArray[np.bool_] | None) -> Ranking:
+        """The best documents by their words."""
+        if among is None:
+            return self.bm25.rank(queries, k)
+        full = self.bm25.rank(queries, len(self))
+        k = min(k, int(among.sum()))
+        numbers, scores = np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
+        for row, (found, points) in enumerate(zip(full.documents, full.scores, strict=True)):
+            kept = np.flatnonzero((found >= 0) & among[found])[:k]
+            numbers[row, : len(kept)], scores[row, : len(kept)] = found[kept], points[kept]
+        return Ranking(numbers, scores)
+
+    def documents(self, numbers: Sequence[int]) -> list[Document]:
+        """The documents of those numbers."""
+        return [Document(self._ids[number], self._documents[number]) for number in numbers]
+
+    def number_of(self, name: str) -> int | None:
+        """The number of the document with that id."""
+        return self._numbers.get(name)
+
+    def vectors(self, numbers: Sequence[int]) -> Vectors:
+        """(numbers, dim)."""
+        vectors: Vectors = self.all_vectors[list(numbers)].cpu().numpy()
+        return vectors
+
+    def counts(self, field: str) -> dict[str, int]:
+        """None: there is no metadata."""
+        return {}
+
+    def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
+        """Refused."""
+        raise UserError("documents in memory are fixed; index them with `two-towers index` and add to the bundle")
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Refused."""
+        raise UserError("documents in memory are fixed; index them with `two-towers index` and delete from the bundle")
+
+    def close(self) -> None:
+        """Nothing to let go of."""

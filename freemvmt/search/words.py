@@ -1,0 +1,201 @@
+"""BM25 over documents that come and go, with tantivy; and the durable home of every change to a bundle.
+
+A change (documents deleted, documents added) is one commit: it is there whole or not at all, also after a crash. Each
+document has a row, a number never given twice. Documents of the first indexing bring only their words; one that was
+added later also carries itself, as bytes.
+
+tantivy fixes BM25's k1 at 1.2 and b at 0.75. A query is never parsed: its words, analysed as those of the documents
+are, become term queries, each weighing as often as it stands in the query.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freemvmt.errors import UserError
+from freemvmt.extras import needed
+
+LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
+_BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is tantivy's least
+_LAST_ROW = 2**62
+_LONGEST_WORD = 40  # characters; what is longer is no word
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document as it is written: ``payload`` is kept and given back, and may be empty."""
+
+    row: int
+    id: str
+    content: str
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The rows (n,) int64 of documents and their BM25 scores (n,) float32, best first."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Words:
+    """An index in ``folder``, made by ``create``. What can be read of it is a ``Snapshot``."""
+
+    def __init__(self, folder: Path, *, writable: bool) -> None:
+        self._folder = folder
+        self._writable = writable
+        self._mirror: tempfile.TemporaryDirectory[str] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        tantivy = needed("tantivy")
+        folder = self._folder
+        if not self._writable:
+            # tantivy makes a lock file beside what it reads; where it may not, it reads through links.
+            self.close()
+            self._mirror = tempfile.TemporaryDirectory(prefix="two-towers-")
+            folder = Path(self._mirror.name)
+            for file in self._folder.iterdir():
+                if file.name not in LOCKS:
+                    (folder / file.name).symlink_to(file.resolve())
+        try:
+            self._index = tantivy.Index.open(str(folder))
+            self._index.config_reader(reload_policy="manual")
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
+        self._analyzer = _analyzer(tantivy)
+        self._index.register_tokenizer("english", self._analyzer)
+
+    @classmethod
+    def create(cls, folder: Path, entries: Iterable[Entry]) -> None:
+        """Make an index of ``entries`` in the empty ``folder``."""
+        tantivy = needed("tantivy")
+        index = tantivy.Index(_schema(tantivy), path=str(folder))
+        index.register_tokenizer("english", _analyzer(tantivy))
+        writer = index.writer(_BULK_MEMORY, 1)
+        for entry in entries:
+            writer.add_document(_stored(tantivy, entry))
+        writer.commit()
+        writer.wait_merging_threads()
+        del writer
+        for name in LOCKS:
+            (folder / name).unlink(missing_ok=True)
+
+    def snapshot(self) -> "Snapshot":
+        """What is committed now; it stays as it is whatever is committed later."""
+        if self._writable:
+            self._index.reload()
+        else:
+            self._open()
+        return Snapshot(self._index, self._analyzer)
+
+    def close(self) -> None:
+        """Let go of the links, where there are some."""
+        if self._mirror is not None:
+            self._mirror.cleanup()
+
+    def commit(self, deleted: Sequence[str], added: Sequence[Entry]) -> None:
+        """Take the documents of those ids out and put ``added`` in: both or, after a crash, neither."""
+        tantivy = needed("tantivy")
+        writer = self._index.writer(_COMMIT_MEMORY, 1)
+        for name in deleted:
+            writer.delete_documents_by_term("id", name)
+        for entry in added:
+            writer.add_document(_stored(tantivy, entry))
+        writer.commit()
+        writer.wait_merging_threads()
+
+
+class Snapshot:
+    """One committed state of the index, safe to be read by several threads."""
+
+    def __init__(self, index: Any, analyzer: Any) -> None:
+        self._tantivy = needed("tantivy")
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self._analyzer = analyzer
+
+    def __len__(self) -> int:
+        return int(self._searcher.num_docs)
+
+    def rank(self, query: str, k: int, among: NDArray[np.int64] | None = None) -> Found:
+        """The best ``k`` documents that share a word with ``query``; ``among`` keeps only those rows."""
+        q = self._tantivy.Query
+        terms = Counter(self._analyzer.analyze(query))
+        should, must = self._tantivy.Occur.Should, self._tantivy.Occur.Must
+        parts = [(should, self._term(word, count)) for word, count in terms.items()]
+        if not parts or k < 1 or (among is not None and not len(among)):
+            return Found(np.empty(0, np.int64), np.empty(0, np.float32))
+        wanted = q.boolean_query(parts)
+        if among is not None:
+            # Both must match; the rows add nothing to the score.
+            rows = q.const_score_query(q.term_set_query(self._schema, "row", among.tolist()), 0.0)
+            wanted = q.boolean_query([(must, wanted), (must, rows)])
+        hits = self._searcher.search(wanted, k, count=False).hits
+        return Found(self._rows([address for _, address in hits]), np.array([score for score, _ in hits], np.float32))
+
+    def _term(self, word: str, count: int) -> Any:
+        query = self._tantivy.Query.term_query(self._schema, "words", word, "freq")
+        return query if count == 1 else self._tantivy.Query.boost_query(query, float(count))
+
+    def row_of(self, name: str) -> int | None:
+        """The row of the document with that id, or None."""
+        query = self._tantivy.Query.term_query(self._schema, "id", name, "basic")
+        rows = self._rows([address for _, address in self._searcher.search(query, 1, count=False).hits])
+        return int(rows[0]) if len(rows) else None
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of all documents, in no order."""
+        found = self._searcher.search(self._tantivy.Query.all_query(), max(len(self), 1), count=False)
+        return self._rows([address for _, address in found.hits])
+
+    def payloads(self, first: int) -> list[tuple[int, bytes]]:
+        """(row, payload) of the documents whose row is ``first`` or more, by row."""
+        kind = self._tantivy.FieldType.Integer
+        query = self._tantivy.Query.range_query(self._schema, "row", kind, first, _LAST_ROW)
+        addresses = [address for _, address in self._searcher.search(query, max(len(self), 1), count=False).hits]
+        rows = self._rows(addresses).tolist()
+        kept = [self._searcher.doc(address).get_first("payload") or b"" for address in addresses]
+        return sorted(zip(rows, kept, strict=True))
+
+    def _rows(self, addresses: list[Any]) -> NDArray[np.int64]:
+        return np.array(self._searcher.fast_field_values("row", addresses) if addresses else [], np.int64)
+
+
+def _schema(tantivy: Any) -> Any:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("id", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("words", tokenizer_name="english", index_option="freq")
+    builder.add_integer_field("row", fast=True, indexed=True)
+    builder.add_bytes_field("payload", stored=True)
+    return builder.build()
+
+
+def _analyzer(tantivy: Any) -> Any:
+    filters = tantivy.Filter
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    for step in (
+        filters.remove_long(_LONGEST_WORD),
+        filters.lowercase(),
+        filters.stopword("english"),
+        filters.stemmer("english"),
+    ):
+        builder = builder.filter(step)
+    return builder.build()
+
+
+def _stored(tantivy: Any, entry: Entry) -> Any:
+    document = tantivy.Document()
+    document.add_text("id", entry.id)
+    document.add_text("words", entry.content)
+    document.add_integer("row", entry.row)
+    if entry.payload:
+        document.add_bytes("payload", entry.payload)
+    return document

@@ -1,0 +1,444 @@
+// The search page: the address says what is asked, the server answers, the answer is drawn.
+//
+//     address <-> state -> run() -> answers -> draw()
+//
+// An answer is drawn only when no newer question was asked since. ask.js asks the server, hits.js draws the hits.
+
+import { Failure, ask, useToken } from "./ask.js";
+import {
+  card, column, columns, count, expand, firstHit, hitOf, linkSame, make, milliseconds, neighbour, plural, terms, unseen,
+} from "./hits.js";
+
+const METHODS = ["hybrid", "dense", "bm25"];
+const NAMES = { hybrid: "Hybrid", dense: "Dense", bm25: "BM25" };
+const TYPING_MS = 110; // rest after a key before the server is asked
+const LONGEST_WAIT_S = 15; // between two tries while the server is away
+const HITS = [5, 10, 20, 50, 100]; // choices of k
+
+const $ = (id) => document.getElementById(id);
+const narrow = matchMedia("(max-width: 56rem)");
+
+const state = { q: "", view: "compare", k: 10, filters: new Map(), tints: true, like: null };
+let info = null; // of GET /info
+let answers = new Map(); // method, "similar" or "source" -> the server's answer
+let asked = ""; // the question that `answers` answer, without its method
+let turn = 0; // counts the questions; only the newest may draw
+let running = new AbortController();
+let roundTrip = 0; // milliseconds that the newest answers took, with the way
+let timer = 0; // typing, or the next try
+let tries = 0;
+
+// ---------------------------------------------------------------------------------------------------- address, state
+
+function readAddress() {
+  const given = new URLSearchParams(location.search);
+  const k = Number(given.get("k"));
+  state.q = given.get("q") ?? "";
+  state.view = METHODS.includes(given.get("view")) ? given.get("view") : "compare";
+  state.k = Number.isInteger(k) && k > 0 ? k : 10;
+  state.tints = given.get("tints") !== "off";
+  state.like = given.get("like");
+  state.filters = new Map();
+  for (const [key, value] of given) {
+    const name = key.slice(2);
+    if (key.startsWith("f.")) setFilter(name, [...filter(name), value]);
+  }
+}
+
+/** Put the state into the address: as a new step of the history, which is named, or in place of the current one. */
+function writeAddress(step = "") {
+  const next = new URLSearchParams();
+  if (state.q) next.set("q", state.q);
+  if (state.view !== "compare") next.set("view", state.view);
+  if (state.k !== 10) next.set("k", state.k);
+  for (const [name, values] of state.filters) for (const value of values) next.append(`f.${name}`, value);
+  if (!state.tints) next.set("tints", "off");
+  if (state.like !== null) next.set("like", state.like);
+  const search = next.size ? `?${next}` : location.pathname;
+  if (step) history.pushState({ step }, "", search);
+  else history.replaceState(history.state, "", search);
+  document.title = [state.like === null ? state.q : `Like ${state.like}`, "two-towers"].filter(Boolean).join(" · ");
+}
+
+const filter = (name) => state.filters.get(name) ?? [];
+
+function setFilter(name, values) {
+  if (values.length) state.filters.set(name, values);
+  else state.filters.delete(name);
+}
+
+/** A filter as the server wants it; a number field stands in the address as "from..to". */
+function wireFilter([name, values]) {
+  const type = info.fields[name]?.type;
+  if (type === "boolean") return [name, values[0] === "true"];
+  if (type !== "number") return [name, values.length === 1 ? values[0] : values];
+  const [from, to] = range(name);
+  return [name, { ...(from !== "" && { gte: Number(from) }), ...(to !== "" && { lte: Number(to) }) }];
+}
+
+const wireFilters = () => Object.fromEntries([...state.filters].map(wireFilter));
+
+function range(name) {
+  const [from = "", to = ""] = (filter(name)[0] ?? "").split("..");
+  return [from, to];
+}
+
+/** The methods whose answers the view shows, or needs to mark how ranks changed. */
+function needed() {
+  if (narrow.matches || state.view === "compare") return METHODS;
+  return state.view === "hybrid" ? ["hybrid"] : ["hybrid", state.view];
+}
+
+const shown = () => (state.view !== "compare" ? [state.view] : narrow.matches ? ["hybrid"] : METHODS);
+
+// ------------------------------------------------------------------------------------------------------- asking
+
+/** Ask what the state says and draw it; whatever was asked before is given up. */
+async function run() {
+  const mine = giveUp();
+  const { signal } = (running = new AbortController());
+  setBusy(true);
+  try {
+    if (!info) receive(await ask("info", signal));
+    const began = performance.now();
+    const found = await (state.like !== null ? fetchSimilar(signal) : fetchHits(signal));
+    if (mine !== turn) return;
+    if (found !== answers) roundTrip = performance.now() - began;
+    answers = found;
+    tries = 0;
+    draw();
+  } catch (error) {
+    if (mine !== turn) return;
+    if (!(error instanceof Failure)) throw error;
+    drawFailure(error);
+  } finally {
+    if (mine === turn) setBusy(false);
+  }
+}
+
+/** From here on no answer to an earlier question is drawn; gives the number of the next question. */
+function giveUp() {
+  running.abort();
+  clearTimeout(timer);
+  return ++turn;
+}
+
+function setBusy(busy) {
+  document.body.classList.toggle("busy", busy);
+  $("results").setAttribute("aria-busy", busy);
+}
+
+/** The answers of the methods that are needed; what is known of the same question is not asked again. */
+async function fetchHits(signal) {
+  if (!state.q.trim()) return new Map();
+  const question = { query: state.q, k: state.k, filter: wireFilters(), explain: state.tints };
+  const known = asked === JSON.stringify(question) ? answers : new Map();
+  const missing = needed().filter((method) => !known.has(method));
+  if (!missing.length) return known;
+  const found = await Promise.all(missing.map((method) => ask("search", signal, { ...question, method })));
+  asked = JSON.stringify(question);
+  return new Map([...known, ...missing.map((method, index) => [method, found[index]])]);
+}
+
+async function fetchSimilar(signal) {
+  const [similar, source] = await Promise.all([
+    ask("similar", signal, { id: state.like, k: state.k, filter: wireFilters() }),
+    ask(`documents/${encodeURIComponent(state.like)}`, signal).catch(() => null), // no path can hold an id such as ".."
+  ]);
+  asked = "";
+  return new Map([["similar", similar], ["source", source ?? { id: state.like, title: "", text: "", metadata: {} }]]);
+}
+
+// ---------------------------------------------------------------------------------------------------------- drawing
+
+function draw() {
+  $("notice").replaceChildren();
+  syncControls();
+  if (state.like !== null) drawLists([answers.get("similar")], () => [column("Neighbours", answers.get("similar"))]);
+  else if (state.q.trim()) drawLists(shown().map((method) => answers.get(method)), () => shown().map(methodColumn));
+  else show("", "", intro());
+}
+
+function drawLists(lists, columnsOf) {
+  const hits = Math.max(...lists.map((list) => list.hits.length));
+  const similar = state.like !== null;
+  const of = similar ? " like this passage" : ` of ${plural(lists[0].documents, "document")}`;
+  const status = [hits ? plural(hits, "hit") + of : "No hits", similar ? "" : unseen(` for ${state.q}`)];
+  const took = Math.max(...lists.map((list) => list.took_ms));
+  const latency = `server ${milliseconds(took)} · round trip ${milliseconds(roundTrip)}`;
+  const found = hits ? columns(columnsOf(), state.tints && !similar) : nothing();
+  show(status, latency, ...(similar ? [sourcePassage(), found] : [found]));
+}
+
+function show(status, latency, ...nodes) {
+  $("status").replaceChildren(...status);
+  $("latency").textContent = latency;
+  $("results").replaceChildren(...nodes);
+}
+
+const methodColumn = (method) =>
+  column(NAMES[method], answers.get(method), method === "hybrid" ? null : answers.get("hybrid"));
+
+function sourcePassage() {
+  const source = answers.get("source");
+  return make("div", { class: "source" },
+    make("button", { class: "quiet", type: "button", click: goBack }, "← Back"),
+    make("h2", {}, "More like ", make("bdi", {}, source.title || source.id)),
+    card({ ...source, title: "" }));
+}
+
+function intro() {
+  const { index, model } = info;
+  const recall = index["recall@10"];
+  const rows = [
+    ["Documents", count(info.documents)],
+    ["Model", [model.base, `${info.dim} dimensions`, model.id.slice(0, 12)].filter(Boolean).join(", ")],
+    ["Index", index.quantized ? `${index.kind}, int8` : index.kind],
+    ["Recall@10", recall === undefined ? null : `${(100 * recall).toFixed(1)} % of exact search`],
+    ["Filters", Object.keys(info.fields).join(", ") || null],
+  ].filter(([, value]) => value);
+  return make("div", { class: "intro" },
+    make("h2", {}, `Search ${plural(info.documents, "document")}`),
+    make("p", {}, "By meaning, by words, and by both. Each word is tinted by what it adds to the score."),
+    make("dl", { class: "facts" }, terms(rows)),
+    make("p", { class: "wide" }, make("kbd", {}, "/"), " to search, ", make("kbd", {}, "?"), " for all keys"),
+    make("p", {}, make("a", { href: "docs" }, "The same over HTTP")));
+}
+
+function nothing() {
+  const what = state.like === null ? `“${state.q}”` : "this passage";
+  if (!state.filters.size) {
+    const advice = make("p", {}, `Nothing was found for ${what}. Try other words.`);
+    return make("div", { class: "nothing" }, make("h2", {}, "No hits"), advice);
+  }
+  const remove = () => { state.filters.clear(); change("filters"); };
+  return make("div", { class: "nothing" },
+    make("h2", {}, "Nothing matches these filters"),
+    make("p", {}, `No document that they let through answers ${what}.`),
+    make("button", { class: "quiet", type: "button", click: remove }, "Remove the filters"));
+}
+
+function drawFailure({ title, message, status, wait, reference }) {
+  syncControls();
+  answers = new Map();
+  asked = "";
+  show("", "");
+  $("notice").replaceChildren(make("div", {},
+    make("h2", {}, title),
+    make("p", {}, message),
+    reference ? make("p", {}, make("small", {}, `Request ${reference}`)) : null,
+    status === 401 ? tokenForm() : make("button", { class: "quiet", type: "button", click: run }, "Try again"),
+    state.like !== null ? make("button", { class: "quiet", type: "button", click: goBack }, "← Back") : null));
+  if (wait === null) return;
+  timer = setTimeout(run, 1000 * Math.min(wait * 2 ** tries, LONGEST_WAIT_S));
+  tries += 1;
+}
+
+/** For a server that asks for its token: kept until the tab is closed. */
+function tokenForm() {
+  const input = make("input", { type: "password", "aria-label": "Token", placeholder: "Token", autocomplete: "off" });
+  const submit = (event) => { event.preventDefault(); useToken(input.value); run(); };
+  return make("form", { class: "token", submit }, input, make("button", { class: "quiet" }, "Go on"));
+}
+
+// ---------------------------------------------------------------------------------------------------------- filters
+
+/** What the server is: the filters and the choices of k are made of it, once. */
+function receive(answer) {
+  info = answer;
+  $("filters-open").hidden = Object.keys(info.fields).length === 0;
+  $("filters").replaceChildren(...Object.entries(info.fields).map(([name, field]) => {
+    const inputs = { string: valuesInput, number: rangeInput, boolean: truthInput }[field.type] ?? valuesInput;
+    return make("fieldset", {}, make("legend", { dir: "auto" }, name), inputs(name, field));
+  }));
+  const choices = [...new Set([...HITS, state.k])].filter((k) => k <= info.limits.k).sort((a, b) => a - b);
+  $("k").replaceChildren(...choices.map((k) => make("option", { value: k }, String(k))));
+  syncControls();
+}
+
+function valuesInput(name, field) {
+  const values = [...new Set([...(field.values ?? []), ...filter(name)])];
+  const box = (value, label) => {
+    const input = { type: "checkbox", "data-field": name, "data-any": value === null, value: value ?? "" };
+    return make("label", {}, make("input", { ...input, change: pick }), make("span", { dir: "auto" }, label));
+  };
+  return make("div", { class: "values" }, box(null, "any"), values.map((value) => box(value, value || "(empty)")));
+}
+
+function pick(event) {
+  const { field, any } = event.target.dataset;
+  const others = filter(field).filter((value) => value !== event.target.value);
+  setFilter(field, any !== undefined ? [] : event.target.checked ? [...others, event.target.value] : others);
+  change("filter");
+}
+
+function rangeInput(name) {
+  const ends = ["from", "to"].map((end) => {
+    const input = { type: "number", step: "any", "data-field": name, "data-end": end, "aria-label": `${name} ${end}` };
+    return [make("span", { "aria-hidden": "true" }, end), make("input", { ...input, input: pickRange })];
+  });
+  return make("div", { class: "range" }, ends);
+}
+
+function pickRange(event) {
+  const { field, end } = event.target.dataset;
+  const [from, to] = end === "from" ? [event.target.value, range(field)[1]] : [range(field)[0], event.target.value];
+  setFilter(field, from || to ? [`${from}..${to}`] : []);
+  soon();
+}
+
+function truthInput(name) {
+  const choices = [["", "any"], ["true", "yes"], ["false", "no"]];
+  const choose = ({ target }) => { setFilter(name, target.value ? [target.value] : []); change("filter"); };
+  return make("select", { "data-field": name, "aria-label": name, change: choose },
+    choices.map(([value, label]) => make("option", { value }, label)));
+}
+
+/** Controls and chips say what the state says, whichever way it came about. */
+function syncControls() {
+  if ($("query").value !== state.q) $("query").value = state.q;
+  const view = narrow.matches && state.view === "compare" ? "hybrid" : state.view;
+  for (const radio of document.querySelectorAll("[name=view]")) radio.checked = radio.value === view;
+  $("views").hidden = $("tints-label").hidden = state.like !== null;
+  $("tints").checked = state.tints;
+  $("k").value = state.k;
+  for (const input of $("filters").querySelectorAll("[data-field]")) syncInput(input, filter(input.dataset.field));
+  const chips = [...state.filters].flatMap(([name, values]) => values.map((value) => chip(name, value)));
+  $("chips").replaceChildren(...chips);
+  $("chips").hidden = !chips.length;
+  $("filters-open").textContent = chips.length ? `Filters (${chips.length})` : "Filters";
+}
+
+/** An input says what its field's filter says; a number is left alone while it is typed. */
+function syncInput(input, values) {
+  const { field, end, any } = input.dataset;
+  if (input.type === "checkbox") input.checked = any === undefined ? values.includes(input.value) : !values.length;
+  else if (input.type !== "number") input.value = values[0] ?? "";
+  else if (input !== document.activeElement) input.value = range(field)[end === "to" ? 1 : 0];
+}
+
+function chip(name, value) {
+  let label = value;
+  if (info?.fields[name]?.type === "number") {
+    const [from, to] = range(name);
+    label = from && to ? `${from} to ${to}` : from ? `from ${from}` : `to ${to}`;
+  } else if (info?.fields[name]?.type === "boolean") label = value === "true" ? "yes" : "no";
+  const click = () => {
+    setFilter(name, filter(name).filter((other) => other !== value));
+    change("filter");
+    $("filters-open").focus();
+  };
+  const button = { type: "button", "aria-label": `Remove filter ${name}: ${label}`, click };
+  return make("li", {}, make("button", button, make("bdi", {}, name), ": ", make("bdi", {}, label), " ✕"));
+}
+
+// ------------------------------------------------------------------------------------------------- what people do
+
+/** The state changed: write it down and ask. */
+function change(step) {
+  writeAddress(step);
+  return run();
+}
+
+/** The state changes with every key: write it down now and ask when the keys rest. */
+function soon() {
+  writeAddress();
+  giveUp();
+  timer = setTimeout(run, TYPING_MS);
+}
+
+function showLike(id) {
+  history.replaceState({ ...history.state, focus: id }, ""); // to come back to
+  state.like = id;
+  change("like").then(() => { $("results").focus({ preventScroll: true }); scrollTo(0, 0); });
+}
+
+function goBack() {
+  if (history.state?.step === "like") return history.back();
+  state.like = null;
+  return change("back");
+}
+
+function escape(hit) {
+  if (state.like !== null) goBack();
+  else if (hit) $("query").focus();
+  else if (state.q) { state.q = ""; $("query").focus(); change(); }
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || $("help").open) return;
+  const focus = document.activeElement;
+  const hit = focus.closest(".column .hit");
+  const writing = focus.matches("input, select");
+  const act = focus === $("query") ? keysInBox(event.key) : writing ? null : keys(event.key, focus, hit);
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+/** What a key does in the search box; nothing for what is written. */
+function keysInBox(key) {
+  if (key === "Escape") return () => escape(null);
+  if (key === "ArrowDown" && firstHit()) return () => firstHit().focus();
+  return null;
+}
+
+/** What a key does elsewhere; nothing for what is the browser's. */
+function keys(key, focus, hit) {
+  const arrow = { j: "ArrowDown", k: "ArrowUp" }[key] ?? key;
+  if (key === "Escape") return () => escape(hit);
+  if (key === "/") return () => { $("query").focus(); $("query").select(); };
+  if (key === "?") return () => $("help").showModal();
+  if (key === "j" && !hit && firstHit()) return () => firstHit().focus();
+  if (!hit) return null;
+  if (key === "m") return () => showLike(hit.dataset.id);
+  if (key === "Enter" && focus === hit) return () => expand(hit);
+  if (!/^Arrow(Up|Down|Left|Right)$/.test(arrow)) return null;
+  const next = neighbour(hit, arrow) ?? (arrow === "ArrowUp" ? $("query") : null);
+  return next && (() => next.focus());
+}
+
+function onClick(event) {
+  const hit = event.target.closest(".hit");
+  if (event.target.dataset.act === "like") showLike(hit.dataset.id);
+  else if (event.target.dataset.act === "expand") expand(hit);
+}
+
+async function onPopState() {
+  readAddress();
+  writeAddress();
+  await run();
+  const focus = history.state?.focus;
+  if (focus !== undefined) hitOf(focus)?.focus();
+}
+
+function start() {
+  readAddress();
+  writeAddress();
+  $("k").replaceChildren(make("option", {}, String(state.k)));
+  syncControls();
+  $("query").addEventListener("input", () => { state.q = $("query").value; state.like = null; soon(); });
+  $("search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (narrow.matches) $("query").blur(); // puts the keyboard of a phone away
+    run();
+  });
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  $("views").addEventListener("change", (event) => { state.view = event.target.value; change("view"); });
+  $("tints").addEventListener("change", () => { state.tints = $("tints").checked; change(); });
+  $("k").addEventListener("change", () => { state.k = Number($("k").value); change("k"); });
+  $("filters-open").addEventListener("click", () => {
+    $("filters").hidden = !$("filters").hidden;
+    $("filters-open").setAttribute("aria-expanded", !$("filters").hidden);
+  });
+  $("help-open").addEventListener("click", () => $("help").showModal());
+  $("results").addEventListener("click", onClick);
+  for (const kind of ["mouseover", "mouseleave", "focusin", "focusout"]) $("results").addEventListener(kind, linkSame);
+  document.addEventListener("keydown", onKey);
+  addEventListener("popstate", onPopState);
+  addEventListener("online", () => { tries = 0; run(); });
+  narrow.addEventListener("change", run);
+  run();
+}
+
+start();

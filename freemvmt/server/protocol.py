@@ -1,0 +1,97 @@
+"""uvicorn's HTTP/1.1 with limits on what comes before the application: slow or endless headers, and our errors."""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from freemvmt.server.refusals import error_body
+
+MOST_HEADER_BYTES = 64 * 1024
+
+_log = logging.getLogger("freemvmt.server")
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection. ``patience`` is how long its headers, and again its body, may take, in seconds."""
+
+    patience = 10.0
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there: its headers are due."""
+        super().connection_made(transport)
+        self._wait_for_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what has no end of headers by now has none at all."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEADER_BYTES:
+                self._refuse(431, "the headers are too large; send less of them")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self._wait_for_more()
+
+    def on_headers_complete(self) -> None:
+        """The headers are there: the body is due, for which the application waits a little less long."""
+        self._in_head, self._head_bytes = False, 0
+        self._wait_for_more(grace=1.0)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is there, whole."""
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(400, "this is no HTTP/1.1 request; send one")
+
+    def _refuse(self, status: int, message: str) -> None:
+        request_id = os.urandom(8).hex()
+        body = error_body("invalid_request", message, request_id)
+        head = [
+            STATUS_LINE[status],
+            *(name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers),
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n".encode(),
+            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n".encode(),
+        ]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+    def _wait_for_more(self, grace: float = 0.0) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(self.patience + grace, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        # A request before this one may still be worked on, and reading is paused meanwhile.
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            self._wait_for_more()
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+
+def protocol(patience: float) -> type[Protocol]:
+    """``Protocol`` with that patience."""
+    kind: Any = type("PatientProtocol", (Protocol,), {"patience": patience})
+    return kind  # type: ignore[no-any-return]

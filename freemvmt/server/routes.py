@@ -1,0 +1,128 @@
+"""The routes: a request's body is a model of ``schemas``, and the service answers with JSON that is ready to send."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from freemvmt.server import answers, schemas
+from freemvmt.server.access import Access
+from freemvmt.server.docs import docs_page
+from freemvmt.server.metrics import CONTENT_TYPE, Metrics
+from freemvmt.server.pages import page_file
+from freemvmt.server.route import JSONRoute
+from freemvmt.server.service import Service, dumps
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    "default": {"model": answers.ErrorAnswer, "description": "Refused; the error says why."}
+}
+
+
+def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    said = {
+        401: "The token is missing or wrong.",
+        403: "The server only reads.",
+        404: "There is no such document.",
+        409: "The documents do not go with those that are there.",
+        413: "The body is too large.",
+        422: "The request is wrong.",
+        503: "Too many requests wait.",
+        504: "It took too long.",
+    }
+    refused: dict[int | str, dict[str, Any]] = {
+        status: {"model": answers.ErrorAnswer, "description": said[status]} for status in statuses
+    }
+    return {200: {"model": model}, **refused, **_REFUSED}
+
+
+def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics) -> None:
+    """Give ``app`` its routes."""
+    app.router.route_class = type("BoundRoute", (JSONRoute,), {"access": access, "service": service})
+
+    @app.post("/search", tags=["search"], responses=_responses(answers.SearchAnswer, 422, 503, 504))
+    async def search(asked: schemas.SearchRequest) -> Any:
+        """The documents that best answer a query."""
+        return await service.search(asked)
+
+    @app.post("/search/batch", tags=["search"], responses=_responses(answers.BatchAnswer, 422, 503, 504))
+    async def search_batch(asked: schemas.BatchRequest) -> Any:
+        """The documents that best answer each of several queries."""
+        return await service.search_batch(asked)
+
+    @app.post("/similar", tags=["search"], responses=_responses(answers.SimilarAnswer, 404, 422, 503, 504))
+    async def similar(asked: schemas.SimilarRequest) -> Any:
+        """The documents that are most like one of them, itself left out."""
+        return await service.similar(asked)
+
+    @app.post("/explain", tags=["search"], responses=_responses(answers.ExplainAnswer, 404, 422, 503, 504))
+    async def explain(asked: schemas.ExplainRequest) -> Any:
+        """Why a document matches a query: the cosine, split exactly over the words of the document."""
+        return await service.explain(asked)
+
+    @app.post(
+        "/documents", tags=["documents"], responses=_responses(answers.AddAnswer, 401, 403, 409, 413, 422, 503, 504)
+    )
+    async def add(asked: schemas.AddRequest) -> Any:
+        """Add documents, or replace those of the same id. They are on disk, and found, when the answer comes."""
+        return await service.add(asked)
+
+    @app.get("/documents/{id:path}", tags=["documents"], responses=_responses(answers.DocumentAnswer, 404))
+    async def get(id: str) -> Any:
+        """A document."""
+        return await service.get(id)
+
+    @app.delete(
+        "/documents/{id:path}", tags=["documents"], responses=_responses(answers.DeleteAnswer, 401, 403, 404, 503, 504)
+    )
+    async def delete(id: str) -> Any:
+        """Take a document away."""
+        return await service.delete(id)
+
+    @app.post("/v1/embeddings", tags=["vectors"], responses=_responses(answers.EmbeddingsAnswer, 413, 422, 503, 504))
+    async def embeddings(asked: schemas.EmbeddingsRequest) -> Any:
+        """Vectors of texts, in the shape of OpenAI's API; ``input_type`` says which tower encodes."""
+        return await service.embeddings(asked)
+
+    @app.get("/v1/models", tags=["vectors"], responses=_responses(answers.ModelsAnswer))
+    async def models() -> Any:
+        """The one model, in the shape of OpenAI's API."""
+        return service.models()
+
+    @app.get("/info", tags=["service"], responses=_responses(answers.InfoAnswer, 503, 504))
+    async def info() -> Any:
+        """What is served: documents, model, fields that can be filtered on, limits."""
+        return await service.info()
+
+    @app.get("/health", tags=["service"], responses=_responses(answers.HealthAnswer))
+    async def health() -> Any:
+        """The process lives."""
+        return b'{"status":"ok"}'
+
+    @app.get("/ready", tags=["service"], responses=_responses(answers.ReadyAnswer, 503))
+    async def ready() -> Any:
+        """The bundle answers."""
+        return await service.ready()
+
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses=_REFUSED)
+    async def measures() -> Any:
+        """Counts and times in Prometheus's text format."""
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Any:
+        return dumps(app.openapi())
+
+    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+    async def docs() -> Any:
+        return docs_page(app.openapi())
+
+    @app.get("/", include_in_schema=False)
+    async def index(request: Request) -> Any:
+        return page_file("index.html", request)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def page(name: str, request: Request) -> Any:
+        return page_file(name, request)

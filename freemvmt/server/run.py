@@ -1,0 +1,127 @@
+"""Load a bundle, listen, say where, and stop in order: what is under way is finished, then the process ends with 0."""
+
+import contextlib
+import logging
+import math
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import uvicorn
+
+from freemvmt.console import Console
+from freemvmt.errors import UserError
+from freemvmt.search.retriever import Retriever
+from freemvmt.server.app import create_app
+from freemvmt.server.protocol import protocol
+from freemvmt.server.settings import ServeSettings
+
+_IDLE_SECONDS = 30  # that a connection is kept without a request
+
+
+def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
+    """Serve ``bundle`` until SIGTERM or SIGINT; 0.
+
+    Raises ``UserError`` when it is damaged, the address cannot be had, or others could write without a token.
+    """
+    settings.check_exposure()
+    with listen(settings) as listener:
+        retriever = Retriever.load(bundle)
+        try:
+            server = make_server(retriever, settings)
+            _set_up_logs(settings)
+            server.on_listening = lambda: _say(console, retriever, settings, listener)
+            server.run(sockets=[listener])
+        finally:
+            retriever.close()
+    return 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says when it listens, and ends by itself after a signal instead of raising it once more."""
+
+    on_listening: Callable[[], None] | None = None
+    """Called once requests are taken."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.on_listening is not None:
+            self.on_listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Stop in order at the first signal, at once at the second SIGINT. Only a main thread gets signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
+    """A server over ``retriever`` that has searched once, so that its first answer is as fast as the others."""
+    app = create_app(retriever, settings)
+    app.service.warm_up()
+    config = uvicorn.Config(
+        app,
+        http=protocol(settings.body_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.timeout + settings.body_timeout) + 1,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what it notes of clients stands in our own log
+    return Server(config)
+
+
+def listen(settings: ServeSettings) -> socket.socket:
+    """The socket that listens at the address of ``settings``; ``UserError`` when it cannot be had."""
+    host = settings.host.strip("[]")
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)  # a second server of this address is refused now, not when the bundle is loaded
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"cannot listen on {settings.host}, port {settings.port} ({reason}); give another --port or --host"
+        ) from error
+    return listener
+
+
+def _say(console: Console, retriever: Retriever, settings: ServeSettings, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
+    about = retriever.about
+    writing = "read only" if settings.read_only else "writing needs the token" if settings.token else "writable"
+    console.line(f"serving   {about['name']}: {len(retriever):,} documents, {writing}")
+    console.line(f"page      http://{host}:{port}/")
+    console.line(f"API       http://{host}:{port}/docs")
+    sys.stdout.flush()
+
+
+def _set_up_logs(settings: ServeSettings) -> None:
+    """Lines as they are, to stderr: a console would wrap and colour them, and leave tracebacks out."""
+    for name, shown in (("freemvmt.access", settings.access_log), ("freemvmt.server", True)):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.setLevel(logging.INFO if shown else logging.CRITICAL)
+        logger.handlers = [logging.StreamHandler()]

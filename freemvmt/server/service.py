@@ -1,0 +1,293 @@
+"""What the routes do: each request becomes calls of the retriever in a thread, and the thread makes the JSON too."""
+
+import base64
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from freemvmt.config import Method
+from freemvmt.errors import NotFound, UserError
+from freemvmt.search.documents import Document
+from freemvmt.search.explain import Explanation
+from freemvmt.search.retriever import Hit, Retriever
+from freemvmt.server import schemas
+from freemvmt.server.batching import Batcher
+from freemvmt.server.refusals import Refusal
+from freemvmt.server.settings import ServeSettings
+from freemvmt.server.workers import Workers
+
+T = TypeVar("T")
+
+METHODS: tuple[Method, ...] = ("hybrid", "dense", "bm25")
+
+_Kind = tuple[int, Method, float]  # of queries that can be searched together
+
+
+class Service:
+    """A retriever behind threads. Every method that answers gives the JSON of the answer, in UTF-8."""
+
+    def __init__(self, retriever: Retriever, settings: ServeSettings) -> None:
+        self.retriever = retriever
+        self.settings = settings
+        self.reading = Workers(settings.workers, settings.queue, settings.timeout, _one_core)
+        self.writing = Workers(1, settings.queue, settings.timeout, _one_core)  # writes come one after the other
+        self._batcher: Batcher[_Kind, bytes] | None = None
+        if settings.batch > 1:
+            self._batcher = Batcher(self._search_many, self.reading, settings.batch, settings.batch_window_ms / 1000)
+
+    @property
+    def writable(self) -> bool:
+        """Whether documents can be added and deleted."""
+        return self.retriever.writable and not self.settings.read_only
+
+    async def search(self, asked: schemas.SearchRequest) -> bytes:
+        """The answer of POST /search."""
+        if self._batcher is not None and not asked.explain and not asked.filter.root:
+            return await self._batcher.search(asked.query, (asked.k, asked.method, asked.weight))
+        return await self.reading.run(self._search, asked)
+
+    def _search(self, asked: schemas.SearchRequest) -> bytes:
+        started = time.perf_counter()
+        found = self.retriever.search(
+            asked.query, k=asked.k, method=asked.method, weight=asked.weight, filter=asked.filter.root or None
+        )
+        hits = [_hit(hit) for hit in found]
+        if asked.explain:
+            for hit in hits[: schemas.MOST_EXPLAINED]:
+                self._explain_hit(asked.query, hit)
+        return self._found(asked.query, (asked.k, asked.method, asked.weight), hits, started)
+
+    def _explain_hit(self, query: str, hit: dict[str, Any]) -> None:
+        with contextlib.suppress(NotFound):  # it may be deleted since it was found
+            hit["explanation"] = _explanation(self.retriever.explain(query, hit["id"]))
+
+    def _search_many(self, queries: list[str], kind: _Kind) -> list[bytes]:
+        started = time.perf_counter()
+        k, method, weight = kind
+        found = self.retriever.search(queries, k=k, method=method, weight=weight)
+        return [
+            self._found(query, kind, [_hit(hit) for hit in hits], started)
+            for query, hits in zip(queries, found, strict=True)
+        ]
+
+    def _found(self, query: str, kind: _Kind, hits: list[dict[str, Any]], started: float) -> bytes:
+        return dumps(
+            {
+                "query": query,
+                "method": kind[1],
+                "k": kind[0],
+                "took_ms": _milliseconds(started),
+                "documents": len(self.retriever),
+                "hits": hits,
+            }
+        )
+
+    async def search_batch(self, asked: schemas.BatchRequest) -> bytes:
+        """The answer of POST /search/batch."""
+        return await self.reading.run(self._search_batch, asked)
+
+    def _search_batch(self, asked: schemas.BatchRequest) -> bytes:
+        started = time.perf_counter()
+        found = self.retriever.search(
+            asked.queries, k=asked.k, method=asked.method, weight=asked.weight, filter=asked.filter.root or None
+        )
+        results = [[_hit(hit) for hit in hits] for hits in found]
+        took = _milliseconds(started)
+        return dumps({"results": results, "method": asked.method, "k": asked.k, "took_ms": took})
+
+    async def similar(self, asked: schemas.SimilarRequest) -> bytes:
+        """The answer of POST /similar."""
+        return await self.reading.run(self._similar, asked)
+
+    def _similar(self, asked: schemas.SimilarRequest) -> bytes:
+        started = time.perf_counter()
+        found = self.retriever.similar(asked.id, k=asked.k, filter=asked.filter.root or None)
+        hits = [_hit(hit) for hit in found]
+        return dumps({"id": asked.id, "hits": hits, "took_ms": _milliseconds(started)})
+
+    async def explain(self, asked: schemas.ExplainRequest) -> bytes:
+        """The answer of POST /explain."""
+        return await self.reading.run(self._explain, asked)
+
+    def _explain(self, asked: schemas.ExplainRequest) -> bytes:
+        return dumps({"id": asked.id, **_explanation(self.retriever.explain(asked.query, asked.id))})
+
+    async def get(self, id: str) -> bytes:
+        """The answer of GET /documents/{id}."""
+        return await self.reading.run(self._get, id)
+
+    def _get(self, id: str) -> bytes:
+        document = self.retriever.get(id)
+        fields = {"title": document.title, "text": document.text, "metadata": document.metadata}
+        return dumps({"id": document.id, **fields})
+
+    async def add(self, asked: schemas.AddRequest) -> bytes:
+        """The answer of POST /documents. The documents are on disk when it comes."""
+        self._check_writable()
+        return await self.writing.run(self._add, asked)
+
+    def _add(self, asked: schemas.AddRequest) -> bytes:
+        documents = [Document(new.id, new.text, new.title, new.metadata.root) for new in asked.documents]
+        try:
+            done = self.retriever.add(documents)
+        except UserError as error:  # sound in itself, but the bundle holds something else
+            raise Refusal(409, "invalid_request", str(error)) from error
+        return dumps({"added": done.added, "replaced": done.replaced, "documents": len(self.retriever)})
+
+    async def delete(self, id: str) -> bytes:
+        """The answer of DELETE /documents/{id}."""
+        self._check_writable()
+        return await self.writing.run(self._delete, id)
+
+    def _delete(self, id: str) -> bytes:
+        if not self.retriever.delete([id]):
+            raise NotFound(f"there is no document {id[:100]!r}")
+        return dumps({"deleted": id, "documents": len(self.retriever)})
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise Refusal(403, "read_only", "this server only reads; documents are added and deleted elsewhere")
+
+    async def embeddings(self, asked: schemas.EmbeddingsRequest) -> bytes:
+        """The answer of POST /v1/embeddings."""
+        return await self.reading.run(self._embeddings, asked)
+
+    def _embeddings(self, asked: schemas.EmbeddingsRequest) -> bytes:
+        model = self.retriever.model
+        if model is None:
+            raise UserError("these documents have no model beside them, so there are no vectors; ask for bm25")
+        tokens = model.tokenizer.encode(asked.texts)
+        encode = model.encode_query_tokens if asked.input_type == "query" else model.encode_document_tokens
+        rows = encode(tokens).numpy().astype("<f4", copy=False)
+        vectors: Sequence[object] = (
+            rows.tolist() if asked.encoding_format == "float" else [base64.b64encode(row).decode() for row in rows]
+        )
+        count = len(tokens.ids)
+        return dumps(
+            {
+                "object": "list",
+                "data": [
+                    {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)
+                ],
+                "model": self.model_id,
+                "usage": {"prompt_tokens": count, "total_tokens": count},
+            }
+        )
+
+    @property
+    def model_id(self) -> str:
+        """What the model is called."""
+        return str(self.retriever.about["model"]["id"])
+
+    def models(self) -> bytes:
+        """The answer of GET /v1/models."""
+        model = {"id": self.model_id, "object": "model", "created": 0, "owned_by": "two-towers"}
+        return dumps({"object": "list", "data": [model]})
+
+    async def info(self) -> bytes:
+        """The answer of GET /info."""
+        return await self.reading.run(self._info)
+
+    def _info(self) -> bytes:
+        about = self.retriever.about
+        fields: dict[str, dict[str, Any]] = {}
+        for name, kind in self.retriever.fields.items():
+            fields[name] = {"type": kind}
+            if kind == "string":
+                fields[name]["values"] = self.retriever.values(name)
+        return dumps(
+            {
+                "name": about["name"],
+                "documents": len(self.retriever),
+                "dim": about["dim"],
+                "model": about["model"],
+                "index": about["index"],
+                "fields": fields,
+                "methods": METHODS,
+                "writable": self.writable,
+                "limits": {
+                    "k": schemas.MOST_HITS,
+                    "query_characters": schemas.LONGEST_QUERY,
+                    "batch": schemas.MOST_IN_BATCH,
+                    "batch_k": schemas.MOST_HITS_IN_BATCH,
+                    "documents": schemas.MOST_DOCUMENTS,
+                    "body_bytes": self.settings.body_bytes,
+                },
+            }
+        )
+
+    async def ready(self) -> bytes:
+        """The answer of GET /ready: a search is made, so that it says what it means."""
+        return await self.reading.run(self.warm_up)
+
+    def warm_up(self) -> bytes:
+        """Search once by every method, which loads what is loaded when first used."""
+        try:
+            for method in METHODS:
+                self.retriever.search("ready", k=1, method=method)
+        except UserError as error:
+            raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
+        return dumps({"status": "ready", "documents": len(self.retriever)})
+
+    async def parse(self, read: Callable[[bytes], T], body: bytes) -> T:
+        """``read(body)``, in a thread when it is long."""
+        return read(body) if len(body) < 32_768 else await self.reading.run(read, body)
+
+    def close(self) -> None:
+        """Finish what has begun."""
+        self.reading.close()
+        self.writing.close()
+
+
+def _one_core() -> None:
+    """Keep a thread's searches on one core: threads that each start threads wait for one another."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    torch.set_num_threads(1)
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "dense": hit.dense,
+        "bm25": hit.bm25,
+        "title": hit.title,
+        "text": hit.text,
+        "metadata": hit.metadata,
+    }
+
+
+def _explanation(explained: Explanation) -> dict[str, Any]:
+    pieces = {
+        side: [{"text": piece.text, "share": piece.share} for piece in getattr(explained, side)]
+        for side in ("title", "text")
+    }
+    return {"score": explained.score, **pieces}
+
+
+def dumps(answer: dict[str, Any]) -> bytes:
+    """``answer`` as JSON in UTF-8, whatever is in it: half a surrogate pair becomes ``?``, NaN null."""
+    try:
+        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(answer), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,109 @@
+"""Every choice of a server, once; the flags of ``two-towers serve`` are made from it."""
+
+import ipaddress
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from freemvmt.errors import UserError
+
+TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _token_of_environment() -> str | None:
+    return os.environ.get(TOKEN_VARIABLE) or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """How a bundle is served. The token comes from TWO_TOWERS_TOKEN, never from a flag that others could read."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every one of this machine."""
+    port: int = 8000
+    """Port to listen on; 0: any that is free."""
+    read_only: bool = False
+    """Refuse to add and delete documents."""
+    protect_reads: bool = False
+    """Ask for the token when searching too, not only when writing."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which this server may be called; none given: on loopback localhost only, elsewhere any."""
+    threads: int | None = None
+    """Searches that run at once; None: one a core."""
+    queue: int = 256
+    """Requests that may wait for a thread; beyond that the answer is 503."""
+    timeout: float = 10.0
+    """Seconds from a request, once it is read, to its answer; then the answer is 504."""
+    body_timeout: float = 10.0
+    """Seconds that a client may take to send its headers, and again its body."""
+    body_bytes: int = 2 * 1024 * 1024
+    """Largest body of a request."""
+    batch: int = 1
+    """Concurrent single queries that are searched together at most; 1: each alone."""
+    batch_window_ms: float = 0.0
+    """Milliseconds that a thread waits for more queries to search together."""
+    access_log: bool = True
+    """Write one JSON line a request to stderr, without what was asked."""
+    token: Annotated[str | None, tyro.conf.Suppress] = field(default_factory=_token_of_environment, repr=False)
+    """What a client must send as ``Authorization: Bearer …`` to write."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
+        for name, lowest, highest in (("threads", 1, 1024), ("queue", 0, 10**6), ("batch", 1, 4096)):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise UserError(f"--{name} is {value}; give a number from {lowest} to {highest}")
+        for name in ("timeout", "body_timeout"):
+            value = getattr(self, name)
+            if not 0 < value <= 86400:
+                raise UserError(f"{_flag(name)} is {value:g}; give seconds above 0, at most a day")
+        if not 0 <= self.batch_window_ms <= 1000 or math.isnan(self.batch_window_ms):
+            raise UserError(f"--batch-window-ms is {self.batch_window_ms:g}; give 0 to 1000")
+        if not 1024 <= self.body_bytes <= 2**30:
+            raise UserError(f"--body-bytes is {self.body_bytes}; give a number from 1024 to {2**30}")
+        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
+            raise UserError(f"{TOKEN_VARIABLE} holds more than printable ASCII without spaces; choose another token")
+        if self.protect_reads and self.token is None:
+            raise UserError(f"--protect-reads has no token to ask for; set {TOKEN_VARIABLE}")
+
+    @property
+    def workers(self) -> int:
+        """Threads that search."""
+        return self.threads or os.cpu_count() or 1
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names that a request's ``Host`` may give, in small letters, without a port; None: any."""
+        given = {name.lower() for name in self.allowed_hosts}
+        if self.on_loopback:
+            own = f"[{self.host}]" if ":" in self.host else self.host
+            return frozenset(given | {own.lower(), *_LOOPBACK_NAMES})
+        return frozenset(given) or None
+
+    def check_exposure(self) -> None:
+        """Raise ``UserError`` when others could write without a token."""
+        if not (self.on_loopback or self.read_only or self.token):
+            raise UserError(
+                f"whoever reaches {self.host} could change the documents; set {TOKEN_VARIABLE}, or give --read-only"
+            )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
