@@ -94,7 +94,7 @@ def _measure(folder: Path, models: list[TwoTowersModel], config: TrainConfig) ->
     dense, hybrid = [], []
     for model in models:
         retriever = Retriever(model, collection.documents, collection.document_ids)
-        retriever.bm25 = lexical.bm25  # the same documents: index them once
+        retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
         dense.append(evaluate(retriever, collection, "dense")[0])
         hybrid.append(evaluate(retriever, collection, "hybrid")[0])
     found: dict[str, Any] = {"protocol": bm25.protocol, "queries": bm25.queries}

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from freemvmt.errors import UserError
     from freemvmt.evaluation import evaluate
     from freemvmt.model import TwoTowersModel
+    from freemvmt.search.documents import Document
     from freemvmt.search.retriever import Retriever
     from freemvmt.training import train
 
-__all__ = ["ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
+__all__ = ["Document", "ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
 
 _HOMES = {
+    "Document": "freemvmt.search.documents",
     "ModelConfig": "freemvmt.config",
     "Retriever": "freemvmt.search.retriever",
     "TrainConfig": "freemvmt.config",

@@ -86,7 +86,7 @@ class EvaluateOptions(CollectionOptions):
     """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, or `untrained`."""
+    """A model folder, a name on the Hub, `untrained`, or a bundle of the collection, measured as it is served."""
     collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
     """A BEIR folder, or anything that --dataset takes."""
     method: Method = "dense"
@@ -122,7 +122,7 @@ class CompareOptions(CollectionOptions):
     """Compare two models on a collection: difference of NDCG@10, its interval, and a paired randomisation test."""
 
     model_a: Annotated[str, tyro.conf.arg(metavar="MODEL_A"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, `untrained`, `bm25`, or a TREC run file of the collection."""
+    """A model folder, a name on the Hub, `untrained`, `bm25`, a bundle, or a TREC run file of the collection."""
     model_b: Annotated[str, tyro.conf.arg(metavar="MODEL_B"), tyro.conf.Positional]
     """The same choice."""
     collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
@@ -168,11 +168,14 @@ def _measured(
     """What the model (or run file, or BM25) of that name finds in the collection."""
     from freemvmt import evaluation
     from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle import is_bundle
     from freemvmt.search.retriever import Retriever
 
     if _is_file(name):
         found = evaluation.read_run(Path(name), collection)
         return evaluation.measure(found, collection, name, protocol), found
+    if is_bundle(Path(name)):
+        return evaluation.evaluate(Retriever.load(name), collection, method, protocol, weight)
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)

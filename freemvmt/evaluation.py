@@ -92,12 +92,13 @@ def evaluate(
 ) -> tuple[Result, Run]:
     """Rank the documents of ``collection`` for each of its queries, and measure.
 
-    ``retriever`` must hold the collection's documents under their ids.
+    ``retriever`` must hold the collection's documents under their ids, and no others; else that is a ``UserError``.
     """
+    retriever.check_ids(collection.document_ids, collection.name)
     if protocol == "pool":
         run = _rank_pools(retriever, collection, method, weight)
     else:
-        run = to_run(retriever.rank(collection.queries, DEPTH, method, weight), collection)
+        run = _run_of(retriever, collection, DEPTH, method, weight)
     return measure(run, collection, method, protocol), run
 
 
@@ -112,10 +113,14 @@ def to_run(ranking: Ranking, collection: Collection) -> Run:
     }
 
 
+def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method, weight: float) -> Run:
+    return dict(zip(collection.query_ids, retriever.scores(collection.queries, k, method, weight), strict=True))
+
+
 def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
     """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
     _check_pools(collection)
-    full = to_run(retriever.rank(collection.queries, len(collection.documents), method, weight), collection)
+    full = _run_of(retriever, collection, len(collection.documents), method, weight)
     return {
         query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
         for query, scores in full.items()

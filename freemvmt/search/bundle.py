@@ -20,12 +20,12 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.search import vectors
 from freemvmt.search.fields import Columns
 from freemvmt.search.sealed import check_seals, digest, read_sealed
-from freemvmt.search.stores.embedded import STATE_FILE, EmbeddedStore
+from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, identity_of
 from freemvmt.search.stores.live import Base, Texts
 from freemvmt.search.vectors import VectorIndex
 
 FORMAT = 1
-MANIFEST_FILE, TEXTS_FILE, FIELDS_FILE, MODEL_FOLDER = "manifest.json", "documents.arrow", "fields.arrow", "model"
+TEXTS_FILE, FIELDS_FILE, MODEL_FOLDER = "documents.arrow", "fields.arrow", "model"
 WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
 
 
@@ -40,7 +40,10 @@ def check_output(output: Path) -> None:
 
 def is_bundle(folder: Path) -> bool:
     """Whether a bundle, sound or not, is in ``folder``."""
-    return (folder / MANIFEST_FILE).is_file() and (folder / STATE_FILE).is_file()
+    try:
+        return (folder / MANIFEST_FILE).is_file() and (folder / STATE_FILE).is_file()
+    except OSError:  # too long for a path
+        return False
 
 
 def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, EmbeddedStore, dict[str, Any]]:
@@ -50,6 +53,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
     leaves out the sums of the files, which take a second for two gigabytes.
     """
     manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT)
+    identity = identity_of(folder)
     if verify:
         check_seals(folder, manifest["files"])
     index = manifest["index"]
@@ -65,7 +69,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
     if not len(base.index) == len(base.texts) == len(base.columns.table) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
-    return model, EmbeddedStore(folder, base, verify=verify), manifest
+    return model, EmbeddedStore(folder, base, identity, verify=verify), manifest
 
 
 def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,7 +20,9 @@ from freemvmt.errors import UserError
 Kind = Literal["string", "number", "boolean"]
 Filter = Mapping[str, Any]
 
-_RANGES = {"gte": pc.greater_equal, "gt": pc.greater, "lte": pc.less_equal, "lt": pc.less}
+_RANGES = ("gte", "gt", "lte", "lt")
+_SIGNS = {"eq": pc.equal, "gte": pc.greater_equal, "gt": pc.greater, "lte": pc.less_equal, "lt": pc.less}
+_BEYOND = 2**63  # whole numbers have 64 bits
 _MOST_CHOICES = 1000  # of one "any of"
 
 
@@ -31,7 +34,7 @@ def kind_of(value: object) -> Kind | None:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
-        return "number" if isinstance(value, float) or -(2**63) <= value < 2**63 else None
+        return "number" if isinstance(value, float) or -_BEYOND <= value < _BEYOND else None
     return "string" if isinstance(value, str) else None
 
 
@@ -78,15 +81,13 @@ class Columns:
         if name not in self.kinds:
             return np.zeros(len(self.table), np.bool_)
         column = self.table[name]
+        kept = np.full(len(self.table), isinstance(condition, dict))
         if isinstance(condition, dict):
-            parts = [_RANGES[key](column, pa.scalar(bound)) for key, bound in condition.items()]
-        elif isinstance(condition, list):
-            parts = [_any_of(column, condition)]
+            for sign, bound in condition.items():
+                kept &= _holds(column, sign, bound)
         else:
-            parts = [pc.equal(column, pa.scalar(condition))]
-        kept = np.ones(len(self.table), np.bool_)
-        for part in parts:
-            kept &= pc.fill_null(part, False).to_numpy()
+            for value in condition if isinstance(condition, list) else [condition]:
+                kept |= _holds(column, "eq", value)
         return kept
 
     def counts(self, name: str, among: NDArray[np.bool_]) -> dict[str, int]:
@@ -97,12 +98,41 @@ class Columns:
         return {item["values"]: item["counts"] for item in found if item["values"] is not None}
 
 
-def _any_of(column: Any, values: list[Any]) -> Any:
-    parts = [pc.equal(column, pa.scalar(value)) for value in values]
-    found = parts[0]
-    for part in parts[1:]:
-        found = pc.or_kleene(found, part)
-    return found
+def _holds(column: Any, sign: str, bound: Any) -> NDArray[np.bool_]:
+    """Whether each value compares so with ``bound``; null never does, and numbers compare exactly."""
+    if pa.types.is_struct(column.type):
+        whole, fraction = (pc.struct_field(column, part) for part in ("whole", "fraction"))
+        return _holds(whole, sign, bound) | _holds(fraction, sign, bound)
+    if pa.types.is_int64(column.type) and isinstance(bound, float):
+        sign, bound = _among_whole(sign, bound)
+    elif pa.types.is_float64(column.type) and isinstance(bound, int) and float(bound) != bound:
+        sign, bound = _among_floats(sign, bound)
+    if bound is None:
+        return np.zeros(len(column), np.bool_)
+    holds: NDArray[np.bool_] = pc.fill_null(_SIGNS[sign](column, pa.scalar(bound, column.type)), False).to_numpy()
+    return holds
+
+
+def _among_whole(sign: str, bound: float) -> tuple[str, int | None]:
+    """A comparison with a float as one with a whole number of 64 bits; None where nothing is equal to it."""
+    if sign == "eq":
+        return sign, int(bound) if bound.is_integer() and -_BEYOND <= bound < _BEYOND else None
+    number = math.ceil(bound) if sign in ("gte", "lt") else math.floor(bound)
+    if number >= _BEYOND:
+        return ("gt" if sign in ("gte", "gt") else "lte"), _BEYOND - 1
+    if number < -_BEYOND:
+        return ("gte" if sign in ("gte", "gt") else "lt"), -_BEYOND
+    return sign, number
+
+
+def _among_floats(sign: str, bound: int) -> tuple[str, float | None]:
+    """A comparison with a whole number that is no float, as one with the float beside it."""
+    nearest = float(bound)
+    if sign == "eq":
+        return sign, None
+    if sign in ("gte", "gt"):
+        return ("gte" if nearest > bound else "gt"), nearest
+    return ("lte" if nearest < bound else "lt"), nearest
 
 
 def _column(values: Sequence[Any], kind: Kind) -> Any:
@@ -111,9 +141,14 @@ def _column(values: Sequence[Any], kind: Kind) -> Any:
         return pa.array(sound, pa.large_string())
     if kind == "boolean":
         return pa.array(sound, pa.bool_())
-    if any(isinstance(value, float) for value in sound):
+    whole = pa.array([None if isinstance(value, float) else value for value in sound], pa.int64())
+    if not any(isinstance(value, float) for value in sound):
+        return whole
+    if all(value is None or float(value) == value for value in sound):
         return pa.array([None if value is None else float(value) for value in sound], pa.float64())
-    return pa.array(sound, pa.int64())
+    # Whole numbers that no float holds, beside fractions: each in a column of its own.
+    fraction = pa.array([value if isinstance(value, float) else None for value in sound], pa.float64())
+    return pa.StructArray.from_arrays([whole, fraction], ["whole", "fraction"])
 
 
 def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
@@ -143,6 +178,8 @@ def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
 
 
 def _check_value(name: str, kind: Kind, value: object) -> None:
+    if isinstance(value, int) and kind_of(value) is None:
+        raise UserError(f'the filter on "{name}" holds a whole number beyond 64 bits; give a smaller one')
     if kind_of(value) != kind:
         raise UserError(f'the field "{name}" is a {kind}, not {type(value).__name__}; give a {kind}')
     if isinstance(value, str):

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from freemvmt.console import QUIET, Console
+from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
 from freemvmt.files import put_in_place, whole_file
 from freemvmt.model import TwoTowersModel
@@ -29,7 +29,7 @@ from freemvmt.search.documents import Document, read_corpus
 from freemvmt.search.exact import top_k
 from freemvmt.search.fields import Columns, Kind, kinds_of
 from freemvmt.search.sealed import digest, seal, write_sealed
-from freemvmt.search.stores.embedded import LOCK_FILE, STATE_FILE, WORDS_FOLDER, first_state
+from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state
 from freemvmt.search.stores.live import Texts
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.vectors import VectorIndex
@@ -72,7 +72,8 @@ def build(
 
         clock = time.perf_counter()
         chosen = kind or vectors.kind_for(count, model.dim)
-        index = VectorIndex.build(chosen, quantize, model.dim, chunks)
+        with console.progress("vectors", count) as bar:
+            index = VectorIndex.build(chosen, quantize, model.dim, chunks, bar)
         index.write(part)
         probes = _probes(model, table)
         recall = _recall(index, probes, chunks)
@@ -81,7 +82,8 @@ def build(
 
         clock = time.perf_counter()
         (part / WORDS_FOLDER).mkdir()
-        Words.create(part / WORDS_FOLDER, _entries(table))
+        with console.progress("words", count) as bar:
+            Words.create(part / WORDS_FOLDER, _entries(table, bar))
         first_state(part, count)
         console.line("words     BM25", _since(clock))
 
@@ -89,7 +91,7 @@ def build(
         manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
             "index": {"kind": chosen, "quantized": quantize, "recall@10": recall, "recall_queries": len(probes)}
         }
-        write_sealed(part / bundle.MANIFEST_FILE, manifest)
+        write_sealed(part / MANIFEST_FILE, manifest)
         del table, chunks, index  # nothing is mapped when the folder moves
         put_in_place(part, output)
     return manifest
@@ -152,12 +154,13 @@ def _contents(batch: pa.RecordBatch) -> list[str]:
     return [f"{title} {text}" if title else text for title, text in zip(*columns, strict=True)]
 
 
-def _entries(table: pa.Table) -> Iterator[Entry]:
+def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:
     row = 0
     for batch in table.to_batches():
         for name, content in zip(batch.column("id").to_pylist(), _contents(batch), strict=True):
             yield Entry(row, name, content)
             row += 1
+        bar.advance(len(batch))
 
 
 def _encoded(model: TwoTowersModel, table: pa.Table, folder: Path, console: Console) -> list[Vectors]:
@@ -211,7 +214,7 @@ def _recall(index: VectorIndex, queries: Vectors, chunks: list[Vectors]) -> floa
 def _manifest(
     part: Path, model: TwoTowersModel, corpus: str, name: str, count: int, kinds: dict[str, Kind]
 ) -> dict[str, Any]:
-    own = (STATE_FILE, bundle.MANIFEST_FILE, LOCK_FILE)
+    own = (STATE_FILE, MANIFEST_FILE, LOCK_FILE)
     files = [str(file.relative_to(part)) for file in part.rglob("*") if file.is_file() and file.name not in own]
     seals = seal(part, [file for file in files if not file.startswith(f"{WORDS_FOLDER}/")])
     weights, tokenizer = (seals[f"model/{file}"]["sha256"] for file in ("model.safetensors", "tokenizer.json"))

@@ -6,8 +6,10 @@ for hit in retriever.search("what is a tower", k=3, filter={"source": "debian"})
 print(retriever.explain("what is a tower", hit.id))
 """
 
+import logging
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,30 +18,20 @@ import numpy as np
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document, Metadata, distinct
+from freemvmt.search.documents import Document, distinct
 from freemvmt.search.exact import Ranking
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.fields import Filter, Kind
+from freemvmt.search.hits import Hit, hits_of
 from freemvmt.search.lexical import DEPTH, fuse
 from freemvmt.search.stores.memory import MemoryStore
 from freemvmt.search.stores.protocol import Store, Vectors, View
 
+__all__ = ["Added", "Hit", "Retriever"]
 
-@dataclass(frozen=True)
-class Hit:
-    """One answer.
+logger = logging.getLogger(__name__)
 
-    ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` and ``bm25`` are
-    its parts: the cosine, and the BM25 score; None where that side was not asked or did not rank the document.
-    """
-
-    id: str
-    score: float
-    text: str
-    title: str = ""
-    metadata: Metadata = field(default_factory=dict)
-    dense: float | None = None
-    bm25: float | None = None
+_Parts = tuple[TwoTowersModel | None, Store, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,12 +54,25 @@ class Retriever:
         names = ids if ids is not None else [str(number) for number in range(len(documents))]
         if len(names) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(names)} ids; give one id a document")
-        self._set(model, MemoryStore(model, documents, names), {"documents": len(documents)})
+        self._folder: Path | None = None
+        self._reading = threading.Lock()
+        self._damaged: tuple[int, int] | None = None
+        self._parts: _Parts = (model, MemoryStore(model, documents, names), {"documents": len(documents)})
 
-    def _set(self, model: TwoTowersModel | None, store: Store, about: dict[str, Any]) -> None:
-        self.model = model
-        self.store = store
-        self.about = about
+    @property
+    def model(self) -> TwoTowersModel | None:
+        """What encodes; None when there are only words to search by."""
+        return self._parts[0]
+
+    @property
+    def store(self) -> Store:
+        """Where the documents are."""
+        return self._parts[1]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The manifest of the bundle."""
+        return self._parts[2]
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = True) -> "Retriever":
@@ -78,9 +83,35 @@ class Retriever:
         """
         from freemvmt.search.bundle import open_bundle
 
-        retriever = cls.__new__(cls)
-        retriever._set(*open_bundle(Path(folder), verify=verify))
+        retriever = cls(None, [])
+        retriever._folder = Path(folder)
+        retriever._parts = open_bundle(Path(folder), verify=verify)
         return retriever
+
+    def _now(self) -> tuple[TwoTowersModel | None, View]:
+        """The model, and the documents as they are now; a bundle that took the place of this one is opened."""
+        if self.store.replaced and self._reading.acquire(blocking=False):
+            try:
+                self._reopen()
+            finally:
+                self._reading.release()
+        model, store, _ = self._parts
+        return model, store.view()
+
+    def _reopen(self) -> None:
+        """Open the bundle that is there now; others search the old one meanwhile."""
+        from freemvmt.search.bundle import open_bundle
+        from freemvmt.search.stores.embedded import identity_of
+
+        assert self._folder is not None
+        found = None
+        try:
+            found = identity_of(self._folder)
+            if found != self._damaged:
+                self._parts = open_bundle(self._folder)
+        except (UserError, OSError) as error:
+            self._damaged = found  # not to be tried again at every search
+            logger.warning("%s was replaced by what cannot be opened; the old one serves on: %s", self._folder, error)
 
     @overload
     def search(
@@ -111,79 +142,58 @@ class Retriever:
         ``{"source": "debian", "year": {"gte": 1990}}``; it is exact, whatever the index.
         """
         queries = [query] if isinstance(query, str) else query
-        view = self.store.view()
+        model, view = self._now()
         among = None if filter is None else view.mask(filter)
-        ranking, parts = self._rank(view, queries, k, method, weight, among)
-        found = [self._hits(view, ranking, parts, row) for row in range(len(queries))]
+        ranking, parts = _rank(model, view, queries, k, method, weight, among)
+        found = [hits_of(view, ranking, parts, row) for row in range(len(queries))]
         return found[0] if isinstance(query, str) else found
 
     def rank(self, queries: Sequence[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
         """As ``search``, but numbers of documents, for measuring: in memory they count as the documents were given."""
-        return self._rank(self.store.view(), queries, k, method, weight, None)[0]
+        return _rank(*self._now(), queries, k, method, weight, None)[0]
 
-    def _rank(
-        self, view: View, queries: Sequence[str], k: int, method: Method, weight: float, among: Any
-    ) -> tuple[Ranking, dict[str, Ranking]]:
-        if k < 1:
-            raise UserError(f"k is {k}; ask for 1 document or more")
-        if not 0 <= weight <= 1:
-            raise UserError(f"the weight is {weight:g}; give the dense side a share between 0 and 1")
-        if method == "bm25":
-            lexical = view.lexical(queries, k, among)
-            return lexical, {"bm25": lexical}
-        depth = k if method == "dense" else max(k, DEPTH)
-        dense = view.dense(self._encoded(queries), depth, among)
-        if method == "dense":
-            return dense, {"dense": dense}
-        if method != "hybrid":
-            raise UserError(f"there is no method {method!r}; give dense, bm25 or hybrid")
-        lexical = view.lexical(queries, depth, among)
-        return fuse(dense, lexical, weight, k), {"dense": dense, "bm25": lexical}
+    def check_ids(self, ids: Sequence[str], name: str) -> None:
+        """Raise ``UserError`` unless exactly the documents of ``ids`` are here; ``name`` is what they are called."""
+        view = self._now()[1]
+        missing = sum(view.number_of(id) is None for id in ids)
+        if missing or len(view) != len(ids):
+            found = f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
+            raise UserError(f"{found}; index that collection to measure on it")
 
-    def _encoded(self, queries: Sequence[str]) -> Vectors:
-        if self.model is None:
-            raise UserError("dense and hybrid search need a model; give one, or search with bm25")
-        vectors: Vectors = self.model.encode_queries(queries).cpu().numpy()
-        return vectors
-
-    def _hits(self, view: View, ranking: Ranking, parts: dict[str, Ranking], row: int) -> list[Hit]:
-        kept = ranking.documents[row] >= 0
-        numbers = ranking.documents[row][kept].tolist()
-        scores = {name: _scores_of(part, row, numbers) for name, part in parts.items()}
-        nothing = [None] * len(numbers)
+    def scores(
+        self, queries: Sequence[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT
+    ) -> list[dict[str, float]]:
+        """For each query the scores of its best ``k`` documents by id, best first: what a TREC run holds."""
+        model, view = self._now()
+        ranking, _ = _rank(model, view, queries, k, method, weight, None)
         return [
-            Hit(document.id, score, document.text, document.title, document.metadata, dense, bm25)
-            for document, score, dense, bm25 in zip(
-                view.documents(numbers),
-                ranking.scores[row][kept].tolist(),
-                scores.get("dense", nothing),
-                scores.get("bm25", nothing),
-                strict=True,
-            )
+            dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
+            for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
         ]
 
     def similar(self, id: str, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a document's own vector, itself left out. Raises ``NotFound``."""
         if k < 1:
             raise UserError(f"k is {k}; ask for 1 document or more")
-        view = self.store.view()
+        view = self._now()[1]
         number = _number(view, id)
         among = None if filter is None else view.mask(filter)
         ranking = view.dense(view.vectors([number]), k + 1, among)
         others = ranking.documents != number
         others &= np.cumsum(others, axis=1) <= k
         dense = Ranking(ranking.documents[others][None], ranking.scores[others][None])
-        return self._hits(view, dense, {"dense": dense}, 0)
+        return hits_of(view, dense, {"dense": dense}, 0)
 
     def explain(self, query: str, id: str) -> Explanation:
         """How much each word of a document adds to its cosine with ``query``. Raises ``NotFound``."""
-        if self.model is None:
+        model, view = self._now()
+        if model is None:
             raise UserError("an explanation needs a model; give one")
-        return explain(self.model, query, self.get(id))
+        return explain(model, query, view.documents([_number(view, id)])[0])
 
     def get(self, id: str) -> Document:
         """The document of that id. Raises ``NotFound``."""
-        view = self.store.view()
+        view = self._now()[1]
         return view.documents([_number(view, id)])[0]
 
     def add(self, documents: Iterable[Document]) -> Added:
@@ -191,33 +201,39 @@ class Retriever:
 
         Raises ``UserError``, and changes nothing, when the bundle cannot be written to or a field's kind differs.
         """
-        if self.model is None:
+        self._now()
+        model, store, _ = self._parts
+        if model is None:
             raise UserError("adding documents needs a model; give one")
         kept = distinct(documents)
-        vectors = self.model.encode_documents([document.content for document in kept]).cpu().numpy()
-        replaced = self.store.add(kept, vectors)
+        vectors = model.encode_documents([document.content for document in kept]).cpu().numpy()
+        replaced = store.add(kept, vectors)
         return Added(len(kept) - replaced, replaced)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Take documents out, for good; return the ids that were there."""
+        self._now()
         return self.store.delete(ids)
 
     def __len__(self) -> int:
-        return len(self.store.view())
+        return len(self._now()[1])
 
     @property
     def fields(self) -> dict[str, Kind]:
         """Metadata fields that can be filtered on, and their kinds."""
-        return dict(self.store.view().kinds)
+        return dict(self._now()[1].kinds)
 
     def values(self, field: str, most: int = 50) -> list[str]:
         """The most frequent values of a string field."""
-        counts = self.store.view().counts(field)
+        counts = self._now()[1].counts(field)
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
     def refresh(self) -> bool:
         """Take up what other processes have changed, as every search does; True when there was something."""
-        return self.store.refresh()
+        before = self._parts
+        changed = self.store.refresh()
+        self._now()
+        return changed or self._parts is not before
 
     @property
     def writable(self) -> bool:
@@ -229,20 +245,31 @@ class Retriever:
         self.store.close()
 
 
+def _rank(
+    model: TwoTowersModel | None, view: View, queries: Sequence[str], k: int, method: Method, weight: float, among: Any
+) -> tuple[Ranking, dict[str, Ranking]]:
+    if k < 1:
+        raise UserError(f"k is {k}; ask for 1 document or more")
+    if not 0 <= weight <= 1:
+        raise UserError(f"the weight is {weight:g}; give the dense side a share between 0 and 1")
+    if method == "bm25":
+        lexical = view.lexical(queries, k, among)
+        return lexical, {"bm25": lexical}
+    if method not in ("dense", "hybrid"):
+        raise UserError(f"there is no method {method!r}; give dense, bm25 or hybrid")
+    if model is None:
+        raise UserError("dense and hybrid search need a model; give one, or search with bm25")
+    vectors: Vectors = model.encode_queries(queries).cpu().numpy()
+    depth = k if method == "dense" else max(k, DEPTH)
+    dense = view.dense(vectors, depth, among)
+    if method == "dense":
+        return dense, {"dense": dense}
+    lexical = view.lexical(queries, depth, among)
+    return fuse(dense, lexical, weight, k), {"dense": dense, "bm25": lexical}
+
+
 def _number(view: View, id: str) -> int:
     number = view.number_of(id)
     if number is None:
         raise NotFound(f"there is no document {id[:200]!r}; check the id")
     return number
-
-
-def _scores_of(part: Ranking, row: int, numbers: list[int]) -> list[float | None]:
-    """The scores that ``part`` gives to those documents; None where it does not rank one."""
-    documents, wanted = part.documents[row], np.array(numbers, np.int64)
-    order = np.argsort(documents, kind="stable")
-    places = np.minimum(np.searchsorted(documents, wanted, sorter=order), max(len(documents) - 1, 0))
-    if not len(documents):
-        return [None] * len(numbers)
-    found = order[places]
-    same = documents[found] == wanted
-    return [score if hit else None for score, hit in zip(part.scores[row][found].tolist(), same.tolist(), strict=True)]

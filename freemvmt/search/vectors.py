@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.console import Bar
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
 from freemvmt.search.exact import Ranking
@@ -58,8 +59,10 @@ class VectorIndex:
             self._index = fast
 
     @classmethod
-    def build(cls, kind: Kind, quantized: bool, dim: int, blocks: Sequence[Vectors]) -> "VectorIndex":
-        """An index of all ``blocks``, one behind the other, each (n, dim)."""
+    def build(
+        cls, kind: Kind, quantized: bool, dim: int, blocks: Sequence[Vectors], bar: Bar | None = None
+    ) -> "VectorIndex":
+        """An index of all ``blocks``, one behind the other, each (n, dim); ``bar`` advances by vectors."""
         faiss = needed("faiss")
         if kind == "pq" and dim % 2:
             raise UserError(f"--kind pq needs an even number of dimensions, these vectors have {dim}; use hnsw")
@@ -81,6 +84,8 @@ class VectorIndex:
             whole.train(sample)
         for block in blocks:
             whole.add(block)
+            if bar is not None:
+                bar.advance(len(block))
         if kind == "pq":
             fast.train(sample)
             for block in blocks:

@@ -28,6 +28,7 @@ def describe(app: FastAPI, access: Access, fields: Mapping[str, str]) -> dict[st
     schemas["Filter"]["properties"] = {name: _condition(kind) for name, kind in sorted(fields.items())}
     schemas["Filter"]["additionalProperties"] = False
     schemas["Metadata"]["properties"] = {name: _value_or_none(kind) for name, kind in sorted(fields.items())}
+    del found["paths"]["/metrics"]["get"]["responses"]["200"]["content"]["application/json"]  # only refusals are JSON
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
             need = need_of(route.path_format, route.methods or set())

@@ -1,7 +1,6 @@
 """uvicorn's HTTP/1.1 with limits on what comes before the application: slow or endless headers, and our errors."""
 
 import asyncio
-import logging
 import os
 from typing import Any
 
@@ -11,7 +10,8 @@ from freemvmt.server.refusals import error_body
 
 MOST_HEADER_BYTES = 64 * 1024
 
-_log = logging.getLogger("freemvmt.server")
+_LINGER = 1.0  # seconds between an answer that refuses and the end of the connection
+_TOO_LARGE = "the headers are too large; send less of them"
 
 
 class Protocol(HttpToolsProtocol):
@@ -21,7 +21,9 @@ class Protocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
-    _head_bytes = 0
+    _head_bytes = 0  # that were fed to the parser
+    _header_bytes = 0  # that it has made headers of
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: its headers are due."""
@@ -34,22 +36,38 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; what has no end of headers by now has none at all."""
+        """Feed the parser; headers that have no end by now have none at all."""
+        if self._refused:
+            return
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEADER_BYTES:
-                self._refuse(431, "the headers are too large; send less of them")
+                self._refuse(431, _TOO_LARGE)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client writes no more; what it has asked for already, it still gets."""
+        asked = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        if asked:
+            self.cycle.keep_alive = False
+        return asked
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; too many of them end the request."""
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > MOST_HEADER_BYTES:
+            raise ValueError(_TOO_LARGE)
+        super().on_header(name, value)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._header_bytes = True, 0, 0
         self._wait_for_more()
 
     def on_headers_complete(self) -> None:
         """The headers are there: the body is due, for which the application waits a little less long."""
-        self._in_head, self._head_bytes = False, 0
+        self._in_head = False
         self._wait_for_more(grace=1.0)
         super().on_headers_complete()
 
@@ -60,9 +78,16 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
-        self._refuse(400, "this is no HTTP/1.1 request; send one")
+        if self._header_bytes > MOST_HEADER_BYTES:
+            self._refuse(431, _TOO_LARGE)
+        else:
+            self._refuse(400, "this is no HTTP/1.1 request; send one")
 
     def _refuse(self, status: int, message: str) -> None:
+        """Answer, and close a little later: a socket that is closed while more arrives would take the answer back."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
         request_id = os.urandom(8).hex()
         body = error_body("invalid_request", message, request_id)
         head = [
@@ -72,7 +97,10 @@ class Protocol(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n".encode(),
         ]
         self.transport.write(b"".join([*head, body]))
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._stop_waiting()
+        self._timer = self.loop.call_later(_LINGER, self.transport.close)
 
     def _wait_for_more(self, grace: float = 0.0) -> None:
         self._stop_waiting()

@@ -58,6 +58,8 @@ def _first_error(error: ValidationError) -> str:
         if "hex escape" in message or "code point" in message:
             message = f"the body holds half of a surrogate pair, or what is no UTF-8 ({message})"
         return message[0].lower() + message[1:] + "; send one JSON object in UTF-8"
+    if found["type"] == "model_type" and not where:
+        return "the body is no object; send one JSON object"
     if found["type"] == "extra_forbidden":
         return f"{where}: there is no such field; leave it out"
     return f"{where}: {message[0].lower()}{message[1:]}" if where else message

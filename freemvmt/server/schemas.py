@@ -25,14 +25,14 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _no_longer(value: Any) -> Any:
+def _within_64_bits(value: Any) -> Any:
     """A whole number beyond 64 bits as the float next to it: to compare with, it is as good."""
     if isinstance(value, dict):
-        return {name: _no_longer(item) for name, item in value.items()}
+        return {name: _within_64_bits(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_no_longer(item) for item in value]
+        return [_within_64_bits(item) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value) if -(10**308) < value < 10**308 else math.copysign(math.inf, value)
+        return float(value) if abs(value) < 10**308 else math.inf  # which no filter takes
     return value
 
 
@@ -68,7 +68,7 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Filter(RootModel[Annotated[dict[str, JsonValue], AfterValidator(_no_longer)]]):
+class Filter(RootModel[Annotated[dict[str, JsonValue], AfterValidator(_within_64_bits)]]):
     """Conditions on metadata, all of which must hold: a value, a list of values, or a range (gte, gt, lte, lt)."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"additionalProperties": _CONDITION})

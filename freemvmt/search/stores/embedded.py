@@ -24,16 +24,18 @@ from freemvmt.search.stores.live import Base, LiveView, payload_of
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.words import LOCKS, Entry, Words
 
-STATE_FILE, WORDS_FOLDER, LOCK_FILE = "words.json", "words", "lock"
+MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
 STATE_FORMAT = 1
+Identity = tuple[int, int]
 _PATIENCE = 30.0  # seconds that a writer waits for another
 
 
 class EmbeddedStore:
     """The documents of the bundle in ``folder``. Raises ``UserError`` when a file is missing or was changed."""
 
-    def __init__(self, folder: Path, base: Base, *, verify: bool = True) -> None:
+    def __init__(self, folder: Path, base: Base, identity: Identity, *, verify: bool = True) -> None:
         self._folder = folder
+        self._identity = identity
         self._base = base
         self._writing = threading.Lock()
         self._writable = _can_write(folder)
@@ -57,16 +59,24 @@ class EmbeddedStore:
         self.refresh()
         return self._view
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another bundle has taken this one's place on disk: then nothing is read or written there any more."""
+        try:
+            return identity_of(self._folder) != self._identity
+        except OSError:  # taken away: what is mapped stays
+            return False
+
     def refresh(self) -> bool:
         """Take up what another process has committed; True when there was something."""
-        if self._stamp() == self._seen:
+        if self._stamp() in (None, self._seen) or self.replaced:
             return False
         with self._writing:
             return self._refresh()
 
     def _refresh(self) -> bool:
         stamp = self._stamp()
-        if stamp == self._seen or self._state()["pending"]:
+        if stamp in (None, self._seen) or self.replaced or self._state()["pending"]:
             return False  # nothing new, or a change that is under way
         self._view = self._view.after(self._words.snapshot())
         self._seen = stamp
@@ -126,6 +136,8 @@ class EmbeddedStore:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Be the only writer, with the newest view."""
+        if not self._folder.is_dir():
+            raise UserError(f"{self._folder} was taken away; put it back, or open another bundle")
         if not self._writable:
             raise UserError(f"{self._folder} cannot be written to, so it cannot change; copy it to a place that can")
         with self._alone():
@@ -146,6 +158,8 @@ class EmbeddedStore:
                     if time.monotonic() > deadline:
                         raise UserError(f"another process is writing to {self._folder}; try again later") from error
                     time.sleep(0.01)
+            if self.replaced:
+                raise UserError(f"{self._folder} was replaced by another bundle; open it again")
             yield
 
     def _state(self) -> dict[str, Any]:
@@ -154,13 +168,22 @@ class EmbeddedStore:
     def _write_state(self, state: dict[str, Any]) -> None:
         write_sealed(self._folder / STATE_FILE, {"words": STATE_FORMAT, **state})
 
-    def _stamp(self) -> tuple[int, int]:
-        status = (self._folder / STATE_FILE).stat()
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = (self._folder / STATE_FILE).stat()
+        except OSError:  # taken away
+            return None
         return status.st_ino, status.st_mtime_ns
 
     def close(self) -> None:
         """Let go of the files."""
         self._words.close()
+
+
+def identity_of(folder: Path) -> Identity:
+    """Which bundle is in ``folder``: another one has another manifest."""
+    status = (folder / MANIFEST_FILE).stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def first_state(folder: Path, rows: int) -> None:

@@ -37,10 +37,18 @@ class Texts:
         return int(self._starts[-1])
 
     def __getitem__(self, row: int) -> Document:
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        within = row - int(self._starts[place])
-        name, text, title, metadata = (column[within].as_py() for column in self._columns[place])
+        columns, within = self._place(row)
+        name, text, title, metadata = (column[within].as_py() for column in columns)
         return stored_document(name, text, title, json.loads(metadata))
+
+    def id_of(self, row: int) -> str:
+        """The id alone."""
+        columns, within = self._place(row)
+        return str(columns[0][within].as_py())
+
+    def _place(self, row: int) -> tuple[list[pa.Array], int]:
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._columns[batch], row - int(self._starts[batch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +146,14 @@ class LiveView:
         size = self._size
         return [
             self._base.texts[number] if number < size else self._added.documents[number - size] for number in numbers
+        ]
+
+    def ids(self, numbers: Sequence[int]) -> list[str]:
+        """The ids of the documents of those numbers."""
+        size = self._size
+        return [
+            self._base.texts.id_of(number) if number < size else self._added.documents[number - size].id
+            for number in numbers
         ]
 
     def number_of(self, name: str) -> int | None:

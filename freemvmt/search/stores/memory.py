@@ -47,6 +47,11 @@ class MemoryStore:
         """No."""
         return False
 
+    @property
+    def replaced(self) -> bool:
+        """Never."""
+        return False
+
     def refresh(self) -> bool:
         """Nothing ever changes."""
         return False
@@ -93,6 +98,10 @@ class MemoryStore:
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents of those numbers."""
         return [Document(self._ids[number], self._documents[number]) for number in numbers]
+
+    def ids(self, numbers: Sequence[int]) -> list[str]:
+        """Their ids."""
+        return [self._ids[number] for number in numbers]
 
     def number_of(self, name: str) -> int | None:
         """The number of the document with that id."""

@@ -41,6 +41,10 @@ class View(Protocol):
         """The documents of those numbers."""
         ...
 
+    def ids(self, numbers: Sequence[int]) -> list[str]:
+        """The ids of the documents of those numbers."""
+        ...
+
     def number_of(self, name: str) -> int | None:
         """The number of the document with that id, or None."""
         ...
@@ -60,6 +64,11 @@ class Store(Protocol):
     @property
     def writable(self) -> bool:
         """Whether documents can be added and deleted."""
+        ...
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another bundle has taken the place of this one, which only answers as it did until then."""
         ...
 
     def refresh(self) -> bool:

@@ -37,7 +37,7 @@ export function column(name, { hits, took_ms }, reference = null) {
   return make("section", { class: "column", "aria-labelledby": id },
     make("h2", {}, make("span", { id }, name), make("small", {}, milliseconds(took_ms))),
     items.length
-      ? make("ol", { role: "list", "aria-labelledby": id }, items.map((item) => make("li", {}, item)))
+      ? make("ol", { role: "list" }, items.map((item) => make("li", {}, item)))
       : make("p", {}, name === "BM25" ? "No document has a word of this query." : "No hits."));
 }
 

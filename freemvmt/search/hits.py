@@ -1,0 +1,56 @@
+"""A ranking, which is numbers, becomes answers with their texts."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from freemvmt.search.documents import Metadata
+from freemvmt.search.exact import Ranking
+from freemvmt.search.stores.protocol import View
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer.
+
+    ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` and ``bm25`` are
+    its parts: the cosine, and the BM25 score; None where that side was not asked or did not rank the document.
+    """
+
+    id: str
+    score: float
+    text: str
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    dense: float | None = None
+    bm25: float | None = None
+
+
+def hits_of(view: View, ranking: Ranking, parts: dict[str, Ranking], row: int) -> list[Hit]:
+    """The hits of row ``row`` of ``ranking``; ``parts`` are the rankings that it was made from, by side."""
+    kept = ranking.documents[row] >= 0
+    numbers = ranking.documents[row][kept].tolist()
+    scores = {name: _scores_of(part, row, numbers) for name, part in parts.items()}
+    nothing = [None] * len(numbers)
+    return [
+        Hit(document.id, score, document.text, document.title, document.metadata, dense, bm25)
+        for document, score, dense, bm25 in zip(
+            view.documents(numbers),
+            ranking.scores[row][kept].tolist(),
+            scores.get("dense", nothing),
+            scores.get("bm25", nothing),
+            strict=True,
+        )
+    ]
+
+
+def _scores_of(part: Ranking, row: int, numbers: list[int]) -> list[float | None]:
+    """The scores that ``part`` gives to those documents; None where it does not rank one."""
+    documents, wanted = part.documents[row], np.array(numbers, np.int64)
+    order = np.argsort(documents, kind="stable")
+    places = np.minimum(np.searchsorted(documents, wanted, sorter=order), max(len(documents) - 1, 0))
+    if not len(documents):
+        return [None] * len(numbers)
+    found = order[places]
+    same = documents[found] == wanted
+    return [score if hit else None for score, hit in zip(part.scores[row][found].tolist(), same.tolist(), strict=True)]
