@@ -21,7 +21,7 @@ def cache_folder() -> Path:
 
 def check_writable(path: Path) -> None:
     """Raise ``UserError`` unless a file or folder can be made at ``path``: one is, beside it, and is taken away."""
-    with _explained(path):
+    with explained(path):
         beside = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=beside):
             pass
@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     A link stays, and what it names is replaced; a device or a pipe is written to as it is.
     """
-    with _explained(path):
+    with explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if path.exists() and not path.is_file():
@@ -59,7 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     A link stays, and the folder that it names is replaced.
     """
-    with _explained(path):
+    with explained(path):
         path = path.resolve()
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
@@ -111,7 +111,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write into a line that a person can act on."""
     try:
         yield

@@ -28,6 +28,8 @@ from freemvmt.training import TrainingData, prepare
 
 from rows import write_rows
 
+pytest_plugins = ["browser", "page_site"]
+
 
 @pytest.fixture(scope="session")
 def packaged() -> Path:

@@ -8,6 +8,7 @@ vectors.faiss sketch.faiss the vectors, and the faster way to them where there i
 words/ words.json          tantivy's index, which takes up what is added and deleted later; its files' SHA-256
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,12 +70,14 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
     if not len(base.index) == len(base.texts) == len(base.columns.table) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
-    return model, EmbeddedStore(folder, base, identity, verify=verify), manifest
+    return model, EmbeddedStore(folder, base, identity, manifest.get("id"), verify=verify), manifest
 
 
 def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:
     """The vectors must be this model's: by the name of what made them, and by making a few of them again."""
-    same = manifest["vectors_by"] == digest(folder / WEIGHTS_FILE) and base.index.dim == model.dim
+    tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
+    same = manifest["vectors_by"] == digest(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
+    same = same and base.index.dim == model.dim
     if same and len(base.texts):
         rows = sorted({int(row) for row in np.linspace(0, len(base.texts) - 1, 8)})
         made = model.encode_documents([base.texts[row].content for row in rows]).cpu().numpy()

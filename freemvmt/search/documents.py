@@ -5,6 +5,7 @@ A tower and BM25 read a document's ``content``, its title and text as one.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class Document:
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise UserError(f'"{name}" holds {type(value).__name__}, not text; give text')
-            if not _is_storable(value):
+            if not is_storable(value):
                 raise UserError(f'"{name}" holds half of a surrogate pair, which is no text; mend the encoding')
         if not self.id or len(self.id.encode()) > LONGEST_ID:
             raise UserError(f"an id has 1 to {LONGEST_ID} bytes, not {len(self.id.encode())}; give another id")
@@ -57,7 +58,8 @@ def stored_document(id: str, text: str, title: str, metadata: Metadata) -> Docum
     return document
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Whether ``text`` is text: half of a surrogate pair is not, and no UTF-8 holds it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -108,8 +110,7 @@ def read_corpus(name: str) -> Iterator[Document]:
     Raises ``UserError`` with the line that is wrong.
     """
     if name == "pydocs":
-        for doc in read_pydocs(None, 0):
-            yield Document(doc.name, f"{doc.summary} {doc.body}", doc.name, {"package": doc.package})
+        yield from _pydocs()
         return
     path = _corpus_file(Path(name))
     if path.suffix == ".jsonl":
@@ -122,6 +123,15 @@ def read_corpus(name: str) -> Iterator[Document]:
         yield from _from_parquet(path)
     else:
         raise UserError(f"{path}: the ending {path.suffix!r} is not known; give .jsonl, .tsv or .parquet")
+
+
+def _pydocs() -> Iterator[Document]:
+    """The docstrings installed here, known by their names; where a name is defined twice, the second is ``name#2``."""
+    times: Counter[str] = Counter()
+    for doc in read_pydocs(None, 0):
+        times[doc.name] += 1
+        name = doc.name if times[doc.name] == 1 else f"{doc.name}#{times[doc.name]}"
+        yield Document(name, f"{doc.summary} {doc.body}", doc.name, {"package": doc.package})
 
 
 def _corpus_file(path: Path) -> Path:

@@ -105,7 +105,7 @@ def _holds(column: Any, sign: str, bound: Any) -> NDArray[np.bool_]:
         return _holds(whole, sign, bound) | _holds(fraction, sign, bound)
     if pa.types.is_int64(column.type) and isinstance(bound, float):
         sign, bound = _among_whole(sign, bound)
-    elif pa.types.is_float64(column.type) and isinstance(bound, int) and float(bound) != bound:
+    elif pa.types.is_float64(column.type) and isinstance(bound, int):
         sign, bound = _among_floats(sign, bound)
     if bound is None:
         return np.zeros(len(column), np.bool_)
@@ -126,8 +126,10 @@ def _among_whole(sign: str, bound: float) -> tuple[str, int | None]:
 
 
 def _among_floats(sign: str, bound: int) -> tuple[str, float | None]:
-    """A comparison with a whole number that is no float, as one with the float beside it."""
+    """A comparison with a whole number as one with the float nearest to it; None where nothing is equal to it."""
     nearest = float(bound)
+    if nearest == bound:
+        return sign, nearest
     if sign == "eq":
         return sign, None
     if sign in ("gte", "gt"):
@@ -162,7 +164,7 @@ def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
         kind = kinds[name]
         if isinstance(condition, dict):
             if not condition or not set(condition) <= set(_RANGES):
-                raise UserError(f'the range of "{name}" needs one or more of gte, gt, lte, lt, and nothing else')
+                raise UserError(f'the range of "{name}" is not understood; give one or more of gte, gt, lte, lt')
             if kind == "boolean":
                 raise UserError(f'the field "{name}" is a boolean, which has no order; give true or false')
             values = list(condition.values())
@@ -209,9 +211,12 @@ def parse_filters(given: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, 
         if kinds.get(name) == "string" and not isinstance(value, list | str):
             value = raw
         if sign == "=":
+            if name in found:
+                raise UserError(f'--filter gives "{name}" twice; give one value, one range, or {name}=["a", "b"]')
             found[name] = value
-        elif isinstance(found.setdefault(name, {}), dict):
-            found[name][{">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}[sign]] = value
-        else:
-            raise UserError(f'--filter gives "{name}" a value and a range; give one of them')
+            continue
+        bound = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}[sign]
+        if not isinstance(found.setdefault(name, {}), dict) or bound in found[name]:
+            raise UserError(f'--filter gives "{name}" twice; give one value, or one range')
+        found[name][bound] = value
     return found

@@ -7,6 +7,7 @@ that the next try goes on where this one stopped.
 import datetime
 import fcntl
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -22,7 +23,7 @@ import torch
 
 from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
-from freemvmt.files import put_in_place, whole_file
+from freemvmt.files import explained, put_in_place, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import bundle, vectors
 from freemvmt.search.documents import Document, read_corpus
@@ -57,7 +58,7 @@ def build(
     bundle.check_output(output)
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _workshop(output) as work:
+    with _workshop(output) as work, explained(output):
         part = work / "bundle"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
@@ -84,12 +85,13 @@ def build(
         (part / WORDS_FOLDER).mkdir()
         with console.progress("words", count) as bar:
             Words.create(part / WORDS_FOLDER, _entries(table, bar))
-        first_state(part, count)
+        id = first_state(part, count)
         console.line("words     BM25", _since(clock))
 
         model.save(part / bundle.MODEL_FOLDER)
         manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
-            "index": {"kind": chosen, "quantized": quantize, "recall@10": recall, "recall_queries": len(probes)}
+            "id": id,
+            "index": {"kind": chosen, "quantized": quantize, "recall@10": recall, "recall_queries": len(probes)},
         }
         write_sealed(part / MANIFEST_FILE, manifest)
         del table, chunks, index  # nothing is mapped when the folder moves
@@ -178,8 +180,10 @@ def _encoded(model: TwoTowersModel, table: pa.Table, folder: Path, console: Cons
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
             sum_file = path.with_suffix(".sha256")
             if not (path.exists() and sum_file.exists() and sum_file.read_text() == digest(path)):
-                with whole_file(path) as part, part.open("wb") as file:
-                    np.save(file, model.encode_documents(texts).cpu().numpy())
+                content = io.BytesIO()  # numpy, writing to a file itself, does not say why it could not
+                np.save(content, model.encode_documents(texts).cpu().numpy())
+                with whole_file(path) as part:
+                    part.write_bytes(content.getbuffer())
                 with whole_file(sum_file) as part:
                     part.write_text(digest(path))
             chunks.append(np.load(path, mmap_mode="r", allow_pickle=False))

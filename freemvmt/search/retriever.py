@@ -173,8 +173,7 @@ class Retriever:
 
     def similar(self, id: str, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a document's own vector, itself left out. Raises ``NotFound``."""
-        if k < 1:
-            raise UserError(f"k is {k}; ask for 1 document or more")
+        _check_k(k)
         view = self._now()[1]
         number = _number(view, id)
         among = None if filter is None else view.mask(filter)
@@ -212,6 +211,8 @@ class Retriever:
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Take documents out, for good; return the ids that were there."""
+        if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
+            raise UserError("ids are given as a list of texts; give one")
         self._now()
         return self.store.delete(ids)
 
@@ -248,10 +249,11 @@ class Retriever:
 def _rank(
     model: TwoTowersModel | None, view: View, queries: Sequence[str], k: int, method: Method, weight: float, among: Any
 ) -> tuple[Ranking, dict[str, Ranking]]:
-    if k < 1:
-        raise UserError(f"k is {k}; ask for 1 document or more")
-    if not 0 <= weight <= 1:
-        raise UserError(f"the weight is {weight:g}; give the dense side a share between 0 and 1")
+    _check_k(k)
+    if not isinstance(queries, Sequence) or not all(isinstance(query, str) for query in queries):
+        raise UserError("a query is text; give one text, or a list of texts")
+    if not isinstance(weight, float | int) or not 0 <= weight <= 1:
+        raise UserError(f"the weight is {weight!r}; give the dense side a share between 0 and 1")
     if method == "bm25":
         lexical = view.lexical(queries, k, among)
         return lexical, {"bm25": lexical}
@@ -268,7 +270,14 @@ def _rank(
     return fuse(dense, lexical, weight, k), {"dense": dense, "bm25": lexical}
 
 
+def _check_k(k: object) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise UserError(f"k is {k!r}; ask for 1 document or more")
+
+
 def _number(view: View, id: str) -> int:
+    if not isinstance(id, str):
+        raise UserError(f"the id is {type(id).__name__}, not text; give text")
     number = view.number_of(id)
     if number is None:
         raise NotFound(f"there is no document {id[:200]!r}; check the id")

@@ -49,15 +49,15 @@ def digest(path: Path) -> str:
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as JSON, whole or not at all, with a checksum of itself."""
     with whole_file(path) as part:
-        sealed = {**content, "checksum": _checksum(content)}
-        part.write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(_sealed(content), encoding="utf-8")
 
 
 def read_sealed(path: Path, kind: str, wanted: int) -> dict[str, Any]:
     """What ``write_sealed`` wrote, if its ``kind`` entry is the number ``wanted``; else ``UserError``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"there is no {path}; give the folder of a bundle that `two-towers index` wrote") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); index the corpus again") from error
@@ -65,12 +65,14 @@ def read_sealed(path: Path, kind: str, wanted: int) -> dict[str, Any]:
         raise UserError(f"{path} is not a bundle's; give the folder of a bundle that `two-towers index` wrote")
     if content[kind] != wanted:
         raise UserError(f"{path} has format {content[kind]!r}, this version reads {wanted}; update two-towers")
-    checksum = content.pop("checksum", None)
-    if checksum != _checksum(content):
+    content.pop("checksum", None)
+    if text != _sealed(content):
         raise UserError(f"{path} was changed since it was written; index the corpus again or fetch it again")
     return content
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
+def _sealed(content: Mapping[str, Any]) -> str:
+    """The one text that stands for ``content``: no byte of it can be another."""
     plain = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(plain.encode()).hexdigest()
+    checksum = hashlib.sha256(plain.encode()).hexdigest()
+    return json.dumps({**content, "checksum": checksum}, indent=1) + "\n"

@@ -95,10 +95,16 @@ class VectorIndex:
     def write(self, folder: Path) -> None:
         """Write the files of the index into ``folder``."""
         faiss = needed("faiss")
-        faiss.write_index(self._storage, str(folder / STORAGE_FILE))
-        if self._fast is not None:
-            flags = faiss.IO_FLAG_SKIP_STORAGE if self.kind == "hnsw" else 0
-            faiss.write_index(self._fast, str(folder / SKETCH_FILE), flags)
+        try:
+            faiss.write_index(self._storage, str(folder / STORAGE_FILE))
+            if self._fast is not None:
+                flags = faiss.IO_FLAG_SKIP_STORAGE if self.kind == "hnsw" else 0
+                faiss.write_index(self._fast, str(folder / SKETCH_FILE), flags)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(
+                f"{folder}: the vectors cannot be written ({reason}); free some space or write elsewhere"
+            ) from error
 
     @classmethod
     def read(cls, folder: Path, kind: Kind, quantized: bool) -> "VectorIndex":
@@ -154,6 +160,8 @@ class VectorIndex:
             scores, numbers = self._index.search(queries, k, params=wide)
         else:
             scores, numbers = self._index.search(queries, k)
+        if len(short := np.flatnonzero(numbers[:, -1] < 0)):  # many equal vectors lead a graph or a sketch astray
+            scores[short], numbers[short] = self._storage.search(queries[short], k)
         return Ranking(numbers, scores)
 
 

@@ -8,9 +8,11 @@ tantivy fixes BM25's k1 at 1.2 and b at 0.75. A query is never parsed: its words
 are, become term queries, each weighing as often as it stands in the query.
 """
 
+import shutil
 import tempfile
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
+from freemvmt.search.documents import is_storable
 
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is tantivy's least
@@ -51,21 +54,21 @@ class Words:
     def __init__(self, folder: Path, *, writable: bool) -> None:
         self._folder = folder
         self._writable = writable
-        self._mirror: tempfile.TemporaryDirectory[str] | None = None
+        self._mirror: Callable[[], object] | None = None  # takes the links away
         self._open()
 
     def _open(self) -> None:
         tantivy = needed("tantivy")
         folder = self._folder
-        if not self._writable:
-            # tantivy makes a lock file beside what it reads; where it may not, it reads through links.
-            self.close()
-            self._mirror = tempfile.TemporaryDirectory(prefix="two-towers-")
-            folder = Path(self._mirror.name)
-            for file in self._folder.iterdir():
-                if file.name not in LOCKS:
-                    (folder / file.name).symlink_to(file.resolve())
         try:
+            if not self._writable:
+                # tantivy makes a lock file beside what it reads; where it may not, it reads through links.
+                self.close()
+                folder = Path(tempfile.mkdtemp(prefix="two-towers-"))
+                self._mirror = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                for file in self._folder.iterdir():
+                    if file.name not in LOCKS:
+                        (folder / file.name).symlink_to(file.resolve())
             self._index = tantivy.Index.open(str(folder))
             self._index.config_reader(reload_policy="manual")
         except (ValueError, OSError) as error:
@@ -75,16 +78,11 @@ class Words:
 
     @classmethod
     def create(cls, folder: Path, entries: Iterable[Entry]) -> None:
-        """Make an index of ``entries`` in the empty ``folder``."""
+        """Make an index of ``entries`` in the empty ``folder``. Raises ``UserError`` when it cannot be written."""
         tantivy = needed("tantivy")
         index = tantivy.Index(_schema(tantivy), path=str(folder))
         index.register_tokenizer("english", _analyzer(tantivy))
-        writer = index.writer(_BULK_MEMORY, 1)
-        for entry in entries:
-            writer.add_document(_stored(tantivy, entry))
-        writer.commit()
-        writer.wait_merging_threads()
-        del writer
+        _write(folder, index, _BULK_MEMORY, (), entries)
         for name in LOCKS:
             (folder / name).unlink(missing_ok=True)
 
@@ -99,18 +97,14 @@ class Words:
     def close(self) -> None:
         """Let go of the links, where there are some."""
         if self._mirror is not None:
-            self._mirror.cleanup()
+            self._mirror()
 
     def commit(self, deleted: Sequence[str], added: Sequence[Entry]) -> None:
-        """Take the documents of those ids out and put ``added`` in: both or, after a crash, neither."""
-        tantivy = needed("tantivy")
-        writer = self._index.writer(_COMMIT_MEMORY, 1)
-        for name in deleted:
-            writer.delete_documents_by_term("id", name)
-        for entry in added:
-            writer.add_document(_stored(tantivy, entry))
-        writer.commit()
-        writer.wait_merging_threads()
+        """Take the documents of those ids out and put ``added`` in: both or, after a crash or an error, neither.
+
+        Raises ``UserError`` when the folder cannot be written to.
+        """
+        _write(self._folder, self._index, _COMMIT_MEMORY, deleted, added)
 
 
 class Snapshot:
@@ -128,7 +122,8 @@ class Snapshot:
     def rank(self, query: str, k: int, among: NDArray[np.int64] | None = None) -> Found:
         """The best ``k`` documents that share a word with ``query``; ``among`` keeps only those rows."""
         q = self._tantivy.Query
-        terms = Counter(self._analyzer.analyze(query))
+        sound = query.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no text
+        terms = Counter(self._analyzer.analyze(sound))
         should, must = self._tantivy.Occur.Should, self._tantivy.Occur.Must
         parts = [(should, self._term(word, count)) for word, count in terms.items()]
         if not parts or k < 1 or (among is not None and not len(among)):
@@ -147,6 +142,8 @@ class Snapshot:
 
     def row_of(self, name: str) -> int | None:
         """The row of the document with that id, or None."""
+        if not is_storable(name):
+            return None
         query = self._tantivy.Query.term_query(self._schema, "id", name, "basic")
         rows = self._rows([address for _, address in self._searcher.search(query, 1, count=False).hits])
         return int(rows[0]) if len(rows) else None
@@ -167,6 +164,24 @@ class Snapshot:
 
     def _rows(self, addresses: list[Any]) -> NDArray[np.int64]:
         return np.array(self._searcher.fast_field_values("row", addresses) if addresses else [], np.int64)
+
+
+def _write(folder: Path, index: Any, memory: int, deleted: Iterable[str], added: Iterable[Entry]) -> None:
+    """One commit."""
+    tantivy = needed("tantivy")
+    writer = None
+    try:
+        writer = index.writer(memory, 1)
+        for name in deleted:
+            writer.delete_documents_by_term("id", name)
+        for entry in added:
+            writer.add_document(_stored(tantivy, entry))
+        writer.commit()
+        writer.wait_merging_threads()
+    except ValueError as error:
+        raise UserError(f"{folder} cannot be written to ({error}); free some space or write elsewhere") from error
+    finally:
+        del writer  # the next one waits for its lock, which an error that is kept would keep
 
 
 def _schema(tantivy: Any) -> Any:

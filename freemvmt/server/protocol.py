@@ -4,7 +4,8 @@ import asyncio
 import os
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from freemvmt.server.refusals import error_body
 
@@ -24,6 +25,7 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0  # that were fed to the parser
     _header_bytes = 0  # that it has made headers of
     _refused = False
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: its headers are due."""
@@ -33,6 +35,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_waiting()
+        self._disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +91,7 @@ class Protocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self._disconnect()
         request_id = os.urandom(8).hex()
         body = error_body("invalid_request", message, request_id)
         head = [
@@ -101,6 +105,17 @@ class Protocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._stop_waiting()
         self._timer = self.loop.call_later(_LINGER, self.transport.close)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _disconnect(self) -> None:
+        """Let the request that is worked on say no more. uvicorn knows only the last of those that came in one go."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.waiting_for_100_continue = False
+            self._running.message_event.set()
 
     def _wait_for_more(self, grace: float = 0.0) -> None:
         self._stop_waiting()

@@ -34,7 +34,8 @@ def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[s
     refused: dict[int | str, dict[str, Any]] = {
         status: {"model": answers.ErrorAnswer, "description": said[status]} for status in statuses
     }
-    return {200: {"model": model}, **refused, **_REFUSED}
+    done = {"model": model, "description": (model.__doc__ or "").strip()}
+    return {200: done, **refused, **_REFUSED}
 
 
 def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics) -> None:

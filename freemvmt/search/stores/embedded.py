@@ -9,10 +9,12 @@ several processes may change one bundle; the others see it at their next search.
 """
 
 import fcntl
+import logging
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from freemvmt.search.stores.live import Base, LiveView, payload_of
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.words import LOCKS, Entry, Words
 
+logger = logging.getLogger(__name__)
+
 MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
 STATE_FORMAT = 1
 Identity = tuple[int, int]
@@ -33,21 +37,37 @@ _PATIENCE = 30.0  # seconds that a writer waits for another
 class EmbeddedStore:
     """The documents of the bundle in ``folder``. Raises ``UserError`` when a file is missing or was changed."""
 
-    def __init__(self, folder: Path, base: Base, identity: Identity, *, verify: bool = True) -> None:
+    def __init__(self, folder: Path, base: Base, identity: Identity, id: str | None, *, verify: bool = True) -> None:
         self._folder = folder
         self._identity = identity
+        self._manifest_path, self._state_path = folder / MANIFEST_FILE, folder / STATE_FILE
         self._base = base
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # one thread changes the bundle
+        self._viewing = threading.Lock()  # one thread makes the next view; never held while a writer waits
         self._writable = _can_write(folder)
-        state = self._state()
-        if state["pending"] and self._writable:
-            with self._alone():
-                state = self._recovered()
-        if verify:
-            _check_words(folder, state)
-        self._words = Words(folder / WORDS_FOLDER, writable=self._writable)
-        self._seen = self._stamp()
-        self._view = LiveView.first(base, self._words.snapshot())
+        with self._alone() if self._writable else nullcontext():
+            self._open(id, verify)
+
+    def _open(self, id: str | None, verify: bool) -> None:
+        """Make the first view. Who cannot write takes no turn: what a writer changes meanwhile is looked at again."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            stamp = self._stamp()
+            state = self._recovered() if self._writable else self._state()
+            if state["id"] != id:
+                raise UserError(f"{self._folder}: its words are those of another bundle; index the corpus again")
+            try:
+                if verify:
+                    _check_words(self._folder, state)
+                self._words = Words(self._folder / WORDS_FOLDER, writable=self._writable)
+                self._seen = self._stamp()
+                self._view = LiveView.first(self._base, self._words.snapshot(), state["fields"])
+                return
+            except UserError:
+                still = self._stamp() == stamp and not state["pending"]
+                if self._writable or still or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.002)
 
     @property
     def writable(self) -> bool:
@@ -63,7 +83,7 @@ class EmbeddedStore:
     def replaced(self) -> bool:
         """Whether another bundle has taken this one's place on disk: then nothing is read or written there any more."""
         try:
-            return identity_of(self._folder) != self._identity
+            return _stamp_of(self._manifest_path) != self._identity
         except OSError:  # taken away: what is mapped stays
             return False
 
@@ -71,32 +91,34 @@ class EmbeddedStore:
         """Take up what another process has committed; True when there was something."""
         if self._stamp() in (None, self._seen) or self.replaced:
             return False
-        with self._writing:
-            return self._refresh()
-
-    def _refresh(self) -> bool:
-        stamp = self._stamp()
-        if stamp in (None, self._seen) or self.replaced or self._state()["pending"]:
-            return False  # nothing new, or a change that is under way
-        self._view = self._view.after(self._words.snapshot())
-        self._seen = stamp
-        return True
+        with self._viewing:
+            stamp = self._stamp()
+            if stamp in (None, self._seen) or self.replaced or (state := self._state())["pending"]:
+                return False  # nothing new, or a change that is under way
+            try:
+                self._view = self._view.after(self._words.snapshot(), state["fields"])
+            except UserError:
+                if self._writable or self._stamp() == stamp:
+                    raise
+                return False  # the next change has begun, and files are gone before they were read
+            self._seen = stamp
+            return True
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
         """Put documents in, each in the place of one with its id; return how many were replaced."""
         with self._turn():
-            view = self._view
-            kinds: dict[str, Kind] = dict(view.kinds)
+            view, state = self._view, self._state()
+            kinds: dict[str, Kind] = {**view.kinds, **state["fields"]}
             for document in documents:
                 kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
             replaced = [document.id for document in documents if view.number_of(document.id) is not None]
-            first = self._state()["next_row"]
+            first = state["next_row"]
             entries = [
                 Entry(first + number, document.id, document.content, payload_of(document, vector))
                 for number, (document, vector) in enumerate(zip(documents, vectors, strict=True))
             ]
             if entries:
-                self._commit(replaced, entries, first + len(entries))
+                self._commit(replaced, entries, {**state, "next_row": first + len(entries), "fields": kinds})
             return len(replaced)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
@@ -104,33 +126,38 @@ class EmbeddedStore:
         with self._turn():
             found = [name for name in dict.fromkeys(ids) if self._view.number_of(name) is not None]
             if found:
-                self._commit(found, [], self._state()["next_row"])
+                self._commit(found, [], self._state())
             return found
 
-    def _commit(self, deleted: Sequence[str], added: Sequence[Entry], next_row: int) -> None:
-        state = self._state()
-        self._write_state({**state, "next_row": next_row, "pending": True})
-        gone = [number for name in deleted if (number := self._view.number_of(name)) is not None]
+    def _commit(self, deleted: Sequence[str], added: Sequence[Entry], state: dict[str, Any]) -> None:
+        self._write_state({**state, "pending": True})
+        view = self._view
+        gone = [number for name in deleted if (number := view.number_of(name)) is not None]
         self._words.commit(deleted, added)
-        self._settle(next_row, state["files"])
-        self._view = self._view.after(self._words.snapshot(), gone)
-        self._seen = self._stamp()
+        try:
+            self._settle(state)
+        except (UserError, OSError) as error:  # the change is there for good; whoever writes next will note it
+            logger.warning("%s: a change is made but its sums are not noted: %s", self._folder, error)
+        with self._viewing:
+            if self._view is not view:  # a search has taken the change up already, and numbers may be others
+                gone = []
+            self._view = self._view.after(self._words.snapshot(), state["fields"], gone)
+            self._seen = self._stamp()
 
-    def _settle(self, next_row: int, known: Seals) -> None:
+    def _settle(self, state: dict[str, Any]) -> None:
         """Note what tantivy's files are now; those that were known are not read again, for they never change."""
-        words = self._folder / WORDS_FOLDER
+        words, known = self._folder / WORDS_FOLDER, state["files"]
         names = [file.name for file in words.iterdir() if file.name not in LOCKS]
         kept = {name: known[name] for name in names if name in known and not name.endswith(".json")}
         files = kept | seal(words, [name for name in names if name not in kept])
-        self._write_state({"next_row": next_row, "pending": False, "files": files})
+        self._write_state({**state, "pending": False, "files": files})
 
     def _recovered(self) -> dict[str, Any]:
         """The state after a writer died between its first and its last word: what tantivy has committed counts."""
         state = self._state()
         if state["pending"]:
             _check_words(self._folder, state)
-            rows = Words(self._folder / WORDS_FOLDER, writable=True).snapshot().payloads(state["next_row"])
-            self._settle(max([state["next_row"], *(row + 1 for row, _ in rows)]), state["files"])
+            self._settle(state)
         return self._state()
 
     @contextmanager
@@ -142,7 +169,7 @@ class EmbeddedStore:
             raise UserError(f"{self._folder} cannot be written to, so it cannot change; copy it to a place that can")
         with self._alone():
             self._recovered()
-            self._refresh()
+            self.refresh()
             yield
 
     @contextmanager
@@ -157,23 +184,22 @@ class EmbeddedStore:
                 except BlockingIOError as error:
                     if time.monotonic() > deadline:
                         raise UserError(f"another process is writing to {self._folder}; try again later") from error
-                    time.sleep(0.01)
+                    time.sleep(0.002)
             if self.replaced:
                 raise UserError(f"{self._folder} was replaced by another bundle; open it again")
             yield
 
     def _state(self) -> dict[str, Any]:
-        return read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)
+        return {"id": None, "fields": {}, **read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)}
 
     def _write_state(self, state: dict[str, Any]) -> None:
         write_sealed(self._folder / STATE_FILE, {"words": STATE_FORMAT, **state})
 
-    def _stamp(self) -> tuple[int, int] | None:
+    def _stamp(self) -> Identity | None:
         try:
-            status = (self._folder / STATE_FILE).stat()
+            return _stamp_of(self._state_path)
         except OSError:  # taken away
             return None
-        return status.st_ino, status.st_mtime_ns
 
     def close(self) -> None:
         """Let go of the files."""
@@ -182,15 +208,21 @@ class EmbeddedStore:
 
 def identity_of(folder: Path) -> Identity:
     """Which bundle is in ``folder``: another one has another manifest."""
-    status = (folder / MANIFEST_FILE).stat()
+    return _stamp_of(folder / MANIFEST_FILE)
+
+
+def _stamp_of(path: Path) -> Identity:
+    status = path.stat()
     return status.st_ino, status.st_mtime_ns
 
 
-def first_state(folder: Path, rows: int) -> None:
-    """Write the state of a bundle whose ``words`` hold rows 0 to ``rows``."""
+def first_state(folder: Path, rows: int) -> str:
+    """Write the state of a bundle whose ``words`` hold rows 0 to ``rows``; return the id of this state and its own."""
     words = folder / WORDS_FOLDER
     files = seal(words, [file.name for file in words.iterdir()])
-    write_sealed(folder / STATE_FILE, {"words": STATE_FORMAT, "next_row": rows, "pending": False, "files": files})
+    state = {"id": secrets.token_hex(8), "next_row": rows, "pending": False, "fields": {}, "files": files}
+    write_sealed(folder / STATE_FILE, {"words": STATE_FORMAT, **state})
+    return str(state["id"])
 
 
 def _check_words(folder: Path, state: dict[str, Any]) -> None:

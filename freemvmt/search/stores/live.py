@@ -6,7 +6,7 @@ A document's number is its row in the base, or the size of the base and its plac
 import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,24 +89,24 @@ class LiveView:
         self._dead_in_base = self._size - int(alive[: self._size].sum())
 
     @classmethod
-    def first(cls, base: Base, snapshot: Snapshot) -> "LiveView":
-        """The state that ``snapshot`` holds."""
+    def first(cls, base: Base, snapshot: Snapshot, kinds: Mapping[str, Kind]) -> "LiveView":
+        """The state that ``snapshot`` holds; ``kinds``: those of fields that any added document has had."""
         size, dim = len(base.texts), base.index.dim
         nothing = Added(np.empty(0, np.int64), [], np.empty((0, dim), np.float32), dict(base.columns.kinds))
-        return cls(base, snapshot, nothing, np.ones(size, np.bool_), size).after(snapshot)
+        return cls(base, snapshot, nothing, np.ones(size, np.bool_), size).after(snapshot, kinds)
 
-    def after(self, snapshot: Snapshot, gone: Sequence[int] = ()) -> "LiveView":
+    def after(self, snapshot: Snapshot, kinds: Mapping[str, Kind], gone: Sequence[int] = ()) -> "LiveView":
         """The state that ``snapshot`` holds; ``gone`` are numbers of this view known to be deleted in it."""
         found = [(row, *unpacked(payload)) for row, payload in snapshot.payloads(self._next_row)]
         added = self._added
-        if found:
-            kinds = dict(added.kinds)
+        kinds = {**added.kinds, **kinds}
+        if found or kinds != added.kinds:
             for _, document, _ in found:
                 kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
             added = Added(
                 np.concatenate([added.rows, np.array([row for row, _, _ in found], np.int64)]),
                 added.documents + [document for _, document, _ in found],
-                np.concatenate([added.vectors, np.stack([vector for _, _, vector in found])]),
+                np.concatenate([added.vectors, *(vector[None] for _, _, vector in found)]),
                 kinds,
             )
         alive = np.concatenate([self._alive, np.ones(len(found), np.bool_)])

@@ -183,7 +183,7 @@ function sourcePassage() {
   const source = answers.get("source");
   return make("div", { class: "source" },
     make("button", { class: "quiet", type: "button", click: goBack }, "← Back"),
-    make("h2", {}, "More like ", make("bdi", {}, source.title || source.id)),
+    make("h2", {}, "More like “", make("bdi", {}, source.title || source.id), "”"),
     card({ ...source, title: "" }));
 }
 
