@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "nanotoken", "bm25s", "ir-measures", "two-towers")
 
 
-def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json``."""
+def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], packages: Sequence[str] = ()) -> Path:
+    """Write ``results/NAME.json``; ``packages`` are those whose versions matter beside the usual ones."""
     git = ["git", "-C", str(Path(__file__).parent)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     # Results of this and other benchmarks may lie about; all else should be as committed.
@@ -26,7 +27,7 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any]) -
         "protocol": protocol,
         "seeds": seeds,
         "commit": commit + (" with changes" if changed else ""),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in (*PACKAGES, *packages)},
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         **figures,
     }

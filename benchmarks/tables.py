@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from live_tables import engine_table, serving_table
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -77,6 +79,8 @@ def _cell(found: dict[str, Any]) -> str:
 PAGES = {
     "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"])},
     "docs/quality.md": {"weight": weight_table, "infonce": lambda: quality_table(["qa_infonce"])},
+    "docs/engines.md": {"engines": engine_table},
+    "docs/serving.md": {"serving": serving_table},
 }
 
 

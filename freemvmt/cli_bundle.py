@@ -11,7 +11,7 @@ import tyro
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.extras import needed
 from freemvmt.server.settings import ServeSettings
-from freemvmt.shell import parse, report
+from freemvmt.shell import counted, parse, report
 
 if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit
@@ -81,7 +81,7 @@ class SearchOptions:
     """dense: the towers. bm25: words. hybrid: both."""
     weight: float = HYBRID_WEIGHT
     """Hybrid: the dense side's share, 0 to 1."""
-    filter: tuple[str, ...] = ()
+    filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]'."""
     explain: bool = False
     """Show how much each word adds to the cosine with the query."""
@@ -153,7 +153,8 @@ def add(argv: Sequence[str]) -> int:
     clock = time.perf_counter()
     done = retriever.add(documents)
     console.line(
-        f"added     {done.added:,} documents, replaced {done.replaced:,}; {len(retriever):,} in {options.bundle}",
+        f"added     {counted(done.added, 'document')}, replaced {done.replaced:,}; "
+        f"{len(retriever):,} in {options.bundle}",
         time.perf_counter() - clock,
     )
     report(options.json, {"added": done.added, "replaced": done.replaced, "documents": len(retriever)})
@@ -185,9 +186,9 @@ def delete(argv: Sequence[str]) -> int:
     retriever = Retriever.load(options.bundle)
     gone = retriever.delete(options.ids)
     missing = [name for name in dict.fromkeys(options.ids) if name not in gone]
-    console.line(f"deleted   {len(gone):,} documents; {len(retriever):,} left in {options.bundle}")
+    console.line(f"deleted   {counted(len(gone), 'document')}; {len(retriever):,} left in {options.bundle}")
     if missing:
-        console.line(f"          {len(missing):,} were not there: {', '.join(missing[:5])}")
+        console.line(f"          not there: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}")
     report(options.json, {"deleted": gone, "missing": missing, "documents": len(retriever)})
     return 0
 

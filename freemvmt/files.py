@@ -79,7 +79,8 @@ def put_in_place(part: Path, path: Path) -> None:
     """
     for file in part.rglob("*"):
         _flush(file)
-    part.chmod(0o777 & ~_umask())
+        share(file)
+    share(part)
     if not path.exists():
         part.rename(path)
     elif _exchange(part, path):
@@ -94,6 +95,11 @@ def put_in_place(part: Path, path: Path) -> None:
                 old.rename(path)
             shutil.rmtree(old, ignore_errors=True)
     _flush(path.parent)
+
+
+def share(path: Path) -> None:
+    """Let others read what is at ``path``, as far as the user's umask lets them: some libraries write for one alone."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -68,6 +68,11 @@ def _explanation(box: str) -> str:
     return " ".join(said).partition(" Got errors:")[0].rstrip(".")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 document``, ``2,000 documents``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def report(as_json: bool, found: dict[str, Any]) -> None:
     """Print ``found`` as one JSON object on stdout, if ``as_json``."""
     if as_json:

@@ -21,10 +21,10 @@ from matplotlib.image import imread
 from sqlalchemy import Engine, event
 
 from freemvmt import sweep_config, sweep_report, sweep_study, sweeps
-from freemvmt.shell import parse
 from freemvmt.config import DataConfig, TrainConfig, replace
 from freemvmt.console import Console
 from freemvmt.errors import UserError
+from freemvmt.shell import parse
 from freemvmt.sweep_config import SWEEPS, SweepOptions, definition
 from freemvmt.sweep_report import SweepResult, Trial
 

@@ -19,6 +19,7 @@ from freemvmt.errors import UserError
 from freemvmt.files import check_writable
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import vectors
+from freemvmt.search.documents import is_storable
 from freemvmt.search.fields import Columns
 from freemvmt.search.sealed import check_seals, digest, read_sealed
 from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, identity_of
@@ -32,11 +33,17 @@ WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
 
 def check_output(output: Path) -> None:
     """Raise ``UserError`` unless a bundle may be written at ``output``: nothing there, nothing in it, or a bundle."""
+    _check_name(output)
     check_writable(output)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; name another folder with --output")
     if output.is_dir() and any(output.iterdir()) and not is_bundle(output):
         raise UserError(f"{output} holds something that is not a bundle; name another folder with --output")
+
+
+def _check_name(folder: Path) -> None:
+    if not is_storable(str(folder.absolute())):  # Arrow, FAISS and tantivy name files in UTF-8
+        raise UserError(f"the name of the folder {str(folder)!a} is not UTF-8; give it another name")
 
 
 def is_bundle(folder: Path) -> bool:
@@ -53,6 +60,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
     Raises ``UserError`` when a file is missing or was changed, or the vectors are not that model's. ``verify=False``
     leaves out the sums of the files, which take a second for two gigabytes.
     """
+    _check_name(folder)
     manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT)
     identity = identity_of(folder)
     if verify:

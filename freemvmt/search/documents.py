@@ -86,7 +86,7 @@ def document_of(record: Mapping[str, Any], where: str) -> Document:
     if not isinstance(record.get("text"), str):
         found = ", ".join(f'"{name}"' for name in record) or "none"
         raise UserError(f'{where}: no text in a field "text" (fields: {found}); give each document its text')
-    name = record.get("_id", record.get("id"))
+    name = record.get("id") if record.get("_id") is None else record["_id"]
     if isinstance(name, bool) or not isinstance(name, str | int | None):
         raise UserError(f"{where}: the id is {type(name).__name__}, not text; give text")
     metadata = {} if record.get("metadata") is None else record["metadata"]

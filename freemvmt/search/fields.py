@@ -4,6 +4,7 @@
 "lt": 2000}}`` a range; of several fields all must hold. A field has one kind in a bundle: string, number or boolean.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -81,6 +82,9 @@ class Columns:
         if name not in self.kinds:
             return np.zeros(len(self.table), np.bool_)
         column = self.table[name]
+        if isinstance(condition, list) and self.kinds[name] == "string":  # one pass, however many they are
+            found: NDArray[np.bool_] = pc.is_in(column, value_set=pa.array(condition, column.type)).to_numpy()
+            return found
         kept = np.full(len(self.table), isinstance(condition, dict))
         if isinstance(condition, dict):
             for sign, bound in condition.items():
@@ -191,6 +195,25 @@ def _check_value(name: str, kind: Kind, value: object) -> None:
             raise UserError(f'the filter on "{name}" holds half of a surrogate pair; mend the encoding') from None
     elif isinstance(value, float) and not np.isfinite(value):
         raise UserError(f'the filter on "{name}" is {value}, which is no number to compare with; give another')
+
+
+def facets_of(metadata: Mapping[str, Any]) -> list[str]:
+    """A short name for each value of a string or boolean field, for an index of words to keep."""
+    return [_facet(name, value) for name, value in metadata.items() if kind_of(value) in ("string", "boolean")]
+
+
+def facets_wanted(conditions: Filter) -> list[list[str]]:
+    """Of each list a document that meets ``conditions`` has one facet; ranges and numbers are not among them."""
+    listed = {name: value if isinstance(value, list) else [value] for name, value in conditions.items()}
+    return [
+        [_facet(name, value) for value in values]
+        for name, values in listed.items()
+        if all(isinstance(value, str | bool) for value in values)
+    ]
+
+
+def _facet(name: str, value: str | bool) -> str:
+    return hashlib.blake2b(json.dumps([name, value]).encode(), digest_size=16).hexdigest()
 
 
 def parse_filters(given: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, Any]:

@@ -46,11 +46,6 @@ def hits_of(view: View, ranking: Ranking, parts: dict[str, Ranking], row: int) -
 
 def _scores_of(part: Ranking, row: int, numbers: list[int]) -> list[float | None]:
     """The scores that ``part`` gives to those documents; None where it does not rank one."""
-    documents, wanted = part.documents[row], np.array(numbers, np.int64)
-    order = np.argsort(documents, kind="stable")
-    places = np.minimum(np.searchsorted(documents, wanted, sorter=order), max(len(documents) - 1, 0))
-    if not len(documents):
-        return [None] * len(numbers)
-    found = order[places]
-    same = documents[found] == wanted
-    return [score if hit else None for score, hit in zip(part.scores[row][found].tolist(), same.tolist(), strict=True)]
+    documents, scores = part.documents[row], part.scores[row]
+    places = [np.flatnonzero(documents == number) for number in numbers]
+    return [float(scores[place[0]]) if len(place) else None for place in places]

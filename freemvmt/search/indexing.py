@@ -28,7 +28,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.search import bundle, vectors
 from freemvmt.search.documents import Document, read_corpus
 from freemvmt.search.exact import top_k
-from freemvmt.search.fields import Columns, Kind, kinds_of
+from freemvmt.search.fields import Columns, Kind, facets_of, kinds_of
 from freemvmt.search.sealed import digest, seal, write_sealed
 from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state
 from freemvmt.search.stores.live import Texts
@@ -159,8 +159,9 @@ def _contents(batch: pa.RecordBatch) -> list[str]:
 def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:
     row = 0
     for batch in table.to_batches():
-        for name, content in zip(batch.column("id").to_pylist(), _contents(batch), strict=True):
-            yield Entry(row, name, content)
+        columns = (batch.column(name).to_pylist() for name in ("id", "metadata"))
+        for name, metadata, content in zip(*columns, _contents(batch), strict=True):
+            yield Entry(row, name, content, () if metadata == "{}" else facets_of(json.loads(metadata)))
             row += 1
         bar.advance(len(batch))
 

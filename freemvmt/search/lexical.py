@@ -44,22 +44,46 @@ class BM25:
 def fuse(dense: Ranking, lexical: Ranking, weight: float, k: int) -> Ranking:
     """The convex sum ``weight * dense + (1 - weight) * lexical`` of scores scaled to 0..1 by each list's own extremes.
 
-    A document that only one list holds has 0 in the other (Bruch et al. 2023, An Analysis of Fusion Functions).
+    A document that only one list holds has 0 in the other (Bruch et al. 2023, An Analysis of Fusion Functions); of
+    equal sums the document with the lower number comes first.
     """
-    numbers = np.concatenate([dense.documents, lexical.documents], axis=1)
-    parts = np.concatenate([weight * _scaled(dense), (1 - weight) * _scaled(lexical)], axis=1)
-    order = np.argsort(numbers, axis=1, kind="stable")
-    numbers = np.take_along_axis(numbers, order, 1)
-    parts = np.take_along_axis(parts, order, 1)
-    # A document that both lists hold now stands twice in a row: its second part joins the first.
-    twice = (numbers[:, 1:] == numbers[:, :-1]) & (numbers[:, 1:] >= 0)
-    parts[:, :-1] += np.where(twice, parts[:, 1:], 0)
-    gone = np.zeros_like(numbers, dtype=np.bool_)
-    gone[:, 1:] = twice
-    gone |= numbers < 0
-    parts[gone], numbers[gone] = -1, -1
-    best = np.argsort(-parts, axis=1, kind="stable")[:, :k]
-    return Ranking(np.take_along_axis(numbers, best, 1), np.take_along_axis(parts, best, 1).astype(np.float32))
+    one, other = weight * _scaled(dense), (1 - weight) * _scaled(lexical)
+    width = min(k, one.shape[1] + other.shape[1])
+    numbers = np.full((len(one), width), -1, np.int64)
+    scores = np.full((len(one), width), -1, np.float32)
+    for row, (left, right) in enumerate(zip(dense.documents, lexical.documents, strict=True)):
+        best, sums = _sum(left, one[row], right, other[row], k)
+        numbers[row, : len(best)], scores[row, : len(best)] = best, sums
+    return Ranking(numbers, scores)
+
+
+def _sum(
+    left: NDArray[np.int64], one: NDArray[np.float32], right: NDArray[np.int64], other: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ``k`` best documents of two lists with the sums of their scores, best first; -1 is no document."""
+    kept = right >= 0
+    if not kept.all():
+        right, other = right[kept], other[kept]
+    kept = left >= 0
+    if not kept.all():
+        left, one = left[kept], one[kept]
+    order = np.argsort(right)
+    ordered = right[order]
+    places = np.minimum(np.searchsorted(ordered, left), max(len(right) - 1, 0))
+    alone = np.ones(len(right), np.bool_)
+    sums = one
+    if len(right):
+        both = ordered[places] == left
+        met = order[places[both]]
+        sums = one.copy()
+        sums[both] += other[met]
+        alone[met] = False
+    numbers, sums = np.concatenate([left, right[alone]]), np.concatenate([sums, other[alone]])
+    if len(sums) > k:
+        worth = sums >= np.partition(sums, len(sums) - k)[len(sums) - k]
+        numbers, sums = numbers[worth], sums[worth]
+    order = np.lexsort((numbers, -sums))[:k]
+    return numbers[order], sums[order]
 
 
 def _scaled(ranking: Ranking) -> NDArray[np.float32]:
@@ -67,5 +91,7 @@ def _scaled(ranking: Ranking) -> NDArray[np.float32]:
     if not ranking.scores.shape[1]:
         return ranking.scores
     low, high = ranking.scores.min(1, keepdims=True), ranking.scores.max(1, keepdims=True)
-    scaled: NDArray[np.float32] = (ranking.scores - low) / np.maximum(high - low, 1e-9)
-    return scaled
+    span = high - low
+    # A list of equals, or of one, is all first.
+    scaled: NDArray[np.float32] = np.where(span > 0, (ranking.scores - low) / np.where(span > 0, span, 1), 1)
+    return scaled.astype(np.float32, copy=False)

@@ -25,7 +25,7 @@ from freemvmt.search.fields import Filter, Kind
 from freemvmt.search.hits import Hit, hits_of
 from freemvmt.search.lexical import DEPTH, fuse
 from freemvmt.search.stores.memory import MemoryStore
-from freemvmt.search.stores.protocol import Store, Vectors, View
+from freemvmt.search.stores.protocol import Among, Store, Vectors, View
 
 __all__ = ["Added", "Hit", "Retriever"]
 
@@ -143,7 +143,7 @@ class Retriever:
         """
         queries = [query] if isinstance(query, str) else query
         model, view = self._now()
-        among = None if filter is None else view.mask(filter)
+        among = None if filter is None else view.among(filter)
         ranking, parts = _rank(model, view, queries, k, method, weight, among)
         found = [hits_of(view, ranking, parts, row) for row in range(len(queries))]
         return found[0] if isinstance(query, str) else found
@@ -176,7 +176,7 @@ class Retriever:
         _check_k(k)
         view = self._now()[1]
         number = _number(view, id)
-        among = None if filter is None else view.mask(filter)
+        among = None if filter is None else view.among(filter)
         ranking = view.dense(view.vectors([number]), k + 1, among)
         others = ranking.documents != number
         others &= np.cumsum(others, axis=1) <= k
@@ -247,7 +247,13 @@ class Retriever:
 
 
 def _rank(
-    model: TwoTowersModel | None, view: View, queries: Sequence[str], k: int, method: Method, weight: float, among: Any
+    model: TwoTowersModel | None,
+    view: View,
+    queries: Sequence[str],
+    k: int,
+    method: Method,
+    weight: float,
+    among: Among | None,
 ) -> tuple[Ranking, dict[str, Ranking]]:
     _check_k(k)
     if not isinstance(queries, Sequence) or not all(isinstance(query, str) for query in queries):

@@ -26,15 +26,16 @@ def seal(folder: Path, names: Iterable[str]) -> Seals:
 
 def check_seals(folder: Path, seals: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ``UserError`` unless every file is there with the bytes that it was sealed with."""
+    try:
+        sizes = {name: (folder / name).stat().st_size for name in seals}
+        found = seal(folder, [name for name, size in sizes.items() if size == seals[name]["bytes"]])
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(f"{error.filename} is missing; index the corpus again or fetch the bundle again") from error
     for name, known in seals.items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; index the corpus again or fetch the bundle again")
-        if (size := path.stat().st_size) != known["bytes"]:
+        if (size := sizes[name]) != known["bytes"]:
             reason = f"has {size:,} bytes, not the {known['bytes']:,} that were written"
-            raise UserError(f"{path} {reason}; index the corpus again or fetch the bundle again")
-    for name, found in seal(folder, seals).items():
-        if found["sha256"] != seals[name]["sha256"]:
+            raise UserError(f"{folder / name} {reason}; index the corpus again or fetch the bundle again")
+        if found[name]["sha256"] != known["sha256"]:
             raise UserError(
                 f"{folder / name} was changed since it was written; index the corpus again or fetch it again"
             )
@@ -42,8 +43,11 @@ def check_seals(folder: Path, seals: Mapping[str, Mapping[str, Any]]) -> None:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give this user the right to read it") from error
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

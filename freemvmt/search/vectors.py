@@ -29,7 +29,6 @@ STORAGE_FILE, SKETCH_FILE = "vectors.faiss", "sketch.faiss"
 _TRAINING = 50_000  # vectors that a sketch is fitted to
 _REFINED, _REFINED_LEAST = 2, 256  # of k documents asked for, so many times k, and so many, are scored again
 _HNSW_LINKS, _HNSW_CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
-_FEW = 8  # a filter that keeps less than one vector in so many is answered by gathering those
 _BATCH = 16  # queries from which more than one thread pays
 
 
@@ -143,11 +142,6 @@ class VectorIndex:
             return Ranking(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
         # Threads cost a lone query more than they bring; the setting is this thread's own.
         faiss.omp_set_num_threads(1 if len(queries) < _BATCH else os.cpu_count() or 1)
-        if among is not None and int(among.sum()) * _FEW < len(self):
-            numbers = np.flatnonzero(among)
-            scores = queries @ self._storage.reconstruct_batch(numbers).T
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            return Ranking(numbers[order], np.take_along_axis(scores, order, 1))
         if among is not None:
             bits = np.packbits(among, bitorder="little")
             chosen = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(among), faiss.swig_ptr(bits)))

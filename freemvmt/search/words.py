@@ -37,6 +37,7 @@ class Entry:
     row: int
     id: str
     content: str
+    facets: Sequence[str] = ()
     payload: bytes = b""
 
 
@@ -80,7 +81,10 @@ class Words:
     def create(cls, folder: Path, entries: Iterable[Entry]) -> None:
         """Make an index of ``entries`` in the empty ``folder``. Raises ``UserError`` when it cannot be written."""
         tantivy = needed("tantivy")
-        index = tantivy.Index(_schema(tantivy), path=str(folder))
+        try:
+            index = tantivy.Index(_schema(tantivy), path=str(folder))
+        except ValueError as error:
+            raise _unwritable(folder, error) from error
         index.register_tokenizer("english", _analyzer(tantivy))
         _write(folder, index, _BULK_MEMORY, (), entries)
         for name in LOCKS:
@@ -119,20 +123,27 @@ class Snapshot:
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
 
-    def rank(self, query: str, k: int, among: NDArray[np.int64] | None = None) -> Found:
-        """The best ``k`` documents that share a word with ``query``; ``among`` keeps only those rows."""
+    def rank(
+        self, query: str, k: int, rows: NDArray[np.int64] | None = None, facets: Sequence[Sequence[str]] = ()
+    ) -> Found:
+        """The best ``k`` documents that share a word with ``query``.
+
+        ``rows`` keeps only those rows; of each list in ``facets`` a document must have one.
+        """
         q = self._tantivy.Query
         sound = query.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no text
         terms = Counter(self._analyzer.analyze(sound))
         should, must = self._tantivy.Occur.Should, self._tantivy.Occur.Must
         parts = [(should, self._term(word, count)) for word, count in terms.items()]
-        if not parts or k < 1 or (among is not None and not len(among)):
+        if not parts or k < 1 or (rows is not None and not len(rows)):
             return Found(np.empty(0, np.int64), np.empty(0, np.float32))
+        needed_too = [q.term_set_query(self._schema, "facet", list(group)) for group in facets]
+        if rows is not None:
+            needed_too.append(q.term_set_query(self._schema, "row", rows.tolist()))
         wanted = q.boolean_query(parts)
-        if among is not None:
-            # Both must match; the rows add nothing to the score.
-            rows = q.const_score_query(q.term_set_query(self._schema, "row", among.tolist()), 0.0)
-            wanted = q.boolean_query([(must, wanted), (must, rows)])
+        if needed_too:  # these must match too, and add nothing to the score
+            filters = [(must, q.const_score_query(query, 0.0)) for query in needed_too]
+            wanted = q.boolean_query([(must, wanted), *filters])
         hits = self._searcher.search(wanted, k, count=False).hits
         return Found(self._rows([address for _, address in hits]), np.array([score for score, _ in hits], np.float32))
 
@@ -179,15 +190,20 @@ def _write(folder: Path, index: Any, memory: int, deleted: Iterable[str], added:
         writer.commit()
         writer.wait_merging_threads()
     except ValueError as error:
-        raise UserError(f"{folder} cannot be written to ({error}); free some space or write elsewhere") from error
+        raise _unwritable(folder, error) from error
     finally:
         del writer  # the next one waits for its lock, which an error that is kept would keep
+
+
+def _unwritable(folder: Path, error: ValueError) -> UserError:
+    return UserError(f"{folder} cannot be written to ({error}); free some space or write elsewhere")
 
 
 def _schema(tantivy: Any) -> Any:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("id", tokenizer_name="raw", index_option="basic")
     builder.add_text_field("words", tokenizer_name="english", index_option="freq")
+    builder.add_text_field("facet", tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("row", fast=True, indexed=True)
     builder.add_bytes_field("payload", stored=True)
     return builder.build()
@@ -210,6 +226,8 @@ def _stored(tantivy: Any, entry: Entry) -> Any:
     document = tantivy.Document()
     document.add_text("id", entry.id)
     document.add_text("words", entry.content)
+    for facet in entry.facets:
+        document.add_text("facet", facet)
     document.add_integer("row", entry.row)
     if entry.payload:
         document.add_bytes("payload", entry.payload)

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 METHODS: tuple[Method, ...] = ("hybrid", "dense", "bm25")
 
+_SOME = {"string": "", "number": 0, "boolean": True}  # a value of each kind of field
+
 _Kind = tuple[int, Method, float]  # of queries that can be searched together
 
 
@@ -230,6 +232,8 @@ class Service:
         try:
             for method in METHODS:
                 self.retriever.search("ready", k=1, method=method)
+            for name, kind in list(self.retriever.fields.items())[:1]:
+                self.retriever.search("ready", k=1, filter={name: _SOME[kind]})
         except UserError as error:
             raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
         return dumps({"status": "ready", "documents": len(self.retriever)})

@@ -27,6 +27,8 @@ class AverageTower(nn.Module):
         device = self.table.device
         ids = torch.from_numpy(np.ascontiguousarray(tokens.ids)).to(device)
         offsets = torch.from_numpy(tokens.offsets.astype(np.int32)).to(device)
+        if not torch.is_grad_enabled():
+            return _mean(self.table, ids, offsets)
         vectors: Tensor = _MeanOfRows.apply(self.table, ids, offsets)
         return vectors
 
@@ -37,14 +39,18 @@ class AverageTower(nn.Module):
         return self.table[ids] / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
 
 
+def _mean(table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
+    if len(ids) == 0:
+        return table.new_zeros(len(offsets) - 1, table.shape[1])
+    return F.embedding_bag(ids, table, offsets, mode="mean", include_last_offset=True)
+
+
 class _MeanOfRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
         ctx.save_for_backward(ids, offsets)
         ctx.shape = table.shape
-        if len(ids) == 0:
-            return table.new_zeros(len(offsets) - 1, table.shape[1])
-        return F.embedding_bag(ids, table, offsets, mode="mean", include_last_offset=True)
+        return _mean(table, ids, offsets)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # gradient: (texts, width)

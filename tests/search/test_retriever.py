@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 
 from freemvmt.config import ModelConfig
-from freemvmt.errors import UserError
+from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import Document
 from freemvmt.search.retriever import Retriever
 
 DOCUMENTS = [
@@ -50,3 +53,65 @@ def test_impossible_numbers_are_refused(retriever: Retriever, k: int, weight: fl
 def test_ids_must_match_documents() -> None:
     with pytest.raises(UserError, match="3 documents but 2 ids"):
         Retriever(None, DOCUMENTS, ["a", "b"])
+
+
+def test_what_is_no_query_is_refused(retriever: Retriever) -> None:
+    wrong: list[Any] = [None, 5, b"river", {"river": 1}, ["river", 5], ["river", None]]
+    for query in wrong:
+        for method in ("dense", "bm25", "hybrid"):
+            with pytest.raises(UserError, match="a query is text; give"):
+                retriever.search(query, method=method)
+    k: Any
+    for k in ("3", 2.5, None, -1):
+        with pytest.raises(UserError, match=r"k is .*; ask for 1 document or more"):
+            retriever.search("river", k)
+        with pytest.raises(UserError, match=r"k is .*; ask for 1 document or more"):
+            retriever.similar("river", k)
+    weight: Any
+    for weight in ("a", None, float("nan")):
+        with pytest.raises(UserError, match=r"the weight is .*; give"):
+            retriever.search("river", weight=weight)
+    method: Any = "sparse"
+    with pytest.raises(UserError, match="there is no method 'sparse'; give dense, bm25 or hybrid"):
+        retriever.search("river", method=method)
+
+
+def test_what_is_no_id_is_refused(retriever: Retriever) -> None:
+    for wrong in (1, None, b"river"):
+        ask: Any
+        for ask in (retriever.get, retriever.similar, lambda id: retriever.explain("river", id)):
+            with pytest.raises(UserError, match=r"the id is .*, not text; give text"):
+                ask(wrong)
+    for ids in ("river", [1], [None]):
+        with pytest.raises(UserError, match="ids are given as a list of texts; give one"):
+            retriever.delete(ids)  # type: ignore[arg-type]
+    for id in ("", "nobody", "\ud800", "x" * 100_000):
+        with pytest.raises(NotFound, match=r"there is no document .*; check the id") as refused:
+            retriever.get(id)
+        assert len(str(refused.value)) < 300
+
+
+def test_documents_in_memory_stay_as_they_are(retriever: Retriever) -> None:
+    for change in (lambda: retriever.add([Document("a", "b")]), lambda: retriever.delete(["river"])):
+        with pytest.raises(UserError, match="documents in memory are fixed; index them"):
+            change()
+    assert not retriever.writable
+    assert len(retriever) == 3
+    assert retriever.fields == {}
+    with pytest.raises(UserError, match="no field 'year'"):
+        retriever.search("river", filter={"year": 1})
+    assert {hit.id for hit in retriever.search("river", filter={})} == {"tower", "network", "river"}
+    assert {hit.id for hit in retriever.similar("river")} == {"tower", "network"}
+    assert retriever.get("river").text == DOCUMENTS[2]
+    assert retriever.explain("water", "river").score == pytest.approx(
+        next(hit.score for hit in retriever.search("water", method="dense") if hit.id == "river"), abs=1e-5
+    )
+
+
+def test_hits_carry_both_scores(retriever: Retriever) -> None:
+    dense = {hit.id: hit for hit in retriever.search("neural towers", method="dense")}
+    lexical = {hit.id: hit for hit in retriever.search("neural towers", method="bm25")}
+    assert lexical.keys() == {"tower", "network"}
+    for hit in retriever.search("neural towers"):
+        assert hit.dense == pytest.approx(dense[hit.id].score)
+        assert hit.bm25 == (pytest.approx(lexical[hit.id].score) if hit.id in lexical else None)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from freemvmt.errors import UserError
+from freemvmt.files import share
 from freemvmt.search.documents import Document
-from freemvmt.search.fields import Kind, kinds_of
+from freemvmt.search.fields import Kind, facets_of, kinds_of
 from freemvmt.search.sealed import Seals, check_seals, read_sealed, seal, write_sealed
 from freemvmt.search.stores.live import Base, LiveView, payload_of
 from freemvmt.search.stores.protocol import Vectors
@@ -114,7 +115,13 @@ class EmbeddedStore:
             replaced = [document.id for document in documents if view.number_of(document.id) is not None]
             first = state["next_row"]
             entries = [
-                Entry(first + number, document.id, document.content, payload_of(document, vector))
+                Entry(
+                    first + number,
+                    document.id,
+                    document.content,
+                    facets_of(document.metadata),
+                    payload_of(document, vector),
+                )
                 for number, (document, vector) in enumerate(zip(documents, vectors, strict=True))
             ]
             if entries:
@@ -149,6 +156,8 @@ class EmbeddedStore:
         words, known = self._folder / WORDS_FOLDER, state["files"]
         names = [file.name for file in words.iterdir() if file.name not in LOCKS]
         kept = {name: known[name] for name in names if name in known and not name.endswith(".json")}
+        for name in set(names) - set(kept):
+            share(words / name)  # tantivy makes some that only their owner could read
         files = kept | seal(words, [name for name in names if name not in kept])
         self._write_state({**state, "pending": False, "files": files})
 

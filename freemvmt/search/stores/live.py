@@ -3,7 +3,9 @@
 A document's number is its row in the base, or the size of the base and its place among those that were added.
 """
 
+import bisect
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,12 @@ from freemvmt.search import fields
 from freemvmt.search.documents import Document, stored_document
 from freemvmt.search.exact import Ranking
 from freemvmt.search.fields import Columns, Filter, Kind, kinds_of
-from freemvmt.search.stores.protocol import Vectors
+from freemvmt.search.stores.protocol import Among, Vectors
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.search.words import Snapshot
 
 _WORTH_CLEARING = 256  # added documents from which the deleted ones among them are let go of
-_NAMED = 2000  # matching documents up to which a filter names them to the search for words
+_NAMED = 1000  # matching documents up to which a filter names them to the search for words
 
 
 class Texts:
@@ -30,25 +32,37 @@ class Texts:
 
     def __init__(self, table: pa.Table) -> None:
         batches = table.select(["id", "text", "title", "metadata"]).to_batches()
-        self._columns = [batch.columns for batch in batches]
-        self._starts = np.cumsum([0, *map(len, batches)])
+        self._batches = [[_Strings(column) for column in batch.columns] for batch in batches]
+        self._starts = list(itertools.accumulate(map(len, batches), initial=0))
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __getitem__(self, row: int) -> Document:
         columns, within = self._place(row)
-        name, text, title, metadata = (column[within].as_py() for column in columns)
-        return stored_document(name, text, title, json.loads(metadata))
+        name, text, title, metadata = (column[within] for column in columns)
+        return stored_document(name, text, title, {} if metadata == "{}" else json.loads(metadata))
 
     def id_of(self, row: int) -> str:
         """The id alone."""
         columns, within = self._place(row)
-        return str(columns[0][within].as_py())
+        return columns[0][within]
 
-    def _place(self, row: int) -> tuple[list[pa.Array], int]:
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._columns[batch], row - int(self._starts[batch])
+    def _place(self, row: int) -> "tuple[list[_Strings], int]":
+        batch = bisect.bisect_right(self._starts, row) - 1
+        return self._batches[batch], row - self._starts[batch]
+
+
+class _Strings:
+    """A ``large_string`` array, read straight from its buffers: a tenth of the time of an Arrow scalar."""
+
+    def __init__(self, array: pa.Array) -> None:
+        _, offsets, data = array.buffers()
+        self._offsets = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        self._data = memoryview(data if data is not None else b"")
+
+    def __getitem__(self, row: int) -> str:
+        return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +143,12 @@ class LiveView:
         """Metadata fields that can be filtered on."""
         return self._added.kinds
 
-    def mask(self, conditions: Filter) -> NDArray[np.bool_]:
-        """Whether each number's document is there and meets ``conditions``."""
+    def among(self, conditions: Filter) -> Among:
+        """The documents that are there and meet ``conditions``."""
         fields.check(conditions, self.kinds)
         parts = [self._base.columns.mask(conditions), self._added.columns.mask(conditions)]
-        return np.concatenate(parts) & self._alive
+        facets = fields.facets_wanted(conditions)
+        return Among(np.concatenate(parts) & self._alive, facets, whole=len(facets) == len(conditions))
 
     def counts(self, field: str) -> dict[str, int]:
         """How often each value of a string field occurs."""
@@ -173,9 +188,9 @@ class LiveView:
     def _numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.where(rows < self._size, rows, self._size + np.searchsorted(self._added.rows, rows))
 
-    def dense(self, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents; exactly those, where ``among`` keeps only some."""
-        kept = self._alive if among is None else among & self._alive
+        kept = self._alive if among is None else among.mask
         k = min(k, int(kept.sum()))
         if among is None:
             base = self._nearest_in_base(queries, k)
@@ -203,32 +218,32 @@ class LiveView:
                 return Ranking(np.where(there, found.documents, -1), found.scores)
             wanted = min(4 * wanted, self._size)
 
-    def lexical(self, queries: Sequence[str], k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
         """The best documents by their words."""
-        k = min(k, len(self) if among is None else int((among & self._alive).sum()))
+        k = min(k, len(self) if among is None else int(among.mask.sum()))
         numbers, scores = np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
         for row, query in enumerate(queries):
             found, points = self._matching(query, k, among)
             numbers[row, : len(found)], scores[row, : len(found)] = found, points
         return Ranking(numbers, scores)
 
-    def _matching(
-        self, query: str, k: int, among: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _matching(self, query: str, k: int, among: Among | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if among is None:
             found = self._snapshot.rank(query, k)
             return self._numbers(found.rows), found.scores
-        kept = among & self._alive
-        count = int(kept.sum())
+        if among.whole:
+            found = self._snapshot.rank(query, k, facets=among.facets)
+            return self._numbers(found.rows), found.scores
+        count = int(among.mask.sum())
         if count <= _NAMED:
-            rows = np.concatenate([np.arange(self._size), self._added.rows])[kept]
+            rows = np.concatenate([np.arange(self._size), self._added.rows])[among.mask]
             found = self._snapshot.rank(query, k, rows)
             return self._numbers(found.rows), found.scores
         wanted = k + k * len(self) // count
         while True:  # what does not match takes up places: ask for more until enough do, or all were seen
-            found = self._snapshot.rank(query, wanted)
+            found = self._snapshot.rank(query, wanted, facets=among.facets)
             numbers = self._numbers(found.rows)
-            match = kept[numbers]
+            match = among.mask[numbers]
             if match.sum() >= k or len(numbers) < wanted:
                 return numbers[match][:k], found.scores[match][:k]
             wanted *= 4

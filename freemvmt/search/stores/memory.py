@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from freemvmt.errors import UserError
@@ -15,11 +14,14 @@ from freemvmt.search.documents import Document
 from freemvmt.search.exact import Ranking, top_k
 from freemvmt.search.fields import Filter, Kind
 from freemvmt.search.lexical import BM25
-from freemvmt.search.stores.protocol import Vectors, View
+from freemvmt.search.stores.protocol import Among, Vectors, View
 
 
 class MemoryStore:
-    """``documents`` under ``ids``, without metadata; each index is made when it is first needed. It never changes."""
+    """``documents`` under ``ids``, without metadata; each index is made when it is first needed. It never changes.
+
+    The only filter is the empty one, which keeps all.
+    """
 
     def __init__(self, model: TwoTowersModel | None, documents: Sequence[str], ids: Sequence[str]) -> None:
         self._model = model
@@ -68,32 +70,19 @@ class MemoryStore:
         """None: there is no metadata."""
         return {}
 
-    def mask(self, conditions: Filter) -> NDArray[np.bool_]:
+    def among(self, conditions: Filter) -> Among:
         """All documents, if there is no condition; there is no field to set one on."""
         fields.check(conditions, {})
-        return np.ones(len(self), np.bool_)
+        return Among(np.ones(len(self), np.bool_), [], whole=True)
 
-    def dense(self, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents, exactly."""
         vectors = self.all_vectors
-        asked = torch.from_numpy(queries).to(vectors.device)
-        if among is None:
-            return top_k(asked, vectors, k)
-        kept = np.flatnonzero(among)
-        ranking = top_k(asked, vectors[torch.from_numpy(kept)], k)
-        return Ranking(kept[ranking.documents], ranking.scores)
+        return top_k(torch.from_numpy(queries).to(vectors.device), vectors, k)
 
-    def lexical(self, queries: Sequence[str], k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
         """The best documents by their words."""
-        if among is None:
-            return self.bm25.rank(queries, k)
-        full = self.bm25.rank(queries, len(self))
-        k = min(k, int(among.sum()))
-        numbers, scores = np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
-        for row, (found, points) in enumerate(zip(full.documents, full.scores, strict=True)):
-            kept = np.flatnonzero((found >= 0) & among[found])[:k]
-            numbers[row, : len(kept)], scores[row, : len(kept)] = found[kept], points[kept]
-        return Ranking(numbers, scores)
+        return self.bm25.rank(queries, k)
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents of those numbers."""

@@ -1,6 +1,7 @@
 """What every store can do: hold documents, and rank them by vectors and by words."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,18 @@ from freemvmt.search.exact import Ranking
 from freemvmt.search.fields import Filter, Kind
 
 Vectors = NDArray[np.float32]  # (n, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class Among:
+    """The documents that a filter keeps: ``mask`` by number.
+
+    ``facets``: of each list every one of them has a facet; ``whole``: and every document that has is one of them.
+    """
+
+    mask: NDArray[np.bool_]
+    facets: list[list[str]]
+    whole: bool
 
 
 class View(Protocol):
@@ -25,15 +38,15 @@ class View(Protocol):
         """Metadata fields that can be filtered on."""
         ...
 
-    def mask(self, conditions: Filter) -> NDArray[np.bool_]:
-        """Whether each number's document meets ``conditions``; ``UserError`` when they are no filter on ``kinds``."""
+    def among(self, conditions: Filter) -> Among:
+        """The documents that meet ``conditions``; ``UserError`` when they are no filter on ``kinds``."""
         ...
 
-    def dense(self, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The ``k`` documents whose vectors are nearest to each of ``queries`` (n, dim), of those in ``among``."""
         ...
 
-    def lexical(self, queries: Sequence[str], k: int, among: NDArray[np.bool_] | None) -> Ranking:
+    def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
         """The best ``k`` documents of each query by BM25; one that shares no word with it is no hit."""
         ...
 

@@ -1,0 +1,175 @@
+"""Filters on metadata, against Python's own comparisons over random documents, and every filter that is refused."""
+
+import random
+
+import pytest
+
+from freemvmt.errors import UserError
+from freemvmt.search.fields import Columns, Kind, check, kind_of, kinds_of, parse_filters
+
+from bundles import make_filter, make_metadata, matches
+
+KINDS: dict[str, Kind] = {
+    "source": "string",
+    "year": "number",
+    "size": "number",
+    "score": "number",
+    "either": "number",
+    "flag": "boolean",
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_filters_keep_what_a_loop_in_python_keeps(seed: int) -> None:
+    draw = random.Random(seed)
+    metadata = [make_metadata(draw) for _ in range(300)]
+    kinds: dict[str, Kind] = {}
+    for number, item in enumerate(metadata):
+        kinds |= kinds_of(item, kinds, f"{number}")
+    assert kinds == KINDS
+    columns = Columns.of(metadata, kinds)
+    kept = 0
+    for _ in range(500):
+        conditions = make_filter(draw)
+        expected = [matches(item, conditions) for item in metadata]
+        assert columns.mask(check(conditions, kinds)).tolist() == expected, conditions
+        kept += any(expected) and not all(expected)
+    assert kept > 100
+
+
+NUMBERS = [-(2**63), -(2**53) - 1, -1, 0, 1, 2**53 - 1, 2**53, 2**53 + 1, 2**62 + 1, 2**63 - 1]
+FRACTIONS = [-1e300, -(2.0**63), -(2.0**53), -0.5, -0.0, 5e-324, 0.1, 1.0, 2.0**53, 2.0**53 + 2, 2.0**63, 1e300]
+
+
+@pytest.mark.parametrize("values", [NUMBERS, FRACTIONS, [0, 1, 2**53, *FRACTIONS], [*NUMBERS, *FRACTIONS]], ids=len)
+def test_numbers_compare_exactly_whatever_their_size(values: list[float]) -> None:
+    """As Python's do: 2**53 + 1 is not 2.0**53, in a column of whole numbers, of fractions, or of both."""
+    metadata = [{"n": value} for value in [*values, None]]
+    columns = Columns.of(metadata, {"n": "number"})
+    for bound in [*NUMBERS, *FRACTIONS, 3 * 2**52 + 1]:
+        for condition in (bound, [bound, 1], *({sign: bound} for sign in ("gte", "gt", "lte", "lt"))):
+            expected = [matches(item, {"n": condition}) for item in metadata]
+            assert columns.mask(check({"n": condition}, {"n": "number"})).tolist() == expected, condition
+
+
+def test_a_field_has_one_kind() -> None:
+    assert [kind_of(value) for value in ("", True, 1, 1.5, None, [], {}, 2**63, -(2**63) - 1, -(2**63))] == [
+        "string",
+        "boolean",
+        "number",
+        "number",
+        *[None] * 5,
+        "number",
+    ]
+    known: dict[str, Kind] = {"year": "number"}
+    assert kinds_of({"year": 1.5, "a": "x", "b": None, "c": [1]}, known, "here") == {"a": "string"}
+    for value in ("1990", True):
+        with pytest.raises(UserError, match=r'^here: the field "year" is a number .* keep to one kind a field$'):
+            kinds_of({"year": value}, known, "here")
+
+
+def test_columns_without_a_field_or_a_row() -> None:
+    assert Columns.of([{}, {}], {}).mask({}).tolist() == [True, True]
+    empty = Columns.of([], KINDS)
+    assert empty.mask({"source": "a", "year": {"gt": 1}, "flag": [True]}).tolist() == []
+    assert Columns.of([{"source": "a"}], {}).mask({"source": "a"}).tolist() == [False]  # known elsewhere only
+
+
+REFUSED = {
+    "a list": ([1], "a filter is an object"),
+    "a word": ("source=debian", "a filter is an object"),
+    "nothing": (None, "a filter is an object"),
+    "unknown": ({"sauce": "x"}, "no field 'sauce' .* the fields are: either, flag, score, size, source, year"),
+    "kept only": ({"tags": "a"}, "no field 'tags'"),
+    "no name": ({"": 1}, "no field ''"),
+    "a number as name": ({1: 1}, "no field '1'"),
+    "null": ({"year": None}, "number"),
+    "text for a number": ({"year": "1990"}, '"year" is a number'),
+    "truth for a number": ({"year": True}, '"year" is a number'),
+    "a number for text": ({"source": 1}, '"source" is a string'),
+    "a number for truth": ({"flag": 1}, '"flag" is a boolean'),
+    "vast": ({"year": 2**63}, "64 bits"),
+    "vast in a range": ({"year": {"lt": -(2**63) - 1}}, "64 bits"),
+    "no number": ({"year": float("nan")}, "no number to compare with"),
+    "without end": ({"year": {"lt": float("inf")}}, "no number to compare with"),
+    "no range": ({"year": {}}, "gte, gt, lte, lt"),
+    "another range": ({"year": {"gte": 1, "from": 2}}, "gte, gt, lte, lt"),
+    "range of truth": ({"flag": {"gte": True}}, "no order"),
+    "range of lists": ({"year": {"gte": [1]}}, '"year" is a number'),
+    "range of null": ({"year": {"gte": None}}, '"year" is a number'),
+    "any of none": ({"source": []}, "lists 0 values"),
+    "any of too many": ({"source": ["a"] * 1001}, "lists 1001 values"),
+    "any of mixed": ({"source": ["a", 1]}, '"source" is a string'),
+    "any of lists": ({"source": [["a"]]}, '"source" is a string'),
+    "half a pair": ({"source": "a\ud800"}, "surrogate"),
+    "half a pair in a name": ({"a\ud800": "a"}, "no field"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_filter_is_refused_in_one_line(case: str) -> None:
+    conditions, what = REFUSED[case]
+    with pytest.raises(UserError, match=what) as refused:
+        check(conditions, KINDS)
+    assert "; " in str(refused.value)
+    assert "\n" not in str(refused.value)
+    str(refused.value).encode()
+
+
+def test_flags_become_filters() -> None:
+    assert parse_filters([], KINDS) == {}
+    assert parse_filters(["source=debian"], KINDS) == {"source": "debian"}
+    assert parse_filters(["source=1990", "year=1990", "score=-1.5e3", "flag=true"], KINDS) == {
+        "source": "1990",
+        "year": 1990,
+        "score": -1500.0,
+        "flag": True,
+    }
+    assert parse_filters(['source=["a", "b"]', "year=[1990, 1991]"], KINDS) == {
+        "source": ["a", "b"],
+        "year": [1990, 1991],
+    }
+    assert parse_filters(["year>=1990", "year<2000", "score>0.5", "size<=7"], KINDS) == {
+        "year": {"gte": 1990, "lt": 2000},
+        "score": {"gt": 0.5},
+        "size": {"lte": 7},
+    }
+    assert parse_filters(["source=a=b>c"], KINDS) == {"source": "a=b>c"}
+    assert parse_filters(["source="], KINDS) == {"source": ""}
+    assert parse_filters(["source=null"], KINDS) == {"source": "null"}
+    assert parse_filters(['source="quoted"'], KINDS) == {"source": "quoted"}
+    assert parse_filters(["source=été\n"], KINDS) == {"source": "été\n"}
+
+
+WRONG_FLAGS = {
+    "no sign": (["year"], "is not understood; write field=value"),
+    "no field": (["=1990"], "is not understood"),
+    "nothing": ([""], "is not understood"),
+    "a value and a range": (["year=1990", "year>=1980"], '"year" twice; give one value'),
+    "a range and a value": (["year>=1980", "year=1990"], '"year" twice; give one value'),
+    "two values": (["source=a", "source=b"], '"source" twice; .*source=\\["a", "b"\\]'),
+    "two bounds": (["year>1980", "year>1990"], '"year" twice'),
+    "deep": (["year=" + "[" * 100_000], '"year" is a number'),
+    "a word for a number": (["year=soon"], '"year" is a number'),
+    "a number without end": (["year=Infinity"], "no number"),
+    "a number too long": (["year=" + "9" * 5000], "number"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FLAGS)
+def test_a_wrong_flag_is_refused_in_one_line(case: str) -> None:
+    given, what = WRONG_FLAGS[case]
+    with pytest.raises(UserError, match=what) as refused:
+        check(parse_filters(given, KINDS), KINDS)
+    assert "; " in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_counts_are_of_strings_and_of_what_is_asked() -> None:
+    import numpy as np
+
+    columns = Columns.of([{"source": "a"}, {"source": "b"}, {"source": "a"}, {}, {"source": None}], KINDS)
+    assert columns.counts("source", np.ones(5, np.bool_)) == {"a": 2, "b": 1}
+    assert columns.counts("source", np.array([False, True, True, True, True])) == {"a": 1, "b": 1}
+    assert columns.counts("year", np.ones(5, np.bool_)) == {}
+    assert columns.counts("nothing", np.ones(5, np.bool_)) == {}

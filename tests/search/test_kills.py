@@ -1,0 +1,178 @@
+"""`kill -9` and SIGINT at random moments: nothing acknowledged is lost, nothing is half there."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from freemvmt.model import TwoTowersModel
+from freemvmt.search import indexing
+from freemvmt.search.documents import Document
+from freemvmt.search.indexing import build
+from freemvmt.search.retriever import Retriever
+
+from bundle_child import Forks, apply, forks
+
+MOMENTS = 20
+CHUNK = 100
+SIZE = 1000
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Forks]:
+    with forks() as running:
+        yield running
+
+
+def numbered_corpus(path: Path, label: str) -> Path:
+    """``SIZE`` documents, all of which hold the word ``label``."""
+    rows = ({"_id": f"{label}{number}", "text": f"{label} tower {number}"} for number in range(SIZE))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def check_holds(bundle: Path, label: str) -> None:
+    """The bundle is sound and is that of ``label``'s corpus."""
+    retriever = Retriever.load(bundle)
+    assert len(retriever) == SIZE
+    for method in ("dense", "bm25", "hybrid"):
+        hits = retriever.search(f"{label} tower", 5, method)
+        assert len(hits) == 5
+        assert all(hit.id.startswith(label) for hit in hits)
+    retriever.close()
+
+
+def label_of(bundle: Path) -> str:
+    """Whose corpus a bundle holds."""
+    return json.loads((bundle / "manifest.json").read_text())["corpus"].split("/")[-1].removesuffix(".jsonl")
+
+
+@pytest.fixture
+def model_folder(tiny_model: TwoTowersModel, tmp_path: Path) -> Path:
+    tiny_model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+class Counting:
+    """A model that counts the documents that it encodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: TwoTowersModel) -> None:
+        self.documents = 0
+        plain = model.encode_documents
+
+        def counted(texts: list[str]) -> object:
+            self.documents += len(texts)
+            return plain(texts)
+
+        monkeypatch.setattr(model, "encode_documents", counted)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["fresh", "replaced"])
+@pytest.mark.parametrize(("how", "moments"), [(signal.SIGKILL, 10), (signal.SIGINT, 4)], ids=["kill", "interrupt"])
+def test_indexing_that_is_stopped_leaves_the_old_bundle_or_the_new_one(
+    children: Forks,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: signal.Signals,
+    moments: int,
+    replaced: bool,
+) -> None:
+    monkeypatch.setattr(indexing, "CHUNK", CHUNK)
+    model = TwoTowersModel.load(model_folder)
+    files = {label: numbered_corpus(tmp_path / f"{label}.jsonl", label) for label in ("river", "castle")}
+    output, work = tmp_path / "bundle", tmp_path / ".bundle.indexing"
+    command = ["index", str(model_folder), str(files["castle"]), "--output", str(output)]
+    for _ in range(2):  # the first run reads much from the disk that the others find in memory
+        children.start(command=command, chunk=CHUNK)
+        begun = time.monotonic()
+        assert children.rest() == ["exit 0"]
+        whole = time.monotonic() - begun
+        check_holds(output, "castle")
+
+    counting = Counting(monkeypatch, model)
+    draw = random.Random(f"{how} {replaced}")
+    for moment in range(moments):
+        shutil.rmtree(output)
+        if replaced:
+            build(model, str(files["river"]), output)
+        child = children.start(command=command, chunk=CHUNK)
+        time.sleep(whole * 1.1 * (moment + draw.random()) / moments)
+        with contextlib.suppress(ProcessLookupError):  # it may have finished
+            os.kill(child, how)
+        said = children.rest()
+        assert how == signal.SIGKILL or said in (["exit 1"], ["exit 0"])
+        if output.exists():
+            label = label_of(output)
+            assert replaced or label == "castle"
+            check_holds(output, label)
+        else:
+            assert not replaced
+        sums = list(work.glob("chunks/*.sha256"))  # written behind each chunk
+        kept = sum(path.with_suffix(".npy").exists() for path in sums)
+        counting.documents = 0
+        build(model, str(files["castle"]), output)
+        assert counting.documents == SIZE - CHUNK * kept
+        assert label_of(output) == "castle"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "castle.jsonl", "model", "river.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def small_bundle(tiny_model: TwoTowersModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 documents, of which changes touch none."""
+    folder = tmp_path_factory.mktemp("small")
+    lines = "".join(json.dumps({"_id": f"d{number}", "text": f"river {number}"}) + "\n" for number in range(300))
+    (folder / "corpus.jsonl").write_text(lines)
+    build(tiny_model, str(folder / "corpus.jsonl"), folder / "bundle")
+    return folder / "bundle"
+
+
+def test_changes_that_are_killed_lose_nothing_and_are_never_half_there(
+    children: Forks, small_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(small_bundle, bundle)
+    draw = random.Random(0)
+    there: dict[str, str] = {}
+    step = kept = 0
+    for _ in range(MOMENTS):
+        child = children.start(change=str(bundle), step=step)
+        time.sleep(draw.uniform(0, 0.12))
+        os.kill(child, signal.SIGKILL)
+        acknowledged = [int(line.removeprefix("done ")) for line in children.rest()]
+        assert acknowledged == list(range(step, step + len(acknowledged)))
+        for done in acknowledged:
+            apply(there, done)
+        step += len(acknowledged)
+        under_way = dict(there)
+        apply(under_way, step)
+
+        retriever = Retriever.load(bundle)
+        found = contents(retriever)
+        assert found in (there, under_way)
+        kept += found == under_way != there
+        there = found
+        hits = retriever.search("tower", 100, "bm25")
+        assert {hit.id: hit.text for hit in hits} == there
+        assert {hit.id for hit in retriever.search("river tower", 1000, "dense")} == there.keys() | {
+            f"d{number}" for number in range(300)
+        }
+        retriever.add([Document("new", "castle")])
+        assert retriever.search("castle", 1)[0].id == "new"
+        assert retriever.delete(["new"]) == ["new"]
+        retriever.close()
+    assert step
+    assert {"pending": False}.items() <= json.loads((bundle / "words.json").read_text()).items()
+
+
+def contents(retriever: Retriever) -> dict[str, str]:
+    """Id and text of all documents that changes put in."""
+    hits = retriever.search("tower", 1000, "dense")
+    return {hit.id: hit.text for hit in hits if not hit.id.startswith("d")}

@@ -1,0 +1,155 @@
+"""Every kind of index, quantised or not, against all inner products."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freemvmt.errors import UserError
+from freemvmt.search.vectors import PQ_FROM, Kind, VectorIndex, Vectors, kind_for
+
+KINDS: list[tuple[Kind, bool]] = [(kind, quantized) for kind in ("exact", "pq", "hnsw") for quantized in (False, True)]
+
+
+def clustered(count: int, dim: int, seed: int) -> Vectors:
+    """Unit vectors in clusters, as texts on some topics are."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(40, dim))
+    vectors = centres[draw.integers(40, size=count)] + 0.7 * draw.normal(size=(count, dim))
+    found: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Vectors:
+    return clustered(3000, 32, seed=0)
+
+
+@pytest.fixture(scope="module")
+def queries() -> Vectors:
+    return clustered(50, 32, seed=1)
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def index(request: pytest.FixtureRequest, vectors: Vectors) -> VectorIndex:
+    kind, quantized = request.param
+    return VectorIndex.build(kind, quantized, 32, [vectors[:1000], vectors[1000:1001], vectors[1001:]])
+
+
+def best(queries: Vectors, vectors: Vectors, k: int) -> np.ndarray:
+    return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+
+
+def test_recall_and_scores(index: VectorIndex, vectors: Vectors, queries: Vectors) -> None:
+    found = index.search(queries, 10)
+    true = best(queries, vectors, 10)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.documents.tolist(), true.tolist(), strict=True)])
+    assert recall > (0.999 if index.kind == "exact" and not index.quantized else 0.9)
+    assert found.documents.dtype == np.int64
+    assert found.scores.dtype == np.float32
+    scores = np.take_along_axis(queries @ vectors.T, found.documents, 1)
+    np.testing.assert_allclose(found.scores, scores, atol=0.02 if index.quantized else 1e-5)
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    for number, row in enumerate(found.documents.tolist()):
+        assert len(set(row)) == 10
+        alone = index.search(queries[number : number + 1], 10)
+        assert alone.documents[0].tolist() == row
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.3, 1.0])
+def test_a_search_among_some_is_exact(index: VectorIndex, vectors: Vectors, queries: Vectors, share: float) -> None:
+    draw = np.random.default_rng(2)
+    among = draw.random(len(vectors)) < share
+    kept = np.flatnonzero(among)
+    stored = np.stack([index.vector(number) for number in range(len(index))])
+    np.testing.assert_allclose(stored, vectors, atol=0.02 if index.quantized else 0)
+    for k in (1, 10, 5000):
+        found = index.search(queries, k, among)
+        assert found.documents.shape == (len(queries), min(k, len(kept)))
+        scores = queries @ stored[kept].T
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        np.testing.assert_allclose(found.scores, np.take_along_axis(scores, order, 1), atol=1e-5)
+        assert np.isin(found.documents, kept).all()
+        if not index.quantized and k == 10:  # no two are equal
+            assert found.documents.tolist() == kept[order].tolist()
+
+
+def test_written_and_read_it_answers_the_same(index: VectorIndex, queries: Vectors, tmp_path: Path) -> None:
+    index.write(tmp_path)
+    again = VectorIndex.read(tmp_path, index.kind, index.quantized)
+    assert (len(again), again.dim, again.kind, again.quantized) == (3000, 32, index.kind, index.quantized)
+    among = np.arange(3000) % 7 == 0
+    for kept in (None, among):
+        before, after = index.search(queries, 20, kept), again.search(queries, 20, kept)
+        assert before.documents.tolist() == after.documents.tolist()
+        np.testing.assert_array_equal(before.scores, after.scores)
+    np.testing.assert_array_equal(index.vector(2999), again.vector(2999))
+    size = (tmp_path / "vectors.faiss").stat().st_size
+    assert size < 3000 * 32 * (1.2 if index.quantized else 4.2)
+    for name in {path.name for path in tmp_path.iterdir()}:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"cannot be read .*; index the corpus again"):
+            VectorIndex.read(tmp_path, index.kind, index.quantized)
+        (tmp_path / name).write_bytes(content)
+
+
+def test_more_than_there_are_and_nothing_at_all(index: VectorIndex, queries: Vectors) -> None:
+    found = index.search(queries[:2], 5000)
+    assert found.documents.shape == (2, 3000)
+    assert [sorted(row) for row in found.documents.tolist()] == [list(range(3000))] * 2
+    nothing = index.search(queries[:0], 10)
+    assert nothing.documents.shape == nothing.scores.shape == (0, 10)
+    none = index.search(queries, 10, np.zeros(3000, np.bool_))
+    assert none.documents.shape == (50, 0)
+
+
+def test_threads_search_at_once(index: VectorIndex, queries: Vectors) -> None:
+    among = np.arange(3000) % 3 == 0
+    expected = [index.search(queries, 10, kept).documents.tolist() for kept in (None, among)]
+    found: list[bool] = []
+
+    def search() -> None:
+        for _ in range(5):
+            found.append([index.search(queries, 10, kept).documents.tolist() for kept in (None, among)] == expected)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 20
+
+
+@pytest.mark.parametrize(("kind", "quantized"), KINDS, ids=str)
+@pytest.mark.parametrize(("count", "dim"), [(1, 1), (1, 48), (2, 7), (3, 3), (1000, 5), (1000, 2), (1001, 48)])
+def test_tiny_sizes_and_odd_dimensions(kind: Kind, quantized: bool, count: int, dim: int) -> None:
+    vectors = clustered(count, dim, seed=3)
+    if kind == "pq" and (dim % 2 or count < PQ_FROM):
+        with pytest.raises(UserError, match=r"--kind pq needs .*; use"):
+            VectorIndex.build(kind, quantized, dim, [vectors])
+        return
+    index = VectorIndex.build(kind, quantized, dim, [vectors])
+    found = index.search(vectors[:3], 5)
+    assert found.documents.shape == (min(3, count), min(5, count))
+    assert (found.documents >= 0).all()
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=0.05 if quantized or count > dim else 1e-5)
+
+
+def test_zero_vectors_are_vectors(index: VectorIndex) -> None:
+    """Of a query without a word, everything is equally near: any will do, but as many as are asked for."""
+    found = index.search(np.zeros((2, 32), np.float32), 10)
+    assert (found.documents >= 0).all()
+    np.testing.assert_allclose(found.scores, 0, atol=1e-6)
+
+
+def test_the_kind_suits_the_size() -> None:
+    assert [kind_for(size, 384) for size in (1, 99_999, 100_000, 999_999, 1_000_000)] == [
+        "exact",
+        "exact",
+        "pq",
+        "pq",
+        "hnsw",
+    ]
+    assert kind_for(100_000, 47) == "hnsw"

@@ -1,0 +1,248 @@
+"""BM25 by tantivy: its scores written out, its snapshots, and queries that mean nothing but their words."""
+
+import math
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_full_disk import mounted
+
+from freemvmt.errors import UserError
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import Document
+from freemvmt.search.retriever import Retriever
+from freemvmt.search.words import Entry, Snapshot, Words
+
+from bundle_child import forks
+from bundles import VOCABULARY, MakeBundle, Truth
+
+K1, B = 1.2, 0.75
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Up to 39 words each: tantivy stores so short lengths exactly."""
+    draw = random.Random(0)
+    return [" ".join(draw.choices(VOCABULARY, k=draw.randint(0, 39))) for _ in range(500)]
+
+
+@pytest.fixture(scope="module")
+def snapshot(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    folder = tmp_path_factory.mktemp("words")
+    Words.create(folder, (Entry(row, f"d{row}", text) for row, text in enumerate(texts)))
+    return Words(folder, writable=True).snapshot()
+
+
+def bm25(texts: list[str], query: str) -> np.ndarray:
+    """Robertson's BM25 with Lucene's idf, a term counted as often as it stands in the query."""
+    counts = [Counter(text.split()) for text in texts]
+    lengths = np.array([len(text.split()) for text in texts])
+    scores = np.zeros(len(texts))
+    for word, times in Counter(query.split()).items():
+        frequency = np.array([count[word] for count in counts])
+        holding = (frequency > 0).sum()
+        idf = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
+        scores += times * idf * frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * lengths / lengths.mean()))
+    return scores
+
+
+@pytest.mark.parametrize("words", [1, 2, 5, 30])
+def test_scores_are_bm25_written_out(snapshot: Snapshot, texts: list[str], words: int) -> None:
+    draw = random.Random(words)
+    for _ in range(20):
+        query = " ".join(draw.choices(VOCABULARY[:20], k=words))
+        expected = bm25(texts, query)
+        found = snapshot.rank(query, 500)
+        assert set(found.rows.tolist()) == set(np.flatnonzero(expected).tolist())
+        np.testing.assert_allclose(found.scores, expected[found.rows], rtol=1e-4)
+        assert (np.diff(found.scores) <= 0).all()
+        few = snapshot.rank(query, 7)
+        np.testing.assert_array_equal(few.scores, found.scores[:7])
+        among = np.array(sorted(draw.sample(range(500), 60)))
+        kept = snapshot.rank(query, 500, among)
+        assert set(kept.rows.tolist()) == set(found.rows.tolist()) & set(among.tolist())
+        np.testing.assert_allclose(kept.scores, expected[kept.rows], rtol=1e-4)
+
+
+def test_long_texts_rank_as_they_should(tmp_path: Path) -> None:
+    """Lengths are stored in a byte; a text twice as long still counts for less."""
+    texts = [" ".join(["river"] + ["opera"] * length) for length in (10, 50, 200, 1000, 5000)]
+    Words.create(tmp_path, (Entry(row, f"d{row}", text) for row, text in enumerate(reversed(texts))))
+    assert Words(tmp_path, writable=True).snapshot().rank("river", 5).rows.tolist() == [4, 3, 2, 1, 0]
+
+
+HOSTILE = {
+    "*": False,
+    "(river": True,
+    "river AND nothing": True,
+    "NOT river": True,
+    "+opera -river": True,
+    "words:river": True,
+    "id:d1": False,
+    "row:[0 TO 9]": False,
+    'title:"river': True,
+    '"river mountain"~3^2': True,
+    "river*": True,
+    "RIVER Rivers": True,
+    "riv": False,
+    "\\": False,
+    "river\0": True,
+    "\0": False,
+    "🦓 river 🦓": True,
+    "日本": False,
+    "": False,
+    " \t\n": False,
+    "the and of": False,
+    "\ud800 river": True,
+    "x" * 10_000: False,
+    "river " * 10_000: True,
+    "/.*/": False,
+    "{!func}": False,
+}
+
+
+@pytest.mark.parametrize("query", HOSTILE, ids=lambda query: ascii(query[:20]))
+def test_a_query_is_never_parsed(snapshot: Snapshot, texts: list[str], query: str) -> None:
+    words = {word for word in VOCABULARY if word in query.lower()}
+    expected = {row for row, text in enumerate(texts) if words & set(text.split())}
+    found = snapshot.rank(query, 500)
+    assert bool(len(found.rows)) is HOSTILE[query]
+    assert set(found.rows.tolist()) == expected
+    assert np.isfinite(found.scores).all()
+    assert len(snapshot.rank(query, 0).rows) == 0
+    assert len(snapshot.rank(query, 5, np.empty(0, np.int64)).rows) == 0
+
+
+def test_words_are_stemmed_and_many_different_ones_are_allowed(tmp_path: Path) -> None:
+    Words.create(
+        tmp_path, [Entry(0, "a", "Running the runners' RUN"), Entry(1, "b", "café ÉCOLE ﬁn"), Entry(2, "c", "")]
+    )
+    snapshot = Words(tmp_path, writable=True).snapshot()
+    assert snapshot.rank("runs", 5).rows.tolist() == [0]
+    assert snapshot.rank("école", 5).rows.tolist() == [1]
+    assert snapshot.rank(" ".join(f"w{number}" for number in range(3000)) + " run", 5).rows.tolist() == [0]
+    assert len(snapshot) == 3
+
+
+def test_a_snapshot_stays_as_it_is(tmp_path: Path) -> None:
+    Words.create(tmp_path, [Entry(0, "a", "river"), Entry(1, "b", "river mountain")])
+    words = Words(tmp_path, writable=True)
+    other = Words(tmp_path, writable=True)
+    first, theirs = words.snapshot(), other.snapshot()
+    before = first.rank("river", 9)
+    words.commit(["a"], [Entry(2, "c", "river opera", payload=b"payload")])
+    second = words.snapshot()
+    words.commit(["b", "c"], [Entry(number, f"n{number}", "river", payload=bytes([number])) for number in range(3, 9)])
+    third = words.snapshot()
+    for snapshot in (first, theirs):
+        assert snapshot.rank("river", 9).rows.tolist() == before.rows.tolist()
+        assert sorted(snapshot.rows().tolist()) == [0, 1]
+        assert snapshot.row_of("a") == 0
+        assert snapshot.payloads(0) == [(0, b""), (1, b"")]
+    assert sorted(second.rows().tolist()) == [1, 2]
+    assert second.payloads(2) == [(2, b"payload")]
+    for snapshot in (third, other.snapshot()):
+        assert sorted(snapshot.rows().tolist()) == list(range(3, 9))
+        assert snapshot.payloads(5) == [(number, bytes([number])) for number in range(5, 9)]
+        assert snapshot.payloads(9) == []
+        assert len(snapshot) == 6
+
+
+IDS = ["a", "a b", "A", "é", "e\u0301", "\0", "\n", "x" * 512, '"', "*", "日本", "🦓", " ", "a:b", "\u200b"]
+
+
+def test_rows_are_found_by_any_id(tmp_path: Path) -> None:
+    payloads = [bytes([0, 255, row]) * 1000 for row in range(len(IDS))]
+    Words.create(tmp_path, [])
+    words = Words(tmp_path, writable=True)
+    assert words.snapshot().rows().tolist() == []
+    words.commit([], [Entry(row, name, name, payload=payloads[row]) for row, name in enumerate(IDS)])
+    snapshot = words.snapshot()
+    assert [snapshot.row_of(name) for name in IDS] == list(range(len(IDS)))
+    assert [snapshot.row_of(name) for name in ("", "b", "a ", "x" * 511, "x" * 100_000, "\ud800")] == [None] * 6
+    assert snapshot.payloads(0) == list(enumerate(payloads))
+    words.commit(["a", "*", "\0"], [])
+    assert [words.snapshot().row_of(name) for name in ("a", "*", "\0", "A", "a b")] == [None, None, None, 2, 1]
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    for writable in (True, False):
+        with pytest.raises(UserError, match=r"cannot be read .*; index the corpus again"):
+            Words(tmp_path, writable=writable).snapshot()
+
+
+@contextmanager
+def read_only(source: Path, place: Path) -> Iterator[None]:
+    """``source`` at ``place``, where nothing can be written even by root."""
+    place.mkdir()
+    with mounted(place):  # which skips where mounting is not permitted
+        for command in (["mount", "--bind", source, place], ["mount", "-o", "remount,bind,ro", place]):
+            subprocess.run(command, check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_bundle_that_cannot_be_written_to_is_searched_and_sees_what_others_change(
+    make_bundle: MakeBundle, tiny_model: TwoTowersModel, corpus: dict[str, Document], tmp_path: Path
+) -> None:
+    bundle, place = make_bundle(tmp_path / "bundle"), tmp_path / "place"
+    with read_only(bundle, place):
+        reader, writer = Retriever.load(place), Retriever.load(bundle)
+        assert not reader.writable
+        truth = Truth(tiny_model, corpus)
+        truth.check(reader, "river mountain", 20)
+        for change in (lambda: reader.add([Document("n", "x")]), lambda: reader.delete(["d1"])):
+            with pytest.raises(UserError, match=r"cannot be written to.*; "):
+                change()
+        for number in range(10):
+            writer.add([Document(f"n{number}", "zebra river")])
+            truth.documents[f"n{number}"] = Document(f"n{number}", "zebra river")
+            writer.delete([f"d{number}"])
+            del truth.documents[f"d{number}"]
+            assert len(reader) == len(truth.documents)
+            assert reader.search("zebra", 1)[0].text == "zebra river"
+        truth.check(reader, "river zebra", 20)
+        assert reader.explain("zebra", "n1").score > 0
+        reader.close()
+        writer.close()
+
+
+def test_a_reader_that_cannot_write_holds_while_another_process_changes_the_bundle(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    bundle, place = make_bundle(tmp_path / "bundle"), tmp_path / "place"
+    with read_only(bundle, place), forks() as children:
+        reader = Retriever.load(place)
+        child = children.start(change=str(bundle), step=0)
+        seen = 0
+        for _ in range(150):
+            seen += reader.refresh()
+            assert reader.search("river", 3)
+        for _ in range(3):
+            Retriever.load(place).close()
+        os.kill(child, signal.SIGKILL)
+        children.rest()
+        reader.close()
+
+
+def test_a_folder_without_the_right_to_write_is_searched(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    if not os.geteuid():
+        pytest.skip("root may write anywhere; the read-only mount is tried instead")
+    bundle = make_bundle(tmp_path / "bundle")
+    for path in (bundle, bundle / "words"):
+        path.chmod(0o555)
+    retriever = Retriever.load(bundle)
+    assert not retriever.writable
+    assert retriever.search("river", 1)
+    retriever.close()
+    for path in (bundle, bundle / "words"):
+        path.chmod(0o755)
