@@ -78,7 +78,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
     if not len(base.index) == len(base.texts) == len(base.columns.table) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
-    return model, EmbeddedStore(folder, base, identity, manifest.get("id"), verify=verify), manifest
+    return model, EmbeddedStore(folder, base, identity, manifest["id"], verify=verify), manifest
 
 
 def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:

@@ -32,7 +32,7 @@ class ServeSettings:
     """Refuse to add and delete documents."""
     protect_reads: bool = False
     """Ask for the token when searching too, not only when writing."""
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Names by which this server may be called; none given: on loopback localhost only, elsewhere any."""
     threads: int | None = None
     """Searches that run at once; None: one a core."""

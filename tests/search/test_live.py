@@ -19,6 +19,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Added, Retriever
+from freemvmt.search.sealed import read_sealed, write_sealed
 from freemvmt.search.stores import live
 from freemvmt.search.stores.embedded import LOCK_FILE
 from freemvmt.search.vectors import Kind
@@ -299,6 +300,21 @@ def test_searches_hold_while_others_add_and_delete(bundle: Path, opened: Retriev
     wanted = {f"{label}{step}-3" for label in "ab" for step in range(12)} | {"seed"}
     for retriever in (opened, other):
         assert {hit.id for hit in retriever.search("zebra", 1000, "bm25")} == wanted
+    other.close()
+
+
+def test_what_was_acknowledged_is_seen_while_the_next_change_is_under_way(bundle: Path, opened: Retriever) -> None:
+    """A writer that changes one thing after the other, or was killed in the middle, hides nothing that was done."""
+    other = Retriever.load(bundle)
+    opened.add([Document("n1", "zebra")])
+    opened.delete(["d1"])
+    state = read_sealed(bundle / "words.json", "words", 1)
+    write_sealed(bundle / "words.json", {**state, "pending": True})
+    assert other.search("zebra", 1, "dense")[0].id == "n1"
+    with pytest.raises(NotFound):
+        other.get("d1")
+    assert other.add([Document("n2", "zebra")]) == Added(1, 0)
+    assert {hit.id for hit in opened.search("zebra", 2, "bm25")} == {"n1", "n2"}
     other.close()
 
 

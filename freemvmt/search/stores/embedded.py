@@ -45,6 +45,7 @@ class EmbeddedStore:
         self._base = base
         self._writing = threading.Lock()  # one thread changes the bundle
         self._viewing = threading.Lock()  # one thread makes the next view; never held while a writer waits
+        self._committing = False
         self._writable = _can_write(folder)
         with self._alone() if self._writable else nullcontext():
             self._open(id, verify)
@@ -94,12 +95,15 @@ class EmbeddedStore:
             return False
         with self._viewing:
             stamp = self._stamp()
-            if stamp in (None, self._seen) or self.replaced or (state := self._state())["pending"]:
-                return False  # nothing new, or a change that is under way
+            if stamp in (None, self._seen) or self.replaced:
+                return False
+            state = self._state()
+            if state["pending"] and self._committing:
+                return False  # our own change is under way, and what was before it was taken up when it began
             try:
                 self._view = self._view.after(self._words.snapshot(), state["fields"])
             except UserError:
-                if self._writable or self._stamp() == stamp:
+                if self._writable or (self._stamp() == stamp and not state["pending"]):
                     raise
                 return False  # the next change has begun, and files are gone before they were read
             self._seen = stamp
@@ -137,19 +141,23 @@ class EmbeddedStore:
             return found
 
     def _commit(self, deleted: Sequence[str], added: Sequence[Entry], state: dict[str, Any]) -> None:
-        self._write_state({**state, "pending": True})
-        view = self._view
-        gone = [number for name in deleted if (number := view.number_of(name)) is not None]
-        self._words.commit(deleted, added)
+        self._committing = True
         try:
-            self._settle(state)
-        except (UserError, OSError) as error:  # the change is there for good; whoever writes next will note it
-            logger.warning("%s: a change is made but its sums are not noted: %s", self._folder, error)
-        with self._viewing:
-            if self._view is not view:  # a search has taken the change up already, and numbers may be others
-                gone = []
-            self._view = self._view.after(self._words.snapshot(), state["fields"], gone)
-            self._seen = self._stamp()
+            self._write_state({**state, "pending": True})
+            view = self._view
+            gone = [number for name in deleted if (number := view.number_of(name)) is not None]
+            self._words.commit(deleted, added)
+            try:
+                self._settle(state)
+            except (UserError, OSError) as error:  # the change is there for good; whoever writes next will note it
+                logger.warning("%s: a change is made but its sums are not noted: %s", self._folder, error)
+            with self._viewing:
+                if self._view is not view:  # a search has taken the change up already, and numbers may be others
+                    gone = []
+                self._view = self._view.after(self._words.snapshot(), state["fields"], gone)
+                self._seen = self._stamp()
+        finally:
+            self._committing = False
 
     def _settle(self, state: dict[str, Any]) -> None:
         """Note what tantivy's files are now; those that were known are not read again, for they never change."""
@@ -199,7 +207,7 @@ class EmbeddedStore:
             yield
 
     def _state(self) -> dict[str, Any]:
-        return {"id": None, "fields": {}, **read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)}
+        return read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)
 
     def _write_state(self, state: dict[str, Any]) -> None:
         write_sealed(self._folder / STATE_FILE, {"words": STATE_FORMAT, **state})
