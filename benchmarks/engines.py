@@ -85,7 +85,7 @@ def main() -> int:
     """Measure, print and write results/engines.json."""
     asked = _arguments()
     chosen = asked.engines.split(",")
-    rounds, pairs, kills = (2, 30, 2) if asked.quick else (10, 200, 10)
+    rounds, pairs, kills = (2, 30, 2) if asked.quick else (5, 100, 5)
     collections = [beir(asked.data / name, "test") for name in (COLLECTIONS[:1] if asked.quick else COLLECTIONS)]
     figures: dict[str, Any] = {name: {"adapter_lines": lines_of(name)} for name in chosen}
     with tempfile.TemporaryDirectory() as place:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import orjson
 import torch
 
 from freemvmt.config import Method
@@ -167,7 +168,7 @@ class Service:
         encode = model.encode_query_tokens if asked.input_type == "query" else model.encode_document_tokens
         rows = encode(tokens).numpy().astype("<f4", copy=False)
         vectors: Sequence[object] = (
-            rows.tolist() if asked.encoding_format == "float" else [base64.b64encode(row).decode() for row in rows]
+            list(rows) if asked.encoding_format == "float" else [base64.b64encode(row).decode() for row in rows]
         )
         count = len(tokens.ids)
         return dumps(
@@ -283,10 +284,9 @@ def _explanation(explained: Explanation) -> dict[str, Any]:
 def dumps(answer: dict[str, Any]) -> bytes:
     """``answer`` as JSON in UTF-8, whatever is in it: half a surrogate pair becomes ``?``, NaN null."""
     try:
-        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(answer), ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # what is no UTF-8, or a whole number beyond 64 bits
+        return json.dumps(_finite(answer), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _finite(value: Any) -> Any:

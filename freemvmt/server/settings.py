@@ -44,8 +44,8 @@ class ServeSettings:
     """Seconds that a client may take to send its headers, and again its body."""
     body_bytes: int = 2 * 1024 * 1024
     """Largest body of a request."""
-    batch: int = 1
-    """Concurrent single queries that are searched together at most; 1: each alone."""
+    batch: int = 16
+    """Single queries that are searched together at most when they wait at the same time; 1: each alone."""
     batch_window_ms: float = 0.0
     """Milliseconds that a thread waits for more queries to search together."""
     access_log: bool = True

@@ -1,9 +1,8 @@
 """Threads for blocking work behind a bounded queue: what finds it full is refused, what lasts too long is let go."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 from freemvmt.server.refusals import Refusal
@@ -29,19 +28,15 @@ class Workers:
         """Calls that wait for a thread."""
         return max(0, self._admitted - self.threads)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place in the queue while the block runs; ``Refusal`` (503) when there is none."""
-        self._admit()
-        try:
-            yield
-        finally:
-            self._admitted -= 1
-
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Take a place in the queue; ``Refusal`` (503) when there is none."""
         if self._admitted >= self.threads + self.queue:
             raise Refusal(503, "busy", "too many requests wait already; try again", {"Retry-After": "1"})
         self._admitted += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._admitted -= 1
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
         """``call(*arguments)`` in a thread.
@@ -49,20 +44,17 @@ class Workers:
         Raises ``Refusal``: 503 when the queue is full, 504 when the time is over. A call that has begun cannot be
         stopped: it keeps its place until it ends, so that calls that never end fill the queue, not the memory.
         """
-        self._admit()
+        self.admit()
         loop = asyncio.get_running_loop()
         future = self._pool.submit(call, *arguments)
 
         def leave(_: "Future[T]") -> None:
             # An event loop that is closed has nobody left to count for.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._leave)
+                loop.call_soon_threadsafe(self.leave)
 
         future.add_done_callback(leave)
         return await self.in_time(asyncio.wrap_future(future))
-
-    def _leave(self) -> None:
-        self._admitted -= 1
 
     async def in_time(self, future: "asyncio.Future[T]") -> T:
         """What ``future`` gives, or ``Refusal`` (504) when the time is over."""

@@ -32,7 +32,7 @@ from freemvmt.server.run import serve
 from freemvmt.server.settings import ServeSettings
 search = Retriever.search
 def slow(self, query, *arguments, **options):
-    if query == "slow":
+    if query in ("slow", ["slow"]):
         print("slow", flush=True)
         time.sleep(1)
     return search(self, query, *arguments, **options)
