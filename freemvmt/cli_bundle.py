@@ -11,7 +11,7 @@ import tyro
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.extras import needed
 from freemvmt.server.settings import ServeSettings
-from freemvmt.shell import counted, parse, report
+from freemvmt.shell import counted, cut, parse, report
 
 if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit
@@ -121,11 +121,7 @@ def _headline(hit: "Hit") -> str:
     """A hit on a line: its title, or else its id, and the beginning of its text."""
     name = hit.title or hit.id
     start = " ".join(hit.text.split())
-    return f"{_cut(name, 40):<40}  {_cut(start.removeprefix(name).strip(), 60)}".rstrip()
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return f"{cut(name, 40):<40}  {cut(start.removeprefix(name).strip(), 60)}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)

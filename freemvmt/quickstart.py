@@ -11,6 +11,7 @@ from typing import Any
 
 from freemvmt.config import Method, TrainConfig
 from freemvmt.console import Console
+from freemvmt.shell import cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         console.line(question)
         for rank, hit in enumerate(hits, start=1):
             summary = summaries[hit.id]
-            console.line(f"  {rank}  {hit.score:.2f}  {_cut(hit.id, 44):<44}  {_cut(summary, 56)}")
+            console.line(f"  {rank}  {hit.score:.2f}  {cut(hit.id, 44):<44}  {cut(summary, 56)}")
 
     seconds = time.perf_counter() - clock
     size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
@@ -112,10 +113,6 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": verdict.difference, "p_value": verdict.p_value},
         "searches": answers,
     }
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _verdict(difference: float, p_value: float) -> str:

@@ -68,6 +68,11 @@ def _explanation(box: str) -> str:
     return " ".join(said).partition(" Got errors:")[0].rstrip(".")
 
 
+def cut(text: str, width: int) -> str:
+    """``text``, or its beginning and an ellipsis, in ``width`` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 document``, ``2,000 documents``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

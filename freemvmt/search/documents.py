@@ -47,7 +47,12 @@ class Document:
     @property
     def content(self) -> str:
         """What is encoded and indexed: title and text."""
-        return f"{self.title} {self.text}" if self.title else self.text
+        return content_of(self.title, self.text)
+
+
+def content_of(title: str, text: str) -> str:
+    """What is encoded and indexed of a document."""
+    return f"{title} {text}" if title else text
 
 
 def stored_document(id: str, text: str, title: str, metadata: Metadata) -> Document:

@@ -26,7 +26,7 @@ from freemvmt.errors import UserError
 from freemvmt.files import explained, put_in_place, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import bundle, vectors
-from freemvmt.search.documents import Document, read_corpus
+from freemvmt.search.documents import Document, content_of, read_corpus
 from freemvmt.search.exact import top_k
 from freemvmt.search.fields import Columns, Kind, facets_of, kinds_of
 from freemvmt.search.sealed import digest, seal, write_sealed
@@ -153,7 +153,7 @@ def _batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
 
 def _contents(batch: pa.RecordBatch) -> list[str]:
     columns = (batch.column(name).to_pylist() for name in ("title", "text"))
-    return [f"{title} {text}" if title else text for title, text in zip(*columns, strict=True)]
+    return [content_of(title, text) for title, text in zip(*columns, strict=True)]
 
 
 def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:

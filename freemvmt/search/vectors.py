@@ -97,8 +97,7 @@ class VectorIndex:
         try:
             faiss.write_index(self._storage, str(folder / STORAGE_FILE))
             if self._fast is not None:
-                flags = faiss.IO_FLAG_SKIP_STORAGE if self.kind == "hnsw" else 0
-                faiss.write_index(self._fast, str(folder / SKETCH_FILE), flags)
+                faiss.write_index(self._fast, str(folder / SKETCH_FILE), _skip(faiss, self.kind))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(

@@ -38,7 +38,7 @@ _PATIENCE = 30.0  # seconds that a writer waits for another
 class EmbeddedStore:
     """The documents of the bundle in ``folder``. Raises ``UserError`` when a file is missing or was changed."""
 
-    def __init__(self, folder: Path, base: Base, identity: Identity, id: str | None, *, verify: bool = True) -> None:
+    def __init__(self, folder: Path, base: Base, identity: Identity, id: str, *, verify: bool = True) -> None:
         self._folder = folder
         self._identity = identity
         self._manifest_path, self._state_path = folder / MANIFEST_FILE, folder / STATE_FILE
@@ -50,7 +50,7 @@ class EmbeddedStore:
         with self._alone() if self._writable else nullcontext():
             self._open(id, verify)
 
-    def _open(self, id: str | None, verify: bool) -> None:
+    def _open(self, id: str, verify: bool) -> None:
         """Make the first view. Who cannot write takes no turn: what a writer changes meanwhile is looked at again."""
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -111,8 +111,8 @@ class EmbeddedStore:
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
         """Put documents in, each in the place of one with its id; return how many were replaced."""
-        with self._turn():
-            view, state = self._view, self._state()
+        with self._turn() as state:
+            view = self._view
             kinds: dict[str, Kind] = {**view.kinds, **state["fields"]}
             for document in documents:
                 kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
@@ -134,10 +134,10 @@ class EmbeddedStore:
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Take documents out, for good; return the ids that were there."""
-        with self._turn():
+        with self._turn() as state:
             found = [name for name in dict.fromkeys(ids) if self._view.number_of(name) is not None]
             if found:
-                self._commit(found, [], self._state())
+                self._commit(found, [], state)
             return found
 
     def _commit(self, deleted: Sequence[str], added: Sequence[Entry], state: dict[str, Any]) -> None:
@@ -172,22 +172,23 @@ class EmbeddedStore:
     def _recovered(self) -> dict[str, Any]:
         """The state after a writer died between its first and its last word: what tantivy has committed counts."""
         state = self._state()
-        if state["pending"]:
-            _check_words(self._folder, state)
-            self._settle(state)
+        if not state["pending"]:
+            return state
+        _check_words(self._folder, state)
+        self._settle(state)
         return self._state()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Be the only writer, with the newest view."""
+    def _turn(self) -> Iterator[dict[str, Any]]:
+        """Be the only writer, with the newest view; yields the state, which nobody else changes meanwhile."""
         if not self._folder.is_dir():
             raise UserError(f"{self._folder} was taken away; put it back, or open another bundle")
         if not self._writable:
             raise UserError(f"{self._folder} cannot be written to, so it cannot change; copy it to a place that can")
         with self._alone():
-            self._recovered()
+            state = self._recovered()
             self.refresh()
-            yield
+            yield state
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
