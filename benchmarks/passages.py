@@ -8,6 +8,7 @@ FOLDER holds `qa` (MS MARCO's schema, `query_type` naming the source) and `scifa
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +40,32 @@ def questions(data: Path, size: int) -> list[str]:
     """``size`` queries of `qa`'s validation rows, in a seeded order."""
     asked: list[str] = pq.read_table(data / "qa" / "validation-00000-of-00001.parquet")["query"].to_pylist()
     return [asked[number] for number in np.random.default_rng(SEED).permutation(len(asked))[:size]]
+
+
+def training_questions(data: Path, size: int) -> list[str]:
+    """``size`` distinct queries of `qa`'s training rows, in a seeded order."""
+    asked = list(dict.fromkeys(pq.read_table(data / "qa" / "train-00000-of-00001.parquet")["query"].to_pylist()))
+    return [asked[number] for number in np.random.default_rng(SEED).permutation(len(asked))[:size]]
+
+
+def recombined(data: Path, size: int) -> list[str]:
+    """``size`` passages of real sentences in a seeded order, each as long as some real passage.
+
+    For what depends on how much text there is, not on what it says.
+    """
+    real, _ = passages(data, 100_000)
+    sentences = [sentence for text in real for sentence in re.split(r"(?<=[.!?])\s+", text) if sentence]
+    lengths = np.array([len(sentence.split()) for sentence in sentences])
+    random = np.random.default_rng(SEED)
+    wanted = random.choice([len(text.split()) for text in real], size)
+    # One endless shuffled stream of sentences, cut at the ends of those that pass each wanted sum of words.
+    order = np.concatenate([random.permutation(len(sentences)) for _ in range(1 + wanted.sum() // lengths.sum())])
+    ends = np.searchsorted(np.cumsum(lengths[order]), np.cumsum(wanted))
+    starts = np.concatenate([[0], ends[:-1]])
+    return [
+        " ".join(sentences[number] for number in order[start : max(end, start + 1)])
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def main() -> int:

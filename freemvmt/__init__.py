@@ -3,6 +3,7 @@
 What stands here is loaded when it is first used: importing the package alone costs next to nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from freemvmt.search.documents import Document
     from freemvmt.search.retriever import Retriever
     from freemvmt.training import train
+
+# PyTorch asks for huge pages with this: large tensors are made with fewer page faults, a tenth of an encoding's time.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = ["Document", "ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
 

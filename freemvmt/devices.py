@@ -1,5 +1,7 @@
-"""Which device computes, and in which numbers it multiplies large matrices."""
+"""Which device computes, in which numbers it multiplies large matrices, and how many pieces share the cores."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import torch
@@ -34,3 +36,21 @@ def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.devic
         known = torch.cpu.get_capabilities()
         native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
+
+
+def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
+    """Call ``work`` with each of ``pieces``, a thread a core, and PyTorch's kernels on one core in each.
+
+    Where a piece goes through many small steps, no core waits for another between them.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or len(pieces) < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, pieces):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # what the threads said counts for those that start later

@@ -2,7 +2,7 @@
 
 import sys
 
-from freemvmt import cli, sweep_config
+from freemvmt import cli_model, sweep_config
 from freemvmt.shell import run
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     if "--sweep" in arguments:
         arguments.remove("--sweep")
         return run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"))
-    return run(lambda: cli.train(arguments, prog="main.py"))
+    return run(lambda: cli_model.train(arguments, prog="main.py"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from freemvmt import hub
 from freemvmt.config import ModelConfig
+from freemvmt.devices import in_threads
 from freemvmt.errors import UserError
 from freemvmt.files import check_writable, whole_folder
 from freemvmt.text.arrays import TokenArray
@@ -33,7 +34,7 @@ from freemvmt.towers.pretrained import principal_directions, token_table
 
 UNTRAINED = "untrained"
 FORMAT = 1  # of config.json and the names in model.safetensors
-_BLOCK = 16_384  # texts that are tokenised and encoded at once
+_BLOCK = 2048  # texts that a core tokenises and encodes at once: their vectors still lie in its cache
 
 
 class TwoTowersModel(nn.Module):
@@ -131,16 +132,24 @@ class TwoTowersModel(nn.Module):
     def _encode(self, texts: Sequence[str], tower: nn.Module, head: nn.Module) -> Tensor:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one text")
-        blocks = [self.tokenizer.encode(texts[start : start + _BLOCK]) for start in range(0, len(texts), _BLOCK)]
-        vectors = [self._encode_tokens(block, tower, head) for block in blocks]
-        return torch.cat(vectors) if vectors else torch.zeros(0, self.dim, device=self.device)
+        return self._in_blocks(
+            len(texts), lambda start, stop: self.tokenizer.encode(texts[start:stop]), lambda found: head(tower(found))
+        )
 
-    @torch.no_grad()
     def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
-        vectors = torch.empty(len(tokens), self.dim, device=self.device)
-        for start in range(0, len(tokens), _BLOCK):
-            stop = min(start + _BLOCK, len(tokens))
-            vectors[start:stop] = F.normalize(head(tower(tokens.slice(start, stop))))
+        return self._in_blocks(len(tokens), tokens.slice, lambda found: head(tower(found)))
+
+    def _in_blocks(
+        self, size: int, tokens: Callable[[int, int], TokenArray], encode: Callable[[TokenArray], Tensor]
+    ) -> Tensor:
+        vectors = torch.empty(size, self.dim, device=self.device)
+
+        @torch.no_grad()
+        def fill(start: int) -> None:
+            stop = min(start + _BLOCK, size)
+            F.normalize(encode(tokens(start, stop)), out=vectors[start:stop])
+
+        in_threads(fill, range(0, size, _BLOCK))
         return vectors
 
     def save(self, folder: str | Path, card: str | None = None) -> None:

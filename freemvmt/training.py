@@ -6,15 +6,11 @@ passages as negatives. After each epoch NDCG@10 over the whole validation corpus
 
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,6 +25,7 @@ from freemvmt.evaluation import ndcg_10, protocol_name
 from freemvmt.files import cache_folder
 from freemvmt.learning.batches import BatchLoss
 from freemvmt.learning.card import write_card
+from freemvmt.learning.interruption import interruption
 from freemvmt.learning.optimizers import optimizers_for, set_rate_factor
 from freemvmt.learning.tracking import Tracker, start
 from freemvmt.model import TwoTowersModel, check_output
@@ -155,8 +152,8 @@ def train(
                 if interrupted():
                     ended = "interrupted"
                     break
-            if ended == "diverged" or not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-                ended = "diverged"  # a last step can ruin the weights with no loss after it to tell
+            if ended == "diverged" or not _sound(model, data):
+                ended = "diverged"  # the weights can be ruined with no loss after it, or none that would tell
                 break
             score = validate(model, data)
             history.append({"epoch": epoch, "avg_train_loss": float(np.mean(losses)), "val_ndcg_10": score})
@@ -260,6 +257,15 @@ def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> N
         table.data[: len(weights)] *= weights.unsqueeze(1)
 
 
+def _sound(model: TwoTowersModel, data: TrainingData) -> bool:
+    """Whether the weights are finite and most validation passages have a vector: one too long to measure becomes 0."""
+    vectors = model.encode_document_tokens(
+        data.validation_documents.slice(0, min(1000, len(data.validation_documents)))
+    )
+    told = bool((vectors != 0).any(1).float().mean() > 0.5)
+    return told and all(bool(weight.isfinite().all()) for weight in model.parameters())
+
+
 def batch_size_for(config: TrainConfig, pairs: int) -> int:
     """The batch size in pairs; ``UserError`` when there are fewer pairs than were asked for in one batch."""
     if config.batch_size is None:
@@ -270,26 +276,3 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
             f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"
         )
     return config.batch_size
-
-
-@contextmanager
-def interruption() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM came; a second one has its usual effect at once."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield came.is_set
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, note)
-        yield came.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,6 +62,7 @@ def main() -> None:
     import torch
 
     import freemvmt.cli
+    import freemvmt.cli_bundle
     import freemvmt.console
     import freemvmt.search.bundle
     import freemvmt.search.indexing

@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"training", "server"},
     {"sweep_study", "sweep_report", "quickstart"},
     {"sweeps"},
-    {"cli", "cli_bundle", "sweep_config", "main", "__init__", "__main__"},
+    {"cli", "cli_bundle", "cli_model", "sweep_config", "main", "__init__", "__main__"},
 ]
 
 

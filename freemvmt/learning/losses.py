@@ -2,7 +2,14 @@
 
 Row i of ``queries`` belongs with row i of ``documents``; ``known`` names every pair that is known to belong together,
 which is never a negative. Both directions count: a query against the batch's passages, a passage against its queries.
+
+The matrix of all cosines of a batch is only ever seen a few rows at a time. What a loss needs of it is small, and so is
+its gradient: that is written out here instead of being left to autograd, which would keep the matrix, twice or more.
 """
+
+import functools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +18,9 @@ from torch.nn import functional as F
 from freemvmt.config import Negatives
 from freemvmt.learning.negatives import Known
 
-_BLOCK = 1024  # rows of the matrix of all pairs that are looked at together where no gradient needs the whole
-
-
-def similarities(queries: Tensor, documents: Tensor, precision: torch.dtype) -> Tensor:
-    """Cosines of all pairs, (batch, batch), multiplied in ``precision``."""
-    return queries.to(precision) @ documents.to(precision).T
+_CELLS = 2**22  # of the matrix of all pairs that are looked at together: 16 MB
+_KEPT = 4096  # up to this batch the matrix is kept where it is needed twice: 64 MB
+_GROUP = 64  # numbers among which a largest one is looked for in two steps
 
 
 class TripletLoss:
@@ -30,6 +34,7 @@ class TripletLoss:
     def __init__(self, margin: float, negatives: Negatives, precision: torch.dtype, seed: int) -> None:
         self.margin, self.negatives, self.precision = margin, negatives, precision
         self._generator = torch.Generator().manual_seed(seed)
+        self._cells = torch.empty(0, 0)  # where blocks of the matrix are written: one place for all of a training
 
     def __call__(
         self,
@@ -39,23 +44,44 @@ class TripletLoss:
         given: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """The loss, a scalar. ``given``: vectors (batch, dim), which count where the second tensor (batch,) is true."""
-        positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
         if self.negatives == "all":
-            cosines = similarities(queries, documents, self.precision).float()
+            positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
+            cosines = _similarities(queries, documents, self.precision).float()
             cosines[known.rows, known.columns] = -torch.inf
             forwards = self._hinge(positive.unsqueeze(1), cosines)
             backwards = self._hinge(positive.unsqueeze(0), cosines)
             return (_mean_of_violating(forwards) + _mean_of_violating(backwards)) / 2
-        # Only the choice looks at all pairs; the gradient needs the chosen ones alone.
-        document_of_query, query_of_document = self._choose(queries.detach(), documents.detach(), known)
-        forwards = self._against(positive, queries, documents, document_of_query)
+        own = torch.arange(len(queries), device=queries.device)
+        with torch.no_grad():
+            document_of_query, query_of_document = self._choose(queries, documents, known)
+        triplets = [(own, document_of_query), (query_of_document, own)]  # (query, document) of each negative pair
         if self.negatives == "given":
             if given is None:
                 raise ValueError("negatives='given' needs the given negatives")
             vectors, has_given = given
-            return torch.where(has_given, self._hinge(positive, (queries * vectors).sum(1)), forwards).mean()
-        backwards = self._against(positive, documents, queries, query_of_document)
-        return (forwards.mean() + backwards.mean()) / 2
+            documents = torch.cat([documents, vectors])
+            triplets = [(own, torch.where(has_given, own + len(own), document_of_query))]
+        return self._of_triplets(queries, documents, triplets)
+
+    def _of_triplets(self, queries: Tensor, documents: Tensor, negatives: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The mean of each list's hinges. Entry i of a list is a negative pair to the positive pair i, -1: none."""
+        rows, columns, weights = [], [], []
+        value = queries.new_zeros(())
+        own = torch.arange(len(queries), device=queries.device)
+        with torch.no_grad():
+            positive = (queries * documents[: len(queries)]).sum(1)
+            for row, column in negatives:
+                far = (queries[row.clamp(min=0)] * documents[column.clamp(min=0)]).sum(1)
+                terms = self._hinge(positive, far).masked_fill((row < 0) | (column < 0), 0.0)
+                value += terms.mean() / len(negatives)
+                # Where a hinge is open, its slope is 1 in the negative's cosine and -1 in the positive's.
+                (active,) = terms.nonzero(as_tuple=True)
+                rows += [row[active], own[active]]
+                columns += [column[active], own[active]]
+                weights += [queries.new_ones(len(active)), -queries.new_ones(len(active))]
+            share = torch.cat(weights) / (len(queries) * len(negatives))
+        loss: Tensor = _LinearInCosines.apply(queries, documents, value, torch.cat(rows), torch.cat(columns), share)
+        return loss
 
     def _choose(self, queries: Tensor, documents: Tensor, known: Known) -> tuple[Tensor, Tensor]:
         """(a document for each query, a query for each document), (batch,); -1 where all are known to belong."""
@@ -63,36 +89,38 @@ class TripletLoss:
         document_of_query = torch.empty(size, dtype=torch.int64, device=device)
         query_of_document = torch.full((size,), -1, dtype=torch.int64, device=device)
         best = torch.full((size,), -torch.inf, device=device)  # for each document, over the blocks so far
-        bounds = torch.searchsorted(known.rows, torch.arange(0, size + _BLOCK, _BLOCK, device=device)).tolist()
-        for block, start in enumerate(range(0, size, _BLOCK)):
-            stop = min(start + _BLOCK, size)
+        for start, stop, inside in _blocks(size, known):
+            ranks = self._block(stop - start, size, device)  # groups are whole: what lies beyond is -inf
             if self.negatives == "random":
-                ranks = torch.rand((stop - start, size), generator=self._generator).to(device)
+                drawn = torch.rand((stop - start, size), generator=self._generator)
+                ranks[: stop - start, :size] = drawn.to(device)
+            elif self.precision == torch.float32:
+                torch.mm(queries[start:stop], documents.T, out=ranks[: stop - start, :size])
             else:
-                ranks = similarities(queries[start:stop], documents, self.precision).float()
-            inside = slice(bounds[block], bounds[block + 1])
-            ranks[known.rows[inside] - start, known.columns[inside]] = -torch.inf
-            row_best, columns = ranks.max(1)
+                ranks[: stop - start, :size] = _similarities(queries[start:stop], documents, self.precision)
+            ranks[inside.rows - start, inside.columns] = -torch.inf
+            row_best, columns = _largest_of_rows(ranks)
+            row_best, columns = row_best[: stop - start], columns[: stop - start]
             document_of_query[start:stop] = columns.masked_fill(row_best == -torch.inf, -1)
-            column_best, rows = ranks.max(0)
+            column_best, rows = _largest_of_columns(ranks)
+            column_best, rows = column_best[:size], rows[:size]
             better = column_best > best
             query_of_document[better] = rows[better] + start
             best = torch.maximum(best, column_best)
         return document_of_query, query_of_document
 
-    def _against(self, positive: Tensor, anchors: Tensor, others: Tensor, chosen: Tensor) -> Tensor:
-        """The loss of each anchor against its ``chosen`` other; 0 where none was to be had."""
-        # Many anchors may choose one; `embedding` adds their gradients in a fixed order, plain indexing in any.
-        terms = self._hinge(positive, (anchors * F.embedding(chosen.clamp(min=0), others)).sum(1))
-        return terms.masked_fill(chosen < 0, 0.0)
+    def _block(self, rows: int, columns: int, device: torch.device) -> Tensor:
+        """Room for (rows, columns), each rounded up to whole groups, with -inf in what is beyond."""
+        shape = tuple(-(-length // _GROUP) * _GROUP for length in (rows, columns))
+        if self._cells.shape != shape or self._cells.device != device:
+            self._cells = torch.empty(shape, device=device)
+        self._cells[rows:] = -torch.inf
+        self._cells[:, columns:] = -torch.inf
+        return self._cells
 
     def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
         # margin + (1 - positive) - (1 - negative), not below zero
         return (self.margin + negative - positive).clamp(min=0)
-
-
-def _mean_of_violating(terms: Tensor) -> Tensor:
-    return terms.sum() / (terms > 0).sum().clamp(min=1)
 
 
 class InfoNCE:
@@ -104,8 +132,120 @@ class InfoNCE:
 
     def __call__(self, queries: Tensor, documents: Tensor, known: Known) -> Tensor:
         """The loss, a scalar."""
-        logits = similarities(queries, documents, self.precision).float() / self.temperature
-        own = torch.arange(len(logits), device=logits.device)
-        others = known.others()
-        logits[others.rows, others.columns] = -torch.inf
-        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        loss: Tensor = _CrossEntropy.apply(queries, documents, known.others(), self.temperature, self.precision)
+        return loss
+
+
+class _LinearInCosines(torch.autograd.Function):
+    """A loss of that ``value`` which changes by ``weights[k]`` times the cosine of query ``rows[k]`` and document
+    ``columns[k]``: its gradient is a sparse matrix times the other side's vectors, summed in a fixed order."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, documents: Tensor, value: Tensor, rows: Tensor, columns: Tensor, weights: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(queries, documents, rows, columns, weights)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, documents, rows, columns, weights = ctx.saved_tensors
+        weights = weights * gradient
+        of_queries = _weighted_sums(rows, columns, weights, documents, len(queries))
+        of_documents = _weighted_sums(columns, rows, weights, queries, len(documents))
+        return of_queries, of_documents, None, None, None, None
+
+
+def _weighted_sums(owners: Tensor, members: Tensor, weights: Tensor, vectors: Tensor, size: int) -> Tensor:
+    """(size, dim): for each owner the sum of ``weights[k] * vectors[members[k]]`` over its k, in their order."""
+    if not len(owners):
+        return vectors.new_zeros(size, vectors.shape[1])
+    order = torch.argsort(owners, stable=True)
+    offsets = F.pad(torch.bincount(owners, minlength=size).cumsum(0), (1, 0))
+    return F.embedding_bag(
+        members[order], vectors, offsets, mode="sum", per_sample_weights=weights[order], include_last_offset=True
+    )
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The two cross entropies and their gradients, by blocks of rows: first what each row and column sums up to, then
+    the gradients. A large batch makes each block twice, a small one keeps them (Gao et al. 2021, GradCache)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, documents: Tensor, others: Known, temperature: float, precision: torch.dtype
+    ) -> Tensor:
+        size = len(queries)
+        blocks = list(_blocks(size, others))
+
+        def logits_of(number: int) -> Tensor:
+            start, stop, inside = blocks[number]
+            logits = _similarities(queries[start:stop], documents, precision).float().div_(temperature)
+            logits[inside.rows - start, inside.columns] = -torch.inf
+            return logits  # (rows, batch)
+
+        if size <= _KEPT:
+            logits_of = functools.cache(logits_of)
+        own = queries.new_empty(size)
+        row_total = queries.new_empty(size)  # log of the sum of exponentials
+        shift = queries.new_full((size,), -1 / temperature)  # the largest of a column so far, or the least there can be
+        column_sum = queries.new_zeros(size)
+        for number, (start, stop, _) in enumerate(blocks):
+            logits = logits_of(number)
+            own[start:stop] = logits.diagonal(start)
+            row_total[start:stop] = logits.logsumexp(1)
+            before, shift = shift, torch.maximum(shift, logits.amax(0))
+            column_sum = column_sum * (before - shift).exp() + (logits - shift).exp_().sum(0)
+        column_total = shift + column_sum.log()
+
+        of_queries, of_documents = torch.empty_like(queries), torch.zeros_like(documents)
+        for number, (start, stop, _) in enumerate(blocks):
+            logits = logits_of(number)
+            slopes = (logits - row_total[start:stop].unsqueeze(1)).exp_()
+            slopes += (logits - column_total).exp_()
+            slopes.diagonal(start).sub_(2)
+            slopes = slopes.mul_(1 / (2 * size * temperature)).to(precision)
+            of_queries[start:stop] = slopes @ documents.to(precision)
+            of_documents += slopes.T @ queries[start:stop].to(precision)
+        ctx.save_for_backward(of_queries, of_documents)
+        return ((row_total + column_total) / 2 - own).mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_queries, of_documents = ctx.saved_tensors
+        return gradient * of_queries, gradient * of_documents, None, None, None
+
+
+def _similarities(queries: Tensor, documents: Tensor, precision: torch.dtype) -> Tensor:
+    """Cosines of all pairs, multiplied in ``precision``."""
+    return queries.to(precision) @ documents.to(precision).T
+
+
+def _blocks(size: int, known: Known) -> Iterator[tuple[int, int, Known]]:
+    """(first row, one beyond the last, the known pairs of these rows) of each block of the matrix of all pairs."""
+    rows = max(1, _CELLS // max(size, 1))
+    starts = torch.arange(0, size + rows, rows, device=known.rows.device)
+    bounds = torch.searchsorted(known.rows, starts).tolist()
+    for block, start in enumerate(range(0, size, rows)):
+        inside = slice(bounds[block], bounds[block + 1])
+        yield start, min(start + rows, size), Known(known.rows[inside], known.columns[inside])
+
+
+def _largest_of_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """(largest number of each row, its column), by groups: finding where is slow, finding how large is fast."""
+    groups = matrix.view(len(matrix), -1, _GROUP)
+    group = groups.amax(2).argmax(1)
+    largest, place = groups[torch.arange(len(matrix), device=matrix.device), group].max(1)
+    return largest, group * _GROUP + place
+
+
+def _largest_of_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """(largest number of each column, its row)."""
+    groups = matrix.view(-1, _GROUP, matrix.shape[1])
+    group = groups.amax(1).argmax(0)
+    largest, place = groups[group, :, torch.arange(matrix.shape[1], device=matrix.device)].max(1)
+    return largest, group * _GROUP + place
+
+
+def _mean_of_violating(terms: Tensor) -> Tensor:
+    return terms.sum() / (terms > 0).sum().clamp(min=1)

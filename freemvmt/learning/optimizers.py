@@ -40,16 +40,17 @@ class RowwiseAdagrad:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the rows that have a gradient."""
+        """Move the rows that have a gradient, and use the gradient up."""
         rate = self.param_groups[0]["lr"]
         assert isinstance(rate, float)
         for table, sums in zip(self._tables, self.sums, strict=True):
             if table.grad is None:
                 continue
             rows, values = _touched(table.grad)  # (touched,), (touched, width)
-            squares = sums[rows] + values.square().mean(1)
+            squares = sums[rows] + torch.linalg.vector_norm(values, dim=1).square() / values.shape[1]
             sums[rows] = squares
-            table.index_add_(0, rows, values * (-rate / (squares.sqrt() + self._eps)).unsqueeze(1))
+            table.index_add_(0, rows, values.mul_((-rate / (squares.sqrt() + self._eps)).unsqueeze(1)))
+            table.grad = None  # its values are steps by now
 
 
 def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
@@ -76,12 +74,12 @@ def passage_id(text: str) -> str:
 
 def to_examples(judgements: Judgements, where: str) -> Examples:
     """Number queries and passages, drop what is blank, and say how many rows had no positive."""
-    row_query, queries = _numbered([folded(query) for query in judgements.queries.to_pylist()])
+    written: list[str] = judgements.queries.to_pylist()
+    row_query, queries = _numbered([folded(query) for query in written])
     first_row = np.full(len(queries), -1, np.int64)
     first_row[row_query[::-1]] = np.arange(len(row_query))[::-1]
-    passage_codes = judgements.passages.dictionary_encode()
-    passages: list[str] = passage_codes.dictionary.to_pylist()
-    passage_of = passage_codes.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    passages: list[str] = judgements.passages.dictionary.to_pylist()
+    passage_of = judgements.passages.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
     blank = np.array([not text.strip() for text in passages], np.bool_)
     blank_query = np.array([not text for text in queries], np.bool_)
@@ -112,9 +110,8 @@ def to_examples(judgements: Judgements, where: str) -> Examples:
     used[others % size] = True
     new_passage = np.cumsum(used) - 1
     count = int(answered.sum())
-    texts = judgements.queries.take(pa.array(first_row[answered])).to_pylist()
     return Examples(
-        queries=[text.strip() for text in texts],
+        queries=[written[row].strip() for row in first_row[answered]],
         passages=[text for text, keep in zip(passages, used, strict=False) if keep],
         positives=IdLists.from_pairs(new_query[answers // size], new_passage[answers % size], count),
         negatives=IdLists.from_pairs(new_query[others // size], new_passage[others % size], count),
@@ -123,13 +120,14 @@ def to_examples(judgements: Judgements, where: str) -> Examples:
 
 def _numbered(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
     """(number of each text, distinct texts), numbered in order of first appearance."""
-    codes = pa.array(texts, pa.large_string()).dictionary_encode()
-    return codes.indices.to_numpy(zero_copy_only=False).astype(np.int64), codes.dictionary.to_pylist()
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64), list(numbers)
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Distinct codes in order of first appearance."""
-    return np.asarray(pc.unique(pa.array(codes)).to_numpy(zero_copy_only=False), np.int64)
+    _, first = np.unique(codes, return_index=True)
+    return codes[np.sort(first)]
 
 
 def select(examples: Examples, index: NDArray[np.int64]) -> Examples:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
@@ -26,29 +25,28 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or n
 class Judgements:
     """What the rows of one data set say.
 
-    ``queries``: one text a row; ``passages``: all rows' passages, one behind the other; ``rows``: for each passage, the
-    row it stands in (int64); ``labels``: for each passage, whether it answers that row's query (bool).
+    ``queries``: one text a row; ``passages``: all rows' passages, one behind the other, each distinct text held once;
+    ``rows``: for each passage, the row it stands in (int64); ``labels``: for each passage, whether it answers that
+    row's query (bool).
     """
 
-    queries: pa.StringArray
-    passages: pa.StringArray
+    queries: pa.LargeStringArray
+    passages: pa.DictionaryArray
     rows: NDArray[np.int64]
     labels: NDArray[np.bool_]
 
     @classmethod
     def join(cls, parts: Sequence["Judgements"]) -> "Judgements":
         """One behind the other."""
+        if len(parts) == 1:
+            return parts[0]
         first = np.cumsum([0, *(len(part.queries) for part in parts)])
         return cls(
-            _concatenate([part.queries for part in parts]),
-            _concatenate([part.passages for part in parts]),
+            pa.concat_arrays([part.queries for part in parts]),
+            pa.concat_arrays([part.passages for part in parts]),
             np.concatenate([part.rows + start for part, start in zip(parts, first, strict=False)]),
             np.concatenate([part.labels for part in parts]),
         )
-
-
-def _concatenate(arrays: list[pa.StringArray]) -> pa.StringArray:
-    return pa.concat_arrays([array.cast(pa.large_string()) for array in arrays])
 
 
 def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:
@@ -72,40 +70,14 @@ def _from_rows(labelled: Iterable[tuple[str, list[str], list[bool]]]) -> Judgeme
         labels += marks
     return Judgements(
         pa.array(queries, pa.large_string()),
-        pa.array(passages, pa.large_string()),
+        pa.array(passages, pa.large_string()).dictionary_encode(),
         np.array(rows, np.int64),
         np.array(labels, np.bool_),
     )
 
 
-def from_table(table: pa.Table, where: str, query_field: str, passage_field: str) -> Judgements:
-    """From a table of MS MARCO rows (a column ``passages``), or one of pairs with an optional column ``negative``."""
-    if _is_ms_marco(table.column_names):
-        return _from_ms_marco(table, where)
-    _check_columns(table.column_names, where, query_field, passage_field)
-    columns = [table[query_field], table[passage_field]]
-    if "negative" in table.column_names:
-        columns.append(table["negative"])
-    for column, name in zip(columns, (query_field, passage_field, "negative"), strict=False):
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            raise UserError(f'{where}: column "{name}" holds {column.type}, not text; name a column of text')
-        _no_nulls(column, name, where)
-    size = len(table)
-    queries, *passages = (column.combine_chunks() for column in columns)
-    rows = np.arange(size)
-    return Judgements(
-        _flat(queries),
-        _concatenate([_flat(column) for column in passages]),
-        np.tile(rows, len(passages)),
-        np.repeat([True, False], size)[: size * len(passages)],
-    )
-
-
-def _is_ms_marco(columns: Sequence[str]) -> bool:
-    return "passages" in columns and "query" in columns
-
-
-def _check_columns(columns: Iterable[str], where: str, query_field: str, passage_field: str) -> None:
+def check_columns(columns: Iterable[str], where: str, query_field: str, passage_field: str) -> None:
+    """Raise ``UserError`` unless ``columns`` have the two fields of a pair."""
     names = list(columns)
     for field, option in ((query_field, "--query-field"), (passage_field, "--passage-field")):
         if field not in names:
@@ -114,78 +86,9 @@ def _check_columns(columns: Iterable[str], where: str, query_field: str, passage
             raise UserError(f"{where}: {_no_field(field, names)}; name it with {option} {likely}")
 
 
-def _from_ms_marco(table: pa.Table, where: str) -> Judgements:
-    """From the columns of ``microsoft/ms_marco``: ``query`` and ``passages{is_selected, passage_text, url}``."""
-    _no_nulls(table["query"], "query", where)
-    _no_nulls(table["passages"], "passages", where)
-    passages = _flat(table["passages"])
-    if not pa.types.is_struct(passages.type):
-        wanted = "the struct of MS MARCO's rows; leave that column out if these are pairs"
-        raise UserError(f'{where}: column "passages" is {passages.type}, not {wanted}')
-    names = {passages.type.field(number).name for number in range(passages.type.num_fields)}
-    if missing := {"is_selected", "passage_text"} - names:
-        found = f"(found {', '.join(sorted(names))}); write MS MARCO's own columns"
-        raise UserError(f'{where}: "passages" has no {", ".join(sorted(missing))} {found}')
-    texts, selected = passages.field("passage_text"), passages.field("is_selected")
-    for name, column in (("passage_text", texts), ("is_selected", selected)):
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-            raise UserError(f'{where}: "{name}" holds {column.type}, not a list a row; write MS MARCO\'s own columns')
-    counts = np.nan_to_num(texts.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
-    marks = np.nan_to_num(selected.value_lengths().to_numpy(zero_copy_only=False)).astype(np.int64)
-    if (uneven := np.flatnonzero(counts != marks)).size:
-        row = int(uneven[0])
-        raise UserError(f"{where}, row {row + 1}: {counts[row]} passages, {marks[row]} is_selected marks; mend the row")
-    flat, labels = texts.flatten(), selected.flatten()
-    if flat.null_count or labels.null_count:
-        raise UserError(f"{where}: a passage or its is_selected mark is null; mend or drop that row")
-    try:
-        queries, flat = _flat(table["query"]).cast(pa.large_string()), flat.cast(pa.large_string())
-        labels = labels.cast(pa.int64()).to_numpy(zero_copy_only=False) > 0
-    except pa.ArrowException as error:
-        wanted = "query and passage_text must be text, is_selected a number"
-        raise UserError(f"{where}: {str(error).splitlines()[0]}; {wanted}") from error
-    return Judgements(queries, flat, np.repeat(np.arange(len(table)), counts), labels)
-
-
-def _flat(column: Any) -> Any:
-    """One array of a column that may come in chunks."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _no_nulls(column: Any, name: str, where: str) -> None:
-    if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise UserError(f'{where}, row {row + 1}: "{name}" is null; mend or drop that row')
-
-
 def _no_field(field: str, found: Iterable[str]) -> str:
     listed = ", ".join(f'"{name}"' for name in found)
     return f'no field "{field}" (found {listed or "none"})'
-
-
-def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
-    """A Parquet file of MS MARCO rows or of pairs."""
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
-        wanted = dict.fromkeys(("query", "passages", query_field, passage_field, "negative"))
-        names = file.schema_arrow.names
-        if not _is_ms_marco(names):
-            _check_columns(names, str(path), query_field, passage_field)
-        columns = [name for name in wanted if name in names]
-        if rows is None:
-            table = file.read(columns=columns)
-        else:
-            batches = []
-            for batch in file.iter_batches(batch_size=min(rows, 65_536), columns=columns):
-                batches.append(batch)
-                if sum(map(len, batches)) >= rows:
-                    break
-            table = pa.Table.from_batches(batches, batches[0].schema if batches else file.schema_arrow).slice(0, rows)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a sound Parquet file ({first}); fetch or write it again") from error
-    return from_table(table, str(path), query_field, passage_field)
 
 
 def read_jsonl(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
@@ -205,7 +108,7 @@ def _jsonl_rows(
                 raise UserError(f'{where}: "passages" needs {needed}; mend or drop that line')
             yield text_of(record, "query", where), texts, [mark > 0 for mark in marks]
             continue
-        _check_columns(record, where, query_field, passage_field)
+        check_columns(record, where, query_field, passage_field)
         query, passage = text_of(record, query_field, where), text_of(record, passage_field, where)
         negative = [text_of(record, "negative", where)] if "negative" in record else []
         yield query, [passage, *negative], [True, *(False for _ in negative)]

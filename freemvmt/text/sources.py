@@ -28,8 +28,9 @@ from freemvmt.text.corpus import (
     to_examples,
     without,
 )
-from freemvmt.text.formats import Judgements, from_pairs, from_table, read_jsonl, read_parquet, read_tsv
+from freemvmt.text.formats import Judgements, from_pairs, read_jsonl, read_tsv
 from freemvmt.text.judged import beir, ms_marco_tsv, qrels_file_of
+from freemvmt.text.tables import from_table, read_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,9 @@ def _existing(name: str) -> Path:
 def _from_hub(rows: object, where: str) -> Judgements:
     """The rows of a map-style or a streamed data set, in Arrow batches."""
     batches = rows.with_format("arrow").iter(batch_size=10_000)  # type: ignore[attr-defined]
-    parts = [from_table(batch, where, "query", "passage") for batch in batches]
+    parts: list[Judgements] = []
+    for batch in batches:
+        parts.append(from_table(batch, where, "query", "passage", before=sum(len(part.queries) for part in parts)))
     if not parts:
         raise UserError(f"{where} has no rows; ask for another split or configuration")
     return Judgements.join(parts)

@@ -57,6 +57,8 @@ class _MeanOfRows(torch.autograd.Function):
         ids, offsets = ctx.saved_tensors
         lengths = offsets.diff()
         text_of_token = torch.repeat_interleave(lengths)
+        learns = (gradient != 0).any(1)[text_of_token]  # texts that the loss is content with have no gradient to give
+        ids, text_of_token = ids[learns], text_of_token[learns]
         sorted_ids, order = torch.sort(ids, stable=True)
         rows, counts = torch.unique_consecutive(sorted_ids, return_counts=True)
         if len(rows) == 0:

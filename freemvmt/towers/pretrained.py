@@ -15,6 +15,8 @@ from freemvmt.text.arrays import TokenArray
 TABLE_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight",
                "shared.weight", "embedding.weight", "embeddings")  # fmt: skip
 
+_SORTED = 1024  # documents whose tokens are sorted together; times the largest vocabulary still below 2 ** 32
+
 
 def token_table(weights: Path, vocabulary_size: int) -> Tensor:
     """The token table of a safetensors file, (vocabulary, width), float32.
@@ -53,11 +55,15 @@ def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
 
     N is the number of documents, df how many of them hold the token (Spärck Jones 1972, smoothed).
     """
-    document_of_token = np.repeat(np.arange(len(documents)), documents.lengths)
-    # One code a (document, token); a document counts once for each of its tokens, at the first of equal codes.
-    codes = np.sort(document_of_token * vocabulary_size + documents.ids)
-    first = np.diff(codes, prepend=-1) != 0
-    frequency = np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
+    frequency = np.zeros(vocabulary_size, np.int64)
+    for start in range(0, len(documents), _SORTED):
+        part = documents.slice(start, min(start + _SORTED, len(documents)))
+        # One code a (document, token); a document counts once for each of its tokens, at the first of equal codes.
+        document_of_token = np.repeat(np.arange(len(part), dtype=np.int64), part.lengths)
+        codes = (document_of_token * vocabulary_size + part.ids).astype(np.uint32)
+        codes.sort()
+        first = np.diff(codes, prepend=np.uint32(2**32 - 1)) != 0
+        frequency += np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
     return np.log1p(len(documents) / (1.0 + frequency)).astype(np.float32)
 
 

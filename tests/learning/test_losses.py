@@ -25,7 +25,8 @@ def known() -> Tensor:
 
 @pytest.fixture(autouse=True, params=[1024, 5], ids=["one block", "blocks of 5"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_BLOCK", request.param)
+    monkeypatch.setattr(losses, "_CELLS", request.param * BATCH)
+    monkeypatch.setattr(losses, "_KEPT", request.param)
 
 
 def named(mask: Tensor) -> Known:
@@ -142,7 +143,7 @@ def test_infonce_leaves_known_positives_out(vectors: tuple[Tensor, Tensor], know
 @pytest.mark.parametrize("negatives", ["hardest", "random", "given", "all"])
 def test_large_batches_have_equal_gradients_each_time(negatives: Negatives, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many queries share their hardest passage here; adding up their gradients in any order would change the bits."""
-    monkeypatch.setattr(losses, "_BLOCK", 1024)
+    monkeypatch.setattr(losses, "_CELLS", 2**22)
     size = 3000
     queries, documents = F.normalize(torch.randn(size, 96)), F.normalize(torch.randn(size, 96) + 0.3)
     known = Known(torch.arange(size), torch.arange(size))

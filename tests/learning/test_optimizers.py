@@ -14,9 +14,10 @@ def test_steps_are_the_definition_and_untouched_rows_stay() -> None:
     optimizer = RowwiseAdagrad([table], lr=0.1)
     for rows in ([0, 2], [2, 5], [2, 2]):  # the last one is not coalesced: its two values add up
         values = torch.randn(2, 4)
+        dense = torch.zeros(6, 4).index_add(0, torch.tensor(rows), values)
         table.grad = sparse(rows, values, (6, 4))
         optimizer.step()
-        dense = torch.zeros(6, 4).index_add(0, torch.tensor(rows), values)
+        assert table.grad is None  # used up
         for row in set(rows):
             sums[row] += dense[row].square().mean()
             expected[row] -= 0.1 * dense[row] / sums[row].sqrt()

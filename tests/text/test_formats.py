@@ -9,7 +9,8 @@ import pytest
 
 from freemvmt.errors import UserError
 from freemvmt.text.corpus import Examples, to_examples
-from freemvmt.text.formats import Judgements, from_pairs, from_table, json_lines, read_jsonl, read_parquet, read_tsv
+from freemvmt.text.formats import Judgements, from_pairs, json_lines, read_jsonl, read_tsv
+from freemvmt.text.tables import from_table, read_parquet
 
 from rows import make_rows
 

@@ -1,0 +1,128 @@
+"""How do time and memory grow? 10,000, 100,000 and 1,000,000 passages, from encoding to search.
+
+    uv run python benchmarks/scaling.py --data FOLDER --model MODEL
+
+Passages are real sentences, recombined in a seeded order to the lengths of real passages; a training pair is a
+passage's first five words and the rest. Every stage is a process of its own, started as a user would start it, and its
+start-up is in the time.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+from passages import questions, recombined
+
+SIZES = (10_000, 100_000, 1_000_000)
+COMMAND = str(Path(sys.executable).parent / "two-towers")
+ENCODE = """
+import json, sys
+from freemvmt.model import TwoTowersModel
+with open(sys.argv[2], encoding="utf-8") as file:
+    texts = [json.loads(line)["text"] for line in file]
+TwoTowersModel.load(sys.argv[1]).encode_documents(texts)
+"""
+SEARCH = """
+import json, sys, time
+from freemvmt.search.retriever import Retriever
+retriever, asked, times = Retriever.load(sys.argv[1]), json.loads(sys.argv[2]), []
+for query in asked:
+    started = time.perf_counter()
+    retriever.search(query)
+    times.append(time.perf_counter() - started)
+print(json.dumps(sorted(times)[len(times) // 2]))
+"""
+PROTOCOL = (
+    "seconds and largest resident memory of a whole process, start-up and reading included; search: median of "
+    "{queries} hybrid searches one at a time, the process's memory with the bundle open; training: one epoch, batch "
+    "2,048, no cache; index: `--kind pq`. The slope is the exponent of growth between the two larger sizes: 1 is linear"
+)
+
+
+def run(line: list[str], folder: Path) -> tuple[float, float, str]:
+    """(seconds, peak MiB, what it printed) of a process."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    started = time.perf_counter()
+    process = subprocess.Popen(line, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{line[:4]} ended with {process.returncode}")
+    # ru_maxrss is in KiB on Linux.
+    return time.perf_counter() - started, usage.ru_maxrss / 1024, printed
+
+
+def measured(texts: list[str], model: str, folder: Path, asked: list[str]) -> dict[str, dict[str, float]]:
+    """All stages on these texts."""
+    folder.mkdir()
+    corpus, pairs = folder / "corpus.jsonl", folder / "pairs.jsonl"
+    with corpus.open("w", encoding="utf-8") as documents, pairs.open("w", encoding="utf-8") as examples:
+        for number, text in enumerate(texts):
+            words = text.split()
+            documents.write(json.dumps({"id": str(number), "text": text}) + "\n")
+            pair = {"query": " ".join(words[:5]), "passage": " ".join(words[5:]) or text}
+            examples.write(json.dumps(pair) + "\n")
+    train = ["train", "--dataset", str(pairs), "--epochs", "1", "--batch-size", "2048", "--no-wandb"]
+    lines = {
+        "encode": [sys.executable, "-c", ENCODE, model, str(corpus)],
+        "train": [COMMAND, *train, "--output", str(folder / "model")],
+        "index": [COMMAND, "index", model, str(corpus), "--output", str(folder / "bundle"), "--kind", "pq"],
+        "search": [sys.executable, "-c", SEARCH, str(folder / "bundle"), json.dumps(asked)],
+    }
+    found = {}
+    for stage, line in lines.items():
+        seconds, peak, printed = run(line, folder)
+        found[stage] = {"seconds": round(json.loads(printed) if stage == "search" else seconds, 5), "mib": round(peak)}
+        sys.stdout.write(f"{len(texts):>9,}  {stage:<8} {found[stage]}\n")
+        sys.stdout.flush()
+    return found
+
+
+def main() -> int:
+    """Measure, print, write results/scaling.json."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--model", required=True)
+    arguments.add_argument("--queries", type=int, default=200)
+    given = arguments.parse_args()
+    texts = recombined(given.data, max(SIZES))
+    asked = questions(given.data, given.queries)
+    with tempfile.TemporaryDirectory() as folder:
+        stages = {
+            size: measured(texts[:size], str(Path(given.model).resolve()), Path(folder) / str(size), asked)
+            for size in SIZES
+        }
+    small, large = SIZES[-2:]
+    slopes: dict[str, Any] = {
+        stage: {
+            key: round(math.log(stages[large][stage][key] / stages[small][stage][key]) / math.log(large / small), 2)
+            for key in ("seconds", "mib")
+        }
+        for stage in stages[large]
+    }
+    sys.stdout.write(f"slopes {slopes}\n")
+    figures = {
+        "sizes": list(SIZES),
+        "words_per_passage": round(float(np.mean([len(text.split()) for text in texts])), 1),
+        "stages": {str(size): found for size, found in stages.items()},
+        "slopes": slopes,
+    }
+    packages = ("faiss-cpu", "tantivy")
+    path = record.write("scaling", PROTOCOL.format(queries=given.queries), [0], figures, packages)
+    sys.stdout.write(f"wrote {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The verbs of `two-towers` that make and measure a model, each a few lines over the package."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from freemvmt.config import HYBRID_WEIGHT, DataConfig, Method, Protocol, TrainConfig
+from freemvmt.shell import parse, report
+
+if TYPE_CHECKING:
+    from freemvmt.evaluation import Result, Run
+    from freemvmt.text.corpus import Collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainConfig):
+    """Train two towers on pairs of queries and passages, and save the best epoch as a model folder."""
+
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
+    """Train a model and save it."""
+    options = parse(TrainOptions, argv, prog)
+    from freemvmt.console import Console
+    from freemvmt.training import train_and_save
+
+    console = Console(stderr=options.json)
+    result, output = train_and_save(options.train_config(), console)
+    stopped = "" if result.ended == "finished" else f"; stopped: {result.ended}"
+    console.line(
+        f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
+        f"(epoch {result.best_epoch} of {len(result.history)}{stopped})"
+    )
+    console.line(f"saved     {output}")
+    console.line(f"next      two-towers evaluate {output} COLLECTION      a BEIR folder, or a data set's test split")
+    report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
+    return 1 if result.ended == "interrupted" else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionOptions(DataConfig):
+    """How a collection is read."""
+
+    split: str = "test"
+    """Which split's queries."""
+    weight: float = HYBRID_WEIGHT
+    """Hybrid: the dense side's share, 0 to 1."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(CollectionOptions):
+    """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, `untrained`, or a bundle of the collection, measured as it is served."""
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """dense: the towers. bm25: words. hybrid: both."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row, which is far easier."""
+    run: str | None = None
+    """Write the ranking to this file as a TREC run."""
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Measure a model on a collection."""
+    options = parse(EvaluateOptions, argv, "two-towers evaluate")
+    from freemvmt.console import Console
+    from freemvmt.evaluation import table, write_run
+    from freemvmt.text.sources import load_collection
+
+    console = Console(stderr=options.json)
+    collection = load_collection(options.collection, options.split, options)
+    result, found = _measured(options.model, collection, options.method, options.protocol, options.weight)
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}")
+    for line in table([result]):
+        console.line(line)
+    if options.run:
+        write_run(found, Path(options.run), tag=f"two-towers-{options.method}")
+        console.line(f"run       {options.run}")
+    report(options.json, {"model": options.model, **result.as_dict()})
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CollectionOptions):
+    """Compare two models on a collection: difference of NDCG@10, its interval, and a paired randomisation test."""
+
+    model_a: Annotated[str, tyro.conf.arg(metavar="MODEL_A"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, `untrained`, `bm25`, a bundle, or a TREC run file of the collection."""
+    model_b: Annotated[str, tyro.conf.arg(metavar="MODEL_B"), tyro.conf.Positional]
+    """The same choice."""
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """How the two models search."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row."""
+    metric: Literal["ndcg@10", "mrr@10", "recall@100", "recall@1000"] = "ndcg@10"
+    """What is compared."""
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Compare two models on a collection."""
+    options = parse(CompareOptions, argv, "two-towers compare")
+    from freemvmt.console import Console
+    from freemvmt.evaluation import compare as compare_results
+    from freemvmt.text.sources import load_collection
+
+    console = Console(stderr=options.json)
+    collection = load_collection(options.collection, options.split, options)
+    a, b = (
+        _measured(name, collection, options.method, options.protocol, options.weight)[0]
+        for name in (options.model_a, options.model_b)
+    )
+    found = compare_results(a, b, options.metric)
+    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}; {options.metric}")
+    for letter, name, mean in (("A", options.model_a, found.mean_a), ("B", options.model_b, found.mean_b)):
+        console.line(f"  {letter}  {mean:.4f}  {name}")
+    low, high = found.interval
+    console.line(
+        f"  A - B  {found.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {found.p_value:.4f}  "
+        f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
+    )
+    sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
+    report(options.json, {**sides, "comparison": asdict(found)})
+    return 0
+
+
+def _measured(
+    name: str, collection: "Collection", method: Method, protocol: Protocol, weight: float
+) -> "tuple[Result, Run]":
+    """What the model (or run file, or BM25) of that name finds in the collection."""
+    from freemvmt import evaluation
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle import is_bundle
+    from freemvmt.search.retriever import Retriever
+
+    if _is_file(name):
+        found = evaluation.read_run(Path(name), collection)
+        return evaluation.measure(found, collection, name, protocol), found
+    if is_bundle(Path(name)):
+        return evaluation.evaluate(Retriever.load(name), collection, method, protocol, weight)
+    if name == "bm25":
+        method = "bm25"
+    model = None if method == "bm25" else TwoTowersModel.load(name)
+    retriever = Retriever(model, collection.documents, collection.document_ids)
+    return evaluation.evaluate(retriever, collection, method, protocol, weight)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long for a path
+        return False
+
+
+def sweep(argv: Sequence[str]) -> int:
+    """Search for good settings."""
+    from freemvmt.sweep_config import run_sweep_command
+
+    return run_sweep_command(argv, prog="two-towers sweep")
+
+
+def quickstart(argv: Sequence[str]) -> int:
+    """Train, measure and search the docs of the Python packages installed here."""
+    from freemvmt.quickstart import QuickstartOptions, run_quickstart
+
+    options = parse(QuickstartOptions, argv, "two-towers quickstart")
+    from freemvmt.console import Console
+
+    report(options.json, run_quickstart(options, Console(stderr=options.json)))
+    return 0
