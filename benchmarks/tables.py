@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from live_tables import engine_table, serving_table
+from speed_tables import roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -77,9 +78,15 @@ def _cell(found: dict[str, Any]) -> str:
 
 
 PAGES = {
-    "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"])},
+    "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"]), "speed": speed_table},
     "docs/quality.md": {"weight": weight_table, "infonce": lambda: quality_table(["qa_infonce"])},
     "docs/engines.md": {"engines": engine_table},
+    "docs/performance.md": {
+        "speed": speed_table,
+        "training": training_table,
+        "roofline": roofline_table,
+        "scaling": scaling_table,
+    },
     "docs/serving.md": {"serving": serving_table},
 }
 

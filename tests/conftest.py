@@ -6,8 +6,11 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-_WORLD = tempfile.mkdtemp(prefix="two-towers-tests-")
+# The worker processes of one run live in the world that the first process made.
+_WORLD = os.environ.get("TWO_TOWERS_TESTS_WORLD") or tempfile.mkdtemp(prefix="two-towers-tests-")
 os.environ |= {
+    "TWO_TOWERS_TESTS_WORLD": _WORLD,
+    "OMP_NUM_THREADS": "1",  # a worker a core: threads of two would wait for each other
     "HF_HUB_OFFLINE": "1",
     "HF_HOME": f"{_WORLD}/huggingface",
     "TWO_TOWERS_CACHE": f"{_WORLD}/cache",

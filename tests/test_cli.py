@@ -1,6 +1,7 @@
 """The `two-towers` command from end to end, in this process, on data made here."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {verb} " in told for verb in VERBS)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("two-towers ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_overview_says_of_each_command_what_its_function_says(verb: str) -> None:
+    module, summary = VERBS[verb]
+    assert (getattr(import_module(f"freemvmt.{module}"), verb).__doc__ or "").splitlines()[0] == summary
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -81,6 +81,15 @@ def test_the_front_door_opens_without_torch_and_wandb(lines: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+def test_the_help_needs_nothing_but_the_standard_library() -> None:
+    code = "import sys; from freemvmt.cli import main; main([]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    before = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True)
+    started = {name.partition(".")[0] for name in before.stdout.split()}  # what the environment loads at every start
+    assert loaded - started - set(sys.stdlib_module_names) == {"freemvmt"}
+
+
 def test_the_public_face_is_all_there() -> None:
     import freemvmt
 

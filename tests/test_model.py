@@ -110,3 +110,20 @@ def test_a_model_of_a_newer_format_is_refused(tiny_base: str, tmp_path: Path) ->
 
 def test_untrained_is_a_model_by_name(model: TwoTowersModel) -> None:
     assert torch.equal(TwoTowersModel.load("untrained").encode_queries(["a"]), model.encode_queries(["a"]))
+
+
+def test_blocks_in_threads_give_the_vectors_of_one_text_at_a_time(
+    tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("freemvmt.model._BLOCK", 3)
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    texts = [f"tower number {number} " * (number % 4) for number in range(50)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = model.encode_documents(texts)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(together, torch.cat([model.encode_documents([text]) for text in texts]))
+    assert not together.requires_grad

@@ -83,6 +83,27 @@ def test_given_uses_the_rows_own_and_falls_back_on_the_hardest(vectors: tuple[Te
         triplet("given")(queries, documents, named(known))
 
 
+def test_gradients_are_those_of_autograd_on_the_definitions(
+    vectors: tuple[Tensor, Tensor], known: Tensor, block: None
+) -> None:
+    """In float64, on the whole matrix, with nothing written out."""
+    queries, documents = (side.double().requires_grad_() for side in vectors)
+    others = known & ~torch.eye(BATCH, dtype=torch.bool)
+    cosines = queries @ documents.T
+    positive = cosines.diagonal()
+    open_to = cosines.masked_fill(known, -torch.inf)
+    hinges = [(0.3 + open_to.amax(side) - positive).clamp(min=0).mean() for side in (0, 1)]
+    logits = (cosines / 0.1).masked_fill(others, -torch.inf)
+    own = torch.arange(BATCH)
+    entropy = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    for expected, loss in ((sum(hinges) / 2, triplet("hardest")), (entropy, InfoNCE(0.1, torch.float32))):
+        wanted = torch.autograd.grad(expected, [queries, documents], retain_graph=True)
+        leaves = [side.detach().float().requires_grad_() for side in (queries, documents)]
+        (3 * loss(*leaves, named(known))).backward()  # what comes from above counts
+        for leaf, gradient in zip(leaves, wanted, strict=True):
+            torch.testing.assert_close(leaf.grad, 3 * gradient.float(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("negatives", ["hardest", "random", "all"])
 def test_a_known_positive_is_never_pushed_away(negatives: Negatives, known: Tensor) -> None:
     """Passage 3 is the very passage of query 0 and known as such: were it a negative, the loss could not be 0."""
