@@ -96,10 +96,12 @@ def training_table() -> str:
             f"{found['ndcg@10'][at]:.3f}" + _arrow(result["against_the_peer"][at].get(name)) for at in collections
         ]
         cells = [f"{found['seconds']:.1f}", f"{found['whole']:.1f}", f"{found['peak_mib']:,.0f}"]
-        lines.append(f"| {' | '.join([name, *cells, *scores, f'{found["mean_ndcg@10"]:.3f}'])} |")
+        mean = f"{found['mean_ndcg@10']:.3f}"
+        lines.append(f"| {' | '.join([name, *cells, *scores, mean])} |")
     return (
         "\n".join(lines)
-        + "\n\nNDCG@10 over the full corpus, mean of five seeds; ↑ better and ↓ worse than sentence-transformers, p < 0.05."
+        + "\n\nNDCG@10 over the full corpus, mean of five seeds; ↑ better and ↓ worse than sentence-transformers with "
+        "p < 0.05 in a paired randomisation test."
     )
 
 
@@ -145,7 +147,8 @@ def scaling_table() -> str:
             taken = f"{found['seconds'] * 1000:.1f} ms" if stage == "search" else f"{found['seconds']:.1f} s"
             cells.append(f"{taken}, {found['mib']:,} MiB")
         slopes = result["slopes"][stage]
-        lines.append(f"| {' | '.join([title, *cells, f'{slopes["seconds"]:.2f}', f'{slopes["mib"]:.2f}'])} |")
+        grown = [f"{slopes[key]:.2f}" for key in ("seconds", "mib")]
+        lines.append(f"| {' | '.join([title, *cells, *grown])} |")
     return "\n".join(lines)
 
 
