@@ -41,6 +41,14 @@ for query in asked:
     times.append(time.perf_counter() - started)
 print(json.dumps(sorted(times)[len(times) // 2]))
 """
+# A process begins with the peak of the one that starts it: so it is started by a small one, which says what it took.
+LAUNCH = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+sys.stderr.write(f"\\n{usage.ru_maxrss}\\n")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 PROTOCOL = (
     "seconds and largest resident memory of a whole process, start-up and reading included; search: median of "
     "{queries} hybrid searches one at a time, the process's memory with the bundle open; training: one epoch, batch "
@@ -52,15 +60,12 @@ def run(line: list[str], folder: Path) -> tuple[float, float, str]:
     """(seconds, peak MiB, what it printed) of a process."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     started = time.perf_counter()
-    process = subprocess.Popen(line, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{line[:4]} ended with {process.returncode}")
+    launched = [sys.executable, "-c", LAUNCH, *line]
+    done = subprocess.run(launched, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{line[:4]} ended with {done.returncode}: {done.stderr[-1000:]}")
     # ru_maxrss is in KiB on Linux.
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, printed
+    return time.perf_counter() - started, int(done.stderr.splitlines()[-1]) / 1024, done.stdout
 
 
 def measured(texts: list[str], model: str, folder: Path, asked: list[str]) -> dict[str, dict[str, float]]:
