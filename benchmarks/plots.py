@@ -29,7 +29,7 @@ def ratios() -> None:
     for work in ("evaluation", "search"):
         for name, found in corpus[work].items():
             if isinstance(found, dict) and "times_as_long" in found:
-                title = "evaluate over 1 M" if work == "evaluation" else "exact search over 1 M"
+                title = "evaluate a whole corpus" if work == "evaluation" else "exact search"
                 rows.append((f"{title}: {name}", found["times_as_long"], found["range"]))
     found = startup["ways"]["import sentence_transformers"]
     rows.append(("start: import sentence_transformers, to our --help", found["times_as_long"], found["range"]))

@@ -143,7 +143,7 @@ def test_any_flipped_byte_of_a_model_is_refused_or_harmless(packaged: Path, tmp_
             else:
                 assert len(vectors) == 2
         (folder / name).write_bytes(sound)
-    assert min(refused.values()) > 50
+    assert min(refused.values()) > 30
 
 
 RUN = "q1 Q0 d1 1 0.5 mine\n"
