@@ -1,17 +1,16 @@
 """Tables on a live corpus and its server, from results/engines.json and results/serving.json."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from record import read
+
 Row = Callable[[dict[str, Any]], str]
 
 
 def engine_table() -> str:
     """Engines as columns, what was measured as rows."""
-    result = json.loads((RESULTS / "engines.json").read_text(encoding="utf-8"))
+    result = read("engines")
     engines: dict[str, dict[str, Any]] = result["engines"]
     rows: dict[str, Row] = {}
     for depth in (1000, 100):
@@ -61,7 +60,7 @@ def engine_table() -> str:
 
 def serving_table() -> str:
     """Targets as rows; queries a second, p50 and p99 by the number of clients."""
-    result = json.loads((RESULTS / "serving.json").read_text(encoding="utf-8"))
+    result = read("serving")
     targets: dict[str, dict[str, Any]] = result["targets"]
     counts = list(next(iter(targets.values()))["clients"])
     head = ["queries a second, p50 / p99 ms", "documents", *(f"{count} clients" for count in counts)]

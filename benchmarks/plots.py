@@ -1,6 +1,5 @@
 """The plots of docs/performance.md, from results/*.json: `uv run python benchmarks/plots.py` writes docs/images/."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from record import read
 
 ROOT = Path(__file__).parent.parent
-RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
 OURS, THEIRS, GRID = "#1f6f6b", "#b9bfc4", "#e4e7e9"
 STAGES = {"encode": "encode", "train": "train, one epoch", "index": "index", "search": "search, hybrid, one query"}
 
@@ -19,7 +19,7 @@ STAGES = {"encode": "encode", "train": "train, one epoch", "index": "index", "se
 def ratios() -> None:
     """How many times as long the others take, a bar each; 1 is ours."""
     rows: list[tuple[str, float, tuple[float, float]]] = []
-    encode, training, corpus, startup = (_read(name) for name in ("encode", "training", "full_corpus", "startup"))
+    encode, training, corpus, startup = (read(name) for name in ("encode", "training", "full_corpus", "startup"))
     for name, found in encode["ways"].items():
         if "times_as_long" in found:
             rows.append((f"encode 100,000 passages: {name}", found["times_as_long"], found["range"]))
@@ -54,7 +54,7 @@ def ratios() -> None:
 
 def scaling() -> None:
     """Seconds and memory by the number of passages, both axes logarithmic."""
-    result = _read("scaling")
+    result = read("scaling")
     sizes = result["sizes"]
     figure, both = plt.subplots(1, 2, figsize=(10, 4.2))
     for axes, key, title in zip(both, ("seconds", "mib"), ("seconds", "largest resident memory, MiB"), strict=True):
@@ -79,11 +79,6 @@ def scaling() -> None:
         axes.grid(color=GRID)
         _plain(axes)
     _save(figure, "scaling.png")
-
-
-def _read(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return found
 
 
 def _plain(axes: Any) -> None:

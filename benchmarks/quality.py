@@ -99,7 +99,7 @@ def _measure(folder: Path, models: list[TwoTowersModel], config: TrainConfig) ->
         hybrid.append(evaluate(retriever, collection, "hybrid")[0])
     found: dict[str, Any] = {"protocol": bm25.protocol, "queries": bm25.queries}
     for name, results in {"untrained": [untrained], "bm25": [bm25], "dense": dense, "hybrid": hybrid}.items():
-        mean = _mean_of(results)
+        mean = mean_of(results)
         low, high = mean.intervals["ndcg@10"]
         scores = [result.metrics["ndcg@10"] for result in results]
         found[name] = {
@@ -114,7 +114,7 @@ def _measure(folder: Path, models: list[TwoTowersModel], config: TrainConfig) ->
     return found
 
 
-def _mean_of(results: list[Result]) -> Result:
+def mean_of(results: list[Result]) -> Result:
     """The seeds' mean, query by query."""
     values = {name: np.mean([result.per_query[name] for result in results], axis=0) for name in results[0].per_query}
     return dataclasses.replace(results[0], per_query=values)

@@ -37,6 +37,12 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], p
     return path
 
 
+def read(name: str) -> dict[str, Any]:
+    """What ``write`` wrote under that name."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
         if line.startswith("model name"):

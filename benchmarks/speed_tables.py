@@ -1,16 +1,14 @@
 """Tables of speed, from results/{encode,training,full_corpus,hybrid_search,startup,scaling}.json."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from record import read
 
 
 def speed_table() -> str:
     """A row a claim: the work, who it is measured against, ours, theirs, the ratio, and the script."""
-    encode, training, corpus = _read("encode"), _read("training"), _read("full_corpus")
-    hybrid, startup = _read("hybrid_search"), _read("startup")
+    encode, training, corpus = read("encode"), read("training"), read("full_corpus")
+    hybrid, startup = read("hybrid_search"), read("startup")
     rows: list[tuple[str, str, str, str, str, str]] = []
     mine = encode["ways"]["two-towers"]
     for name in ("sentence-transformers", "model2vec"):
@@ -87,7 +85,7 @@ def speed_table() -> str:
 
 def training_table() -> str:
     """What an epoch gives and costs, and how good each is on collections that none has seen."""
-    result = _read("training")
+    result = read("training")
     collections = list(result["against_the_peer"])
     head = ["one epoch, batch 2,048", "seconds", "with imports", "MiB", *collections, "mean"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -107,7 +105,7 @@ def training_table() -> str:
 
 def roofline_table() -> str:
     """What the work needs, what the machine gives, and how near we are."""
-    encode, training, corpus = _read("encode"), _read("training"), _read("full_corpus")
+    encode, training, corpus = read("encode"), read("training"), read("full_corpus")
     roof, roofs, product = encode["roofline"], training["roofs"], corpus["roofline"]
     rows = encode["stages"]["average and scale"]["seconds"]
     steps, pairs = 54, 2016
@@ -135,7 +133,7 @@ def roofline_table() -> str:
 
 def scaling_table() -> str:
     """Seconds and memory by size, and the slopes."""
-    result = _read("scaling")
+    result = read("scaling")
     sizes = [str(size) for size in result["sizes"]]
     titles = {"encode": "encode", "train": "train, one epoch", "index": "index", "search": "search, hybrid, one query"}
     head = ["", *(f"{int(size):,}" for size in sizes), "slope: time", "memory"]
@@ -150,11 +148,6 @@ def scaling_table() -> str:
         grown = [f"{slopes[key]:.2f}" for key in ("seconds", "mib")]
         lines.append(f"| {' | '.join([title, *cells, *grown])} |")
     return "\n".join(lines)
-
-
-def _read(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return found
 
 
 def _times(ratio: float, span: list[float]) -> str:

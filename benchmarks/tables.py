@@ -3,24 +3,23 @@
 A test fails when a page and its results differ.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from live_tables import engine_table, serving_table
+from record import read
 from speed_tables import roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def quality_table(names: list[str]) -> str:
     """NDCG@10 by collection and method, a block a training set."""
     blocks = []
     for name in names:
-        result = json.loads((RESULTS / f"quality_{name}.json").read_text(encoding="utf-8"))
+        result = read(f"quality_{name}")
         collections: dict[str, Any] = result["collections"]
         means = result["mean_ndcg@10"]
         several = len(collections) > 1
@@ -54,7 +53,7 @@ def quality_table(names: list[str]) -> str:
 
 def weight_table() -> str:
     """NDCG@10 by the dense side's share, on sources left out of training."""
-    result = json.loads((RESULTS / "hybrid_weight.json").read_text(encoding="utf-8"))
+    result = read("hybrid_weight")
     means = result["mean_ndcg@10"]
     names = ["bm25", *(name for name in means if name not in ("bm25", "dense")), "dense"]
     head = f"| weight | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|\n"

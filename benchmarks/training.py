@@ -8,7 +8,6 @@ then measured on four collections that none has seen, so that speed is not bough
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -17,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import record
 import torch
 from machine import matrix_speed, read_bandwidth, row_bandwidth
+from quality import mean_of
 
 from freemvmt.config import DataConfig
 from freemvmt.evaluation import Result, compare, evaluate
@@ -126,10 +125,7 @@ def _quality(folder: Path, place: Path, names: list[str], rounds: int) -> dict[s
             model = TwoTowersModel.load(_place(place, name, seed))
             retriever = Retriever(model, collection.documents, collection.document_ids)
             results.append(evaluate(retriever, collection, "dense")[0])
-        values = {
-            metric: np.mean([result.per_query[metric] for result in results], axis=0) for metric in results[0].per_query
-        }
-        means[name] = dataclasses.replace(results[0], per_query=values)
+        means[name] = mean_of(results)
     found: dict[str, Any] = {name: round(result.metrics["ndcg@10"], 4) for name, result in means.items()}
     found["tests"] = {}
     for name in names:

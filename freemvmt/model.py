@@ -132,22 +132,20 @@ class TwoTowersModel(nn.Module):
     def _encode(self, texts: Sequence[str], tower: nn.Module, head: nn.Module) -> Tensor:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one text")
-        return self._in_blocks(
-            len(texts), lambda start, stop: self.tokenizer.encode(texts[start:stop]), lambda found: head(tower(found))
-        )
+        return self._in_blocks(len(texts), lambda start, stop: self.tokenizer.encode(texts[start:stop]), tower, head)
 
     def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
-        return self._in_blocks(len(tokens), tokens.slice, lambda found: head(tower(found)))
+        return self._in_blocks(len(tokens), tokens.slice, tower, head)
 
     def _in_blocks(
-        self, size: int, tokens: Callable[[int, int], TokenArray], encode: Callable[[TokenArray], Tensor]
+        self, size: int, tokens: Callable[[int, int], TokenArray], tower: nn.Module, head: nn.Module
     ) -> Tensor:
         vectors = torch.empty(size, self.dim, device=self.device)
 
         @torch.no_grad()
         def fill(start: int) -> None:
             stop = min(start + _BLOCK, size)
-            F.normalize(encode(tokens(start, stop)), out=vectors[start:stop])
+            F.normalize(head(tower(tokens(start, stop))), out=vectors[start:stop])
 
         in_threads(fill, range(0, size, _BLOCK))
         return vectors

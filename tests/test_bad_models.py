@@ -133,7 +133,7 @@ def test_any_flipped_byte_of_a_model_is_refused_or_harmless(packaged: Path, tmp_
     refused = dict.fromkeys(("config.json", "tokenizer.json", "model.safetensors"), 0)
     for name in refused:
         sound = (folder / name).read_bytes()
-        for _ in range(150):
+        for _ in range(200):
             place = draw.randrange(min(len(sound), 2000))
             (folder / name).write_bytes(sound[:place] + bytes([draw.randrange(256)]) + sound[place + 1 :])
             try:
@@ -143,7 +143,7 @@ def test_any_flipped_byte_of_a_model_is_refused_or_harmless(packaged: Path, tmp_
             else:
                 assert len(vectors) == 2
         (folder / name).write_bytes(sound)
-    assert min(refused.values()) > 30
+    assert min(refused.values()) > 50
 
 
 RUN = "q1 Q0 d1 1 0.5 mine\n"

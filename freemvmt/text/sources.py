@@ -175,8 +175,10 @@ def _from_hub(rows: object, where: str) -> Judgements:
     """The rows of a map-style or a streamed data set, in Arrow batches."""
     batches = rows.with_format("arrow").iter(batch_size=10_000)  # type: ignore[attr-defined]
     parts: list[Judgements] = []
+    done = 0
     for batch in batches:
-        parts.append(from_table(batch, where, "query", "passage", before=sum(len(part.queries) for part in parts)))
+        parts.append(from_table(batch, where, "query", "passage", before=done))
+        done += len(batch)
     if not parts:
         raise UserError(f"{where} has no rows; ask for another split or configuration")
     return Judgements.join(parts)

@@ -16,6 +16,7 @@ from freemvmt.errors import UserError
 from freemvmt.text.formats import Judgements, check_columns, from_pairs
 
 _AT_ONCE = 4096  # rows of a Parquet file that are decoded together
+_USED = {"is_selected", "passage_text"}  # of the fields of MS MARCO's ``passages``
 
 
 def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
@@ -50,14 +51,15 @@ def _columns(schema: pa.Schema, query_field: str, passage_field: str) -> list[st
     """The columns that are read; of MS MARCO's ``passages`` only what is used, where it is as it should be."""
     wanted = dict.fromkeys(("query", "passages", query_field, passage_field, "negative"))
     columns = [name for name in wanted if name in schema.names]
-    used = {"is_selected", "passage_text"}
     for field in schema:
-        if field.name == "passages" and pa.types.is_struct(field.type):
-            names = {field.type.field(number).name for number in range(field.type.num_fields)}
-            if used <= names:
-                columns.remove("passages")
-                columns += [f"passages.{name}" for name in sorted(used)]
+        if field.name == "passages" and pa.types.is_struct(field.type) and _field_names(field.type) >= _USED:
+            columns.remove("passages")
+            columns += [f"passages.{name}" for name in sorted(_USED)]
     return columns
+
+
+def _field_names(struct: pa.StructType) -> set[str]:
+    return {struct.field(number).name for number in range(struct.num_fields)}
 
 
 def from_table(table: pa.Table, where: str, query_field: str, passage_field: str, before: int = 0) -> Judgements:
@@ -76,11 +78,11 @@ def from_table(table: pa.Table, where: str, query_field: str, passage_field: str
             raise UserError(f'{where}: column "{name}" holds {column.type}, not text; name a column of text')
         _no_nulls(column, name, where, before)
     size = len(table)
-    queries, *passages = (column.combine_chunks() for column in columns)
+    queries, *passages = (_large(_flat(column)) for column in columns)
     rows = np.arange(size)
     return Judgements(
-        _large(_flat(queries)),
-        pa.concat_arrays([_large(_flat(column)) for column in passages]).dictionary_encode(),
+        queries,
+        pa.concat_arrays(passages).dictionary_encode(),
         np.tile(rows, len(passages)),
         np.repeat([True, False], size)[: size * len(passages)],
     )
@@ -98,8 +100,8 @@ def _from_ms_marco(table: pa.Table, where: str, before: int) -> Judgements:
     if not pa.types.is_struct(passages.type):
         wanted = "the struct of MS MARCO's rows; leave that column out if these are pairs"
         raise UserError(f'{where}: column "passages" is {passages.type}, not {wanted}')
-    names = {passages.type.field(number).name for number in range(passages.type.num_fields)}
-    if missing := {"is_selected", "passage_text"} - names:
+    names = _field_names(passages.type)
+    if missing := _USED - names:
         found = f"(found {', '.join(sorted(names))}); write MS MARCO's own columns"
         raise UserError(f'{where}: "passages" has no {", ".join(sorted(missing))} {found}')
     texts, selected = passages.field("passage_text"), passages.field("is_selected")
