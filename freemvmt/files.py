@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from freemvmt.errors import UserError
@@ -20,10 +20,15 @@ def cache_folder() -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ``UserError`` unless a file or folder can be made at ``path``: one is, beside it, and is taken away."""
+    """Raise ``UserError`` unless a file or folder can be made at ``path``: one is, beside it, and is taken away.
+
+    On Linux that file never has a name, so that nothing is left of it when the process is killed meanwhile.
+    """
     with explained(path):
         beside = next(parent for parent in path.absolute().parents if parent.exists())
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=beside):
+        with suppress(FileNotFoundError):
+            os.lstat(beside / f".{path.name}.12345678.part")  # a name too long is refused here
+        with tempfile.TemporaryFile(dir=beside):
             pass
 
 

@@ -1,8 +1,9 @@
 import os
+import tempfile
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import pytest
 
@@ -138,6 +139,22 @@ def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path: Path) -
     check_writable(tmp_path / "not" / "there" / "yet")
     check_writable(tmp_path / "place")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no files without a name")
+def test_no_moment_of_that_look_shows_in_the_folder(tmp_path: Path) -> None:
+    seen: list[list[Path]] = []
+    temporary = tempfile.TemporaryFile
+
+    def seen_meanwhile(dir: Path) -> IO[bytes]:
+        opened = temporary(dir=dir)
+        seen.append(list(dir.iterdir()))
+        return opened
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", seen_meanwhile)
+        check_writable(tmp_path / "place")
+    assert seen == [[]]
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
