@@ -25,17 +25,37 @@ class ModelConfig:
 
     base: str = BASE_MODEL
     """Model whose token table and tokenizer the towers start from: a Hub name or a folder."""
-    tower: Literal["average"] = "average"
-    """How the token vectors of a text become one vector."""
+    rows: Literal["table", "distilled"] = "table"
+    """The token vectors to start from: the model's own table, or each token alone through the whole model."""
+    tower: Literal["average", "recurrent"] = "average"
+    """How the token vectors of a text become one: their mean, or a mean weighted by a recurrence."""
+    cell: Literal["gru", "lstm", "sru"] = "sru"
+    """Recurrent: the recurrence; sru has no hidden-to-hidden matrix and is many times as fast."""
+    hidden: int = 192
+    """Recurrent: numbers in a state, in each direction."""
+    layers: int = 1
+    """Recurrent: recurrences one on the other."""
+    bidirectional: bool = True
+    """Recurrent: read a text from both ends."""
+    pooling: Literal["weighted", "mean", "max", "last"] = "weighted"
+    """Recurrent: weighted means a weight for each token in the average; the others make a vector of the states."""
+    residual: bool = True
+    """Recurrent, poolings of states: add to the plain average, and start as it."""
+    dropout: float = 0.1
+    """Recurrent: share of inputs and states that are dropped in training."""
     dim: int | None = None
     """Size of the vectors, smaller than the table's by a linear head; None: the table's."""
     separate_towers: bool = False
-    """Give the query tower and the document tower a token table each."""
+    """Give the query tower and the document tower weights of their own."""
+    shared_table: bool = False
+    """Separate towers: keep one token table for both, under recurrences and heads of their own."""
     max_length: int = 256
     """Tokens of a text that count; the rest is cut."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "dim", "max_length")
+        _at_least(self, 1, "dim", "max_length", "hidden", "layers")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout is {self.dropout:g}; give 0 or more, below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +110,16 @@ class TrainConfig(ModelConfig, DataConfig):
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
     table_rate_factor: float = 100.0
     """The token table's rate as a multiple of --learning-rate."""
+    recurrence_rate_factor: float = 3.0
+    """The recurrence's rate as a multiple of --learning-rate."""
+    clip_norm: float = 1.0
+    """Scale the gradient of all but the table down to this norm; 0: never."""
+    train_length: int | None = None
+    """Tokens of a text that count in training; None: --max-length."""
+    distill: float = 0.0
+    """Weight of a second loss: the batch's similarities as --teacher sees them (KL divergence); 0: none."""
+    teacher: str = BASE_MODEL
+    """Model to learn similarities from: a Hub name or a folder. Its vectors are made once and kept in the cache."""
     idf_scale: float = 0.3
     """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
     patience: int | None = None
@@ -116,10 +146,10 @@ class TrainConfig(ModelConfig, DataConfig):
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         DataConfig.__post_init__(self)
-        _at_least(self, 1, "epochs", "patience", "log_every", "watch_every")
+        _at_least(self, 1, "epochs", "patience", "log_every", "watch_every", "train_length")
         _at_least(self, 2, "batch_size")
-        _above_zero(self, "learning_rate", "table_rate_factor", "temperature")
-        for name in ("margin", "idf_scale"):
+        _above_zero(self, "learning_rate", "table_rate_factor", "recurrence_rate_factor", "temperature")
+        for name in ("margin", "idf_scale", "clip_norm", "distill"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{flag(name)} is {getattr(self, name):g}; give 0 or more")
 

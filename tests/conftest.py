@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemvmt.config import TrainConfig
+from freemvmt.towers.transformer import _quiet
 from freemvmt.training import TrainingData, prepare
 
 from rows import write_rows
@@ -49,6 +50,22 @@ def tiny_base(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("tiny-base")
     table = load_file(packaged / "model.safetensors")["embeddings.word_embeddings.weight"]
     save_file({"embeddings.word_embeddings.weight": table[:, :48].contiguous()}, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_bytes((packaged / "tokenizer.json").read_bytes())
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A transformer of one layer with random weights and the real tokenizer."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
+    )
+    with _quiet(transformers.logging):
+        transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((packaged / "tokenizer.json").read_bytes())
     return str(folder)
 

@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"errors", "extras", "files", "config", "console", "shell"},
     {"hub", "text", "devices"},
     {"towers"},
-    {"model"},
+    {"model", "model_files"},
     {"search"},
     {"evaluation"},
     {"learning"},

@@ -34,6 +34,11 @@ def test_training_lifts_validation_far_above_untrained(tiny_config: TrainConfig,
         {"dim": 24, "separate_towers": True},
         {"idf_scale": 0.0},
         {"batch_size": 16},
+        {"tower": "recurrent"},
+        {"tower": "recurrent", "cell": "gru", "separate_towers": True, "dim": 24, "loss": "infonce"},
+        {"tower": "recurrent", "cell": "lstm", "pooling": "mean", "bidirectional": False, "hidden": 8, "layers": 2},
+        {"tower": "recurrent", "separate_towers": True, "shared_table": True, "dim": 24},
+        {"train_length": 12},
     ],
     ids=str,
 )
@@ -44,7 +49,9 @@ def test_every_way_of_training_learns(
     assert result.val_ndcg_10 > result.untrained_ndcg_10 + 0.15
 
 
-@pytest.mark.parametrize("changes", [{}, {"negatives": "random"}, {"negatives": "given"}, {"dim": 24}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"negatives": "random"}, {"negatives": "given"}, {"dim": 24}, {"tower": "recurrent"}], ids=str
+)
 def test_one_seed_gives_equal_bits_and_another_seed_does_not(
     tiny_config: TrainConfig, tiny_data: TrainingData, changes: dict[str, object]
 ) -> None:

@@ -18,9 +18,9 @@ tags: [two-towers, retrieval, static-embeddings]
 
 # {name}
 
-A query tower and a document tower, each the average of token vectors from `{config.base}`, trained on
-{record["data"]} ({record["pairs"]:,} pairs) with the {config.loss} loss. Vectors have {record["dim"]} dimensions and
-length 1.
+A query tower and a document tower, {_towers(config)}, trained on
+{record["data"]} ({record["pairs"]:,} pairs) with the {config.loss} loss{_teacher(config)}. Vectors have
+{record["dim"]} dimensions and length 1.
 
 | validation NDCG@10 | |
 |---|---|
@@ -45,3 +45,18 @@ documents = model.encode_documents(["A tall, narrow building."])
 print(queries @ documents.T)
 ```
 """
+
+
+def _towers(config: TrainConfig) -> str:
+    rows = "token vectors distilled" if config.rows == "distilled" else "token vectors"
+    if config.tower == "average":
+        return f"each the average of {rows} from `{config.base}`"
+    ways = "from both ends" if config.bidirectional else "from the beginning"
+    reads = f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {ways}"
+    if config.pooling == "weighted":
+        return f"each an average of {rows} from `{config.base}`, weighted by {reads}"
+    return f"each from {rows} of `{config.base}` by {reads}, {config.pooling} pooling"
+
+
+def _teacher(config: TrainConfig) -> str:
+    return f" and similarities taught by `{config.teacher}`" if config.distill else ""

@@ -1,14 +1,9 @@
-"""What is minimised. Vectors come in at length 1, so a cosine is a dot product and the distance is 1 - cosine.
+"""The triplet loss. Vectors come in at length 1, so a cosine is a dot product and the distance is 1 - cosine.
 
 Row i of ``queries`` belongs with row i of ``documents``; ``known`` names every pair that is known to belong together,
 which is never a negative. Both directions count: a query against the batch's passages, a passage against its queries.
-
-The matrix of all cosines of a batch is only ever seen a few rows at a time. What a loss needs of it is small, and so is
-its gradient: that is written out here instead of being left to autograd, which would keep the matrix, twice or more.
 """
 
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
+from freemvmt.learning.blocks import blocks, similarities
 from freemvmt.learning.negatives import Known
 
-_CELLS = 2**22  # of the matrix of all pairs that are looked at together: 16 MB
-_KEPT = 4096  # up to this batch the matrix is kept where it is needed twice: 64 MB
 _GROUP = 64  # numbers among which a largest one is looked for in two steps
 
 
@@ -46,7 +40,7 @@ class TripletLoss:
         """The loss, a scalar. ``given``: vectors (batch, dim), which count where the second tensor (batch,) is true."""
         if self.negatives == "all":
             positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
-            cosines = _similarities(queries, documents, self.precision).float()
+            cosines = similarities(queries, documents, self.precision).float()
             cosines[known.rows, known.columns] = -torch.inf
             forwards = self._hinge(positive.unsqueeze(1), cosines)
             backwards = self._hinge(positive.unsqueeze(0), cosines)
@@ -89,7 +83,7 @@ class TripletLoss:
         document_of_query = torch.empty(size, dtype=torch.int64, device=device)
         query_of_document = torch.full((size,), -1, dtype=torch.int64, device=device)
         best = torch.full((size,), -torch.inf, device=device)  # for each document, over the blocks so far
-        for start, stop, inside in _blocks(size, known):
+        for start, stop, inside in blocks(size, known):
             ranks = self._block(stop - start, size, device)  # groups are whole: what lies beyond is -inf
             if self.negatives == "random":
                 drawn = torch.rand((stop - start, size), generator=self._generator)
@@ -97,7 +91,7 @@ class TripletLoss:
             elif self.precision == torch.float32:
                 torch.mm(queries[start:stop], documents.T, out=ranks[: stop - start, :size])
             else:
-                ranks[: stop - start, :size] = _similarities(queries[start:stop], documents, self.precision)
+                ranks[: stop - start, :size] = similarities(queries[start:stop], documents, self.precision)
             ranks[inside.rows - start, inside.columns] = -torch.inf
             row_best, columns = _largest_of_rows(ranks)
             row_best, columns = row_best[: stop - start], columns[: stop - start]
@@ -121,19 +115,6 @@ class TripletLoss:
     def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
         # margin + (1 - positive) - (1 - negative), not below zero
         return (self.margin + negative - positive).clamp(min=0)
-
-
-class InfoNCE:
-    """Cross entropy of the own partner among the batch, both ways, with cosines divided by ``temperature``
-    (van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding)."""
-
-    def __init__(self, temperature: float, precision: torch.dtype) -> None:
-        self.temperature, self.precision = temperature, precision
-
-    def __call__(self, queries: Tensor, documents: Tensor, known: Known) -> Tensor:
-        """The loss, a scalar."""
-        loss: Tensor = _CrossEntropy.apply(queries, documents, known.others(), self.temperature, self.precision)
-        return loss
 
 
 class _LinearInCosines(torch.autograd.Function):
@@ -165,70 +146,6 @@ def _weighted_sums(owners: Tensor, members: Tensor, weights: Tensor, vectors: Te
     return F.embedding_bag(
         members[order], vectors, offsets, mode="sum", per_sample_weights=weights[order], include_last_offset=True
     )
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """The two cross entropies and their gradients, by blocks of rows: first what each row and column sums up to, then
-    the gradients. A large batch makes each block twice, a small one keeps them (Gao et al. 2021, GradCache)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, documents: Tensor, others: Known, temperature: float, precision: torch.dtype
-    ) -> Tensor:
-        size = len(queries)
-        blocks = list(_blocks(size, others))
-
-        def logits_of(number: int) -> Tensor:
-            start, stop, inside = blocks[number]
-            logits = _similarities(queries[start:stop], documents, precision).float().div_(temperature)
-            logits[inside.rows - start, inside.columns] = -torch.inf
-            return logits  # (rows, batch)
-
-        if size <= _KEPT:
-            logits_of = functools.cache(logits_of)
-        own = queries.new_empty(size)
-        row_total = queries.new_empty(size)  # log of the sum of exponentials
-        shift = queries.new_full((size,), -1 / temperature)  # the largest of a column so far, or the least there can be
-        column_sum = queries.new_zeros(size)
-        for number, (start, stop, _) in enumerate(blocks):
-            logits = logits_of(number)
-            own[start:stop] = logits.diagonal(start)
-            row_total[start:stop] = logits.logsumexp(1)
-            before, shift = shift, torch.maximum(shift, logits.amax(0))
-            column_sum = column_sum * (before - shift).exp() + (logits - shift).exp_().sum(0)
-        column_total = shift + column_sum.log()
-
-        of_queries, of_documents = torch.empty_like(queries), torch.zeros_like(documents)
-        for number, (start, stop, _) in enumerate(blocks):
-            logits = logits_of(number)
-            slopes = (logits - row_total[start:stop].unsqueeze(1)).exp_()
-            slopes += (logits - column_total).exp_()
-            slopes.diagonal(start).sub_(2)
-            slopes = slopes.mul_(1 / (2 * size * temperature)).to(precision)
-            of_queries[start:stop] = slopes @ documents.to(precision)
-            of_documents += slopes.T @ queries[start:stop].to(precision)
-        ctx.save_for_backward(of_queries, of_documents)
-        return ((row_total + column_total) / 2 - own).mean()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        of_queries, of_documents = ctx.saved_tensors
-        return gradient * of_queries, gradient * of_documents, None, None, None
-
-
-def _similarities(queries: Tensor, documents: Tensor, precision: torch.dtype) -> Tensor:
-    """Cosines of all pairs, multiplied in ``precision``."""
-    return queries.to(precision) @ documents.to(precision).T
-
-
-def _blocks(size: int, known: Known) -> Iterator[tuple[int, int, Known]]:
-    """(first row, one beyond the last, the known pairs of these rows) of each block of the matrix of all pairs."""
-    rows = max(1, _CELLS // max(size, 1))
-    starts = torch.arange(0, size + rows, rows, device=known.rows.device)
-    bounds = torch.searchsorted(known.rows, starts).tolist()
-    for block, start in enumerate(range(0, size, rows)):
-        inside = slice(bounds[block], bounds[block + 1])
-        yield start, min(start + rows, size), Known(known.rows[inside], known.columns[inside])
 
 
 def _largest_of_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:

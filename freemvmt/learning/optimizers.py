@@ -6,6 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from freemvmt.config import TrainConfig
+from freemvmt.model import TwoTowersModel
+
 
 class Optimizer(Protocol):
     """What the loop asks of an optimizer, ``torch.optim``'s or ours; each group has its rate under ``lr``."""
@@ -62,15 +65,32 @@ def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return rows, values
 
 
-def optimizers_for(
-    model: torch.nn.Module, tables: list[torch.nn.Parameter], lr: float, table_factor: float
-) -> list[Optimizer]:
-    """Row-wise Adagrad at ``lr * table_factor`` for the token tables, AdamW at ``lr`` for whatever else there is."""
-    chosen: list[Optimizer] = [RowwiseAdagrad(tables, lr=lr * table_factor)]
+def optimizers_for(model: TwoTowersModel, config: TrainConfig) -> list[Optimizer]:
+    """Row-wise Adagrad for the token tables, AdamW for recurrences and for whatever else there is, at their rates."""
+    lr = config.learning_rate
+    tables = model.tables()
+    chosen: list[Optimizer] = [RowwiseAdagrad(tables, lr=lr * config.table_rate_factor)]
     ids = {id(table) for table in tables}
-    if rest := [parameter for parameter in model.parameters() if id(parameter) not in ids]:
-        chosen.append(torch.optim.AdamW(rest, lr=lr))
+    recurrences = [weight for tower in model.towers() for weight in tower.parameters() if id(weight) not in ids]
+    ids |= {id(weight) for weight in recurrences}
+    rest = [weight for weight in model.parameters() if id(weight) not in ids]
+    for weights, rate in ((recurrences, lr * config.recurrence_rate_factor), (rest, lr)):
+        if weights:
+            chosen.append(torch.optim.AdamW(weights, lr=rate))
     return chosen
+
+
+def clip(optimizers: list[Optimizer], norm: float) -> None:
+    """Scale the gradients of all but the tables down to ``norm`` together; row-wise Adagrad needs no such thing."""
+    dense = [
+        weight
+        for optimizer in optimizers
+        if isinstance(optimizer, torch.optim.Optimizer)
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    ]
+    if dense and norm:
+        torch.nn.utils.clip_grad_norm_(dense, norm)
 
 
 def set_rate_factor(optimizers: list[Optimizer], factor: float) -> None:

@@ -54,6 +54,15 @@ class IdLists:
         ids = np.concatenate([self.ids, other.ids])
         return type(self)(ids, np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]))
 
+    def cut(self, length: int) -> Self:
+        """The first ``length`` ids of each list."""
+        lengths = self.lengths
+        if lengths.max(initial=0) <= length:
+            return self
+        kept = np.minimum(lengths, length)
+        offsets = offsets_of(kept)
+        return type(self)(self.ids[np.arange(offsets[-1]) + np.repeat(self.offsets[:-1] - offsets[:-1], kept)], offsets)
+
 
 class TokenArray(IdLists):
     """The token ids of many texts: text ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``."""

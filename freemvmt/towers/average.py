@@ -22,6 +22,12 @@ class AverageTower(nn.Module):
         super().__init__()
         self.table = table
 
+    def train_in(self, precision: torch.dtype) -> None:
+        """Nothing here is multiplied with a matrix."""
+
+    def measure(self) -> None:
+        """Nothing here depends on how the table is scaled."""
+
     def forward(self, tokens: TokenArray) -> Tensor:
         """(texts, width) float32 on the table's device."""
         device = self.table.device

@@ -4,9 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
-from freemvmt.learning import losses
-from freemvmt.learning.losses import InfoNCE, TripletLoss
+from freemvmt.learning import blocks, softmaxes
+from freemvmt.learning.losses import TripletLoss
 from freemvmt.learning.negatives import Known
+from freemvmt.learning.softmaxes import Distillation, InfoNCE
 
 BATCH, DIM = 12, 6
 
@@ -25,8 +26,8 @@ def known() -> Tensor:
 
 @pytest.fixture(autouse=True, params=[1024, 5], ids=["one block", "blocks of 5"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_CELLS", request.param * BATCH)
-    monkeypatch.setattr(losses, "_KEPT", request.param)
+    monkeypatch.setattr(blocks, "_CELLS", request.param * BATCH)
+    monkeypatch.setattr(softmaxes, "_KEPT", request.param)
 
 
 def named(mask: Tensor) -> Known:
@@ -96,12 +97,32 @@ def test_gradients_are_those_of_autograd_on_the_definitions(
     logits = (cosines / 0.1).masked_fill(others, -torch.inf)
     own = torch.arange(BATCH)
     entropy = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-    for expected, loss in ((sum(hinges) / 2, triplet("hardest")), (entropy, InfoNCE(0.1, torch.float32))):
+    taught = F.normalize(torch.randn(BATCH, 9)), F.normalize(torch.randn(BATCH, 9))
+    distillation = Distillation(0.1, torch.float32)
+    for expected, loss in (
+        (sum(hinges) / 2, triplet("hardest")),
+        (entropy, InfoNCE(0.1, torch.float32)),
+        (divergence(cosines / 0.1, taught), lambda queries, documents, _: distillation(queries, documents, taught)),
+    ):
         wanted = torch.autograd.grad(expected, [queries, documents], retain_graph=True)
         leaves = [side.detach().float().requires_grad_() for side in (queries, documents)]
         (3 * loss(*leaves, named(known))).backward()  # what comes from above counts
         for leaf, gradient in zip(leaves, wanted, strict=True):
             torch.testing.assert_close(leaf.grad, 3 * gradient.float(), atol=1e-6, rtol=1e-5)
+
+
+def divergence(logits: Tensor, taught: tuple[Tensor, Tensor]) -> Tensor:
+    """The mean over both directions, by PyTorch's own."""
+    right = taught[0] @ taught[1].T / 0.1
+    ways = ((logits, right), (logits.T, right.T))
+    return sum(F.kl_div(F.log_softmax(a, 1), F.softmax(b, 1), reduction="batchmean") for a, b in ways) / 2
+
+
+def test_distillation_is_the_divergence_from_the_teacher(vectors: tuple[Tensor, Tensor]) -> None:
+    taught = F.normalize(torch.randn(BATCH, 9)), F.normalize(torch.randn(BATCH, 9))
+    loss = Distillation(0.1, torch.float32)
+    torch.testing.assert_close(loss(*vectors, taught), divergence(vectors[0] @ vectors[1].T / 0.1, taught))
+    assert float(loss(*vectors, vectors)) == pytest.approx(0, abs=1e-6)  # who knows as much has nothing to learn
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "random", "all"])
@@ -164,7 +185,7 @@ def test_infonce_leaves_known_positives_out(vectors: tuple[Tensor, Tensor], know
 @pytest.mark.parametrize("negatives", ["hardest", "random", "given", "all"])
 def test_large_batches_have_equal_gradients_each_time(negatives: Negatives, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many queries share their hardest passage here; adding up their gradients in any order would change the bits."""
-    monkeypatch.setattr(losses, "_CELLS", 2**22)
+    monkeypatch.setattr(blocks, "_CELLS", 2**22)
     size = 3000
     queries, documents = F.normalize(torch.randn(size, 96)), F.normalize(torch.randn(size, 96) + 0.3)
     known = Known(torch.arange(size), torch.arange(size))

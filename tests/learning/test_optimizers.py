@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from freemvmt.learning.optimizers import RowwiseAdagrad, optimizers_for, set_rate_factor
+from freemvmt.config import TrainConfig
+from freemvmt.learning.optimizers import RowwiseAdagrad, clip, optimizers_for, set_rate_factor
+from freemvmt.model import TwoTowersModel
 
 
 def sparse(rows: list[int], values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -39,14 +41,35 @@ def test_a_zero_gradient_moves_nothing() -> None:
     assert torch.equal(table.detach(), torch.ones(2, 3))
 
 
-def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together() -> None:
-    model = torch.nn.ModuleDict({"table": torch.nn.Embedding(4, 2), "head": torch.nn.Linear(2, 2)})
-    table = model["table"].weight
-    rowwise, adam = optimizers_for(model, [table], lr=1e-3, table_factor=100)
+def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together(tiny_base: str) -> None:
+    config = TrainConfig(
+        base=tiny_base, tower="recurrent", dim=24, learning_rate=1e-3, table_rate_factor=100, recurrence_rate_factor=3
+    )
+    model = TwoTowersModel(config.model_config())
+    rowwise, of_tower, of_head = optimizers = optimizers_for(model, config)
     assert isinstance(rowwise, RowwiseAdagrad)
-    assert isinstance(adam, torch.optim.AdamW)
-    assert {id(p) for p in adam.param_groups[0]["params"]} == {id(p) for p in model["head"].parameters()}
+    assert isinstance(of_tower, torch.optim.AdamW)
+    assert isinstance(of_head, torch.optim.AdamW)
+    tower = model.document_tower
+    rest = {id(weight) for name, weight in tower.named_parameters() if name != "table"}
+    assert {id(weight) for weight in of_tower.param_groups[0]["params"]} == rest
+    assert {id(weight) for weight in of_head.param_groups[0]["params"]} == {
+        id(weight) for weight in model.document_head.parameters()
+    }
     for factor in (1.0, 0.5, 0.25):
-        set_rate_factor([rowwise, adam], factor)
-        assert rowwise.param_groups[0]["lr"] == pytest.approx(0.1 * factor)
-        assert adam.param_groups[0]["lr"] == pytest.approx(1e-3 * factor)
+        set_rate_factor(optimizers, factor)
+        for optimizer, rate in ((rowwise, 0.1), (of_tower, 3e-3), (of_head, 1e-3)):
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(rate * factor)
+
+
+def test_gradients_of_all_but_the_table_are_held_to_a_norm_together() -> None:
+    table = torch.nn.Parameter(torch.zeros(2, 3))
+    weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    optimizers = [RowwiseAdagrad([table], lr=1.0), *(torch.optim.AdamW([weight]) for weight in weights)]
+    for norm, factor in ((0.0, 1.0), (100.0, 1.0), (1.0, 1 / 13)):
+        table.grad = sparse([1], torch.full((1, 3), 50.0), (2, 3))
+        weights[0].grad, weights[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+        clip(optimizers, norm)
+        assert weights[0].grad.tolist() == pytest.approx([3 * factor, 4 * factor], rel=1e-4)
+        assert weights[1].grad.tolist() == pytest.approx([12 * factor], rel=1e-4)
+        assert table.grad.to_dense()[1].tolist() == [50.0] * 3

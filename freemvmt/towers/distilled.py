@@ -1,0 +1,56 @@
+"""Rows distilled from a transformer: each token alone through the whole model (Tulkens and van Dongen 2024, Model2Vec).
+
+Centred, turned to principal components and divided by the square root of their singular values, so that the few
+directions that all tokens share do not drown the rest; then as far spread as the raw table.
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from freemvmt.errors import UserError
+from freemvmt.files import cache_folder, whole_file
+from freemvmt.text.arrays import TokenArray
+from freemvmt.towers.transformer import Transformer
+
+logger = logging.getLogger(__name__)
+
+
+def distilled_rows(folder: Path, table: Tensor) -> Tensor:
+    """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
+    with (folder / "model.safetensors").open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    path = cache_folder() / "rows" / f"{name}.safetensors"
+    try:
+        rows = load_file(path)["rows"]
+        if len(rows) == len(table) and bool(rows.isfinite().all()):
+            return rows
+    except FileNotFoundError:
+        pass
+    except (SafetensorError, KeyError, OSError):
+        logger.warning("the rows in %s are damaged; making them anew", path)
+    logger.info("distilling %s rows from the whole model; kept for the next time", f"{len(table):,}")
+    alone = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
+    rows = half_whitened(Transformer(folder, torch.device("cpu")).encode(alone), float(table.std()))
+    try:
+        with whole_file(path) as part:
+            save_file({"rows": rows}, part)
+    except UserError as error:
+        logger.info("the rows are not kept: %s", error)
+    return rows
+
+
+def half_whitened(outputs: Tensor, spread: float) -> Tensor:
+    """``outputs`` (rows, width) centred, turned to principal components, each divided by the root of its singular
+    value; their standard deviation is ``spread``."""
+    centred = outputs.double() - outputs.double().mean(0)
+    values, directions = torch.linalg.eigh(centred.T @ centred)  # squares of the singular values, rising
+    components = (centred @ directions).flip(1) / values.flip(0).clamp(min=1e-12) ** 0.25
+    rows: Tensor = (components * (spread / components.std())).float().contiguous()
+    return rows

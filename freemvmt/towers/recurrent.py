@@ -1,0 +1,121 @@
+"""The recurrent tower: a recurrence reads a text's tokens in order and says how much each of them counts.
+
+    vector = sum of w_t x_t / sum of w_t        w_t = exp(v . h_t), the exponent held within -3 and 3
+
+x_t is a token's row of the table, h_t what the recurrence knows at that place. The vector stays a weighted sum of token
+vectors, so a score can still be split exactly over them. Other poolings take the mean, the largest or the last of
+the states, on top of the plain average (``residual``) or alone.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from freemvmt.config import ModelConfig
+from freemvmt.errors import UserError
+from freemvmt.text.arrays import TokenArray
+from freemvmt.towers.cells import Gru, Lstm, Sru, in_text_order
+from freemvmt.towers.packing import Packing
+from freemvmt.towers.rows import permuted, used_rows
+
+_LIMIT = 3.0  # of the logarithm of a weight: no token counts more than 400 times as much as another
+
+
+class RecurrentTower(nn.Module):
+    """Starts as the average tower: all weights 1, what is added 0 (unless ``residual`` is off)."""
+
+    scale: Tensor
+
+    def __init__(self, table: nn.Parameter, config: ModelConfig) -> None:
+        super().__init__()
+        self.table = table
+        self.pooling, self.residual = config.pooling, config.residual
+        self.hidden, self.dropout = config.hidden, config.dropout
+        width = table.shape[1]
+        shape = (width, config.hidden, config.layers, config.bidirectional, config.dropout)
+        cells: dict[str, type[Gru | Lstm | Sru]] = {"gru": Gru, "lstm": Lstm, "sru": Sru}
+        self.cell: Gru | Lstm | Sru = cells[config.cell](*shape)
+        outputs = 1 if config.pooling == "weighted" else width
+        self.output = nn.Linear(config.hidden * (1 + config.bidirectional), outputs, bias=False)
+        if config.pooling == "weighted" or config.residual:
+            nn.init.zeros_(self.output.weight)
+        self.register_buffer("scale", torch.ones(()))
+        self.measure()
+
+    def train_in(self, precision: torch.dtype) -> None:
+        """Let matrix products of the recurrence be of ``precision`` in training; vectors are always made in float32."""
+        if not isinstance(self.cell, Lstm):
+            self.cell.precision = precision
+
+    def measure(self) -> None:
+        """Let the recurrence see rows of unit variance; to be called when the table has been scaled."""
+        if not self.table.is_meta:
+            self.scale.copy_(1 / self.table.detach().std().clamp(min=1e-6))
+
+    def forward(self, tokens: TokenArray) -> Tensor:
+        """(texts, width) float32 on the table's device; a text without tokens gives zeros."""
+        if len(tokens.ids) == 0:
+            return self.table.new_zeros(len(tokens), self.table.shape[1])
+        offsets = torch.from_numpy(tokens.offsets).to(self.table.device)
+        rows, places, states, packing = self._read(tokens)
+        if self.pooling == "weighted":
+            shares = self._shares(states, packing, tokens)
+            return F.embedding_bag(
+                places, rows, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True
+            )
+        vectors: Tensor = self.output(self._pooled(in_text_order(states, packing), offsets))
+        if self.residual:
+            vectors = vectors + F.embedding_bag(places, rows, offsets, mode="mean", include_last_offset=True)
+        return vectors
+
+    def split(self, tokens: TokenArray) -> Tensor:
+        """What each token adds to its text's vector, (tokens, width): summed over a text, ``forward``.
+
+        Raises ``UserError`` where the pooling is one that no sum over tokens gives.
+        """
+        if self.pooling in ("max", "last"):
+            raise UserError(f"--pooling {self.pooling} cannot be split over the words of a text; weighted and mean can")
+        if len(tokens.ids) == 0:
+            return self.table.new_zeros(0, self.table.shape[1])
+        rows, places, states, packing = self._read(tokens)
+        vectors = rows[places]
+        if self.pooling == "weighted":
+            return vectors * self._shares(states, packing, tokens).unsqueeze(1)
+        lengths = torch.from_numpy(tokens.lengths).to(rows.device)
+        added: Tensor = self.output(in_text_order(states, packing))
+        parts = added + vectors if self.residual else added
+        return parts / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
+
+    def _read(self, tokens: TokenArray) -> tuple[Tensor, Tensor, list[Tensor], Packing]:
+        """(the rows that are used, where each token's stands in them, the states of each direction, how it read)."""
+        device = self.table.device
+        rows, places = used_rows(self.table, torch.from_numpy(tokens.ids.astype(np.int64)).to(device))
+        inputs = F.dropout(rows * self.scale, self.dropout, self.training)
+        packing = Packing.of(tokens.lengths, device)
+        return rows, places, self.cell(inputs, places, packing), packing
+
+    def _shares(self, states: list[Tensor], packing: Packing, tokens: TokenArray) -> Tensor:
+        """The weight of each token as a share of its text's, (tokens,)."""
+        logits = torch.zeros(1, device=self.table.device)
+        ways = zip(
+            states, torch.split(self.output.weight, self.hidden, 1), packing.orders(len(states) == 2), strict=True
+        )
+        for states_of_way, weight, order in ways:
+            logits = logits + permuted(states_of_way @ weight[0], order.places, order.tokens)
+        weights = logits.clamp(-_LIMIT, _LIMIT).exp()
+        text = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(weights.device)
+        totals = weights.new_zeros(len(tokens)).index_add(0, text, weights)
+        shares: Tensor = weights / totals[text]
+        return shares
+
+    def _pooled(self, states: Tensor, offsets: Tensor) -> Tensor:
+        """One state a text, (texts, directions * hidden)."""
+        if self.pooling == "last":
+            # The way back ends at the first token. A text without tokens has neither, and gets zeros.
+            first, last = offsets[:-1].clamp(max=len(states) - 1), (offsets[1:] - 1).clamp(min=0)
+            ends = torch.cat([states[last, : self.hidden], states[first, self.hidden :]], 1)
+            return ends.masked_fill((offsets.diff() == 0).unsqueeze(1), 0.0)
+        numbers = torch.arange(len(states), device=states.device)
+        mode = "max" if self.pooling == "max" else "mean"
+        return F.embedding_bag(numbers, states, offsets, mode=mode, include_last_offset=True)
