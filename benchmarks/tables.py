@@ -10,6 +10,7 @@ from typing import Any
 
 from live_tables import engine_table, serving_table
 from record import read
+from recurrent_tables import recurrent_table
 from speed_tables import roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +87,7 @@ PAGES = {
         "roofline": roofline_table,
         "scaling": scaling_table,
     },
+    "docs/recurrent.md": {"recurrent": recurrent_table},
     "docs/serving.md": {"serving": serving_table},
 }
 

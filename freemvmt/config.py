@@ -12,6 +12,7 @@ BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 HYBRID_WEIGHT = 0.4  # of the dense side in a hybrid; chosen on sources left out of training, see docs/quality.md
 LARGEST = 2**31 - 1  # of any count or seed
+MOST_LAYERS = 16  # of a recurrence
 
 Loss = Literal["triplet", "infonce"]
 Negatives = Literal["hardest", "random", "given", "all"]
@@ -54,6 +55,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "dim", "max_length", "hidden", "layers")
+        if self.layers > MOST_LAYERS:
+            raise UserError(f"--layers is {self.layers}; give {MOST_LAYERS} or less")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout:g}; give 0 or more, below 1")
 
@@ -105,7 +108,7 @@ class TrainConfig(ModelConfig, DataConfig):
     epochs: int = 5
     """Passes over the training pairs."""
     batch_size: int | None = None
-    """Pairs in a step; None: a fifth of the pairs, as a power of two between 32 and 8192."""
+    """Pairs in a step; None: a fifth of the pairs, as a power of two between 32 and 8192 (recurrent: 2048)."""
     learning_rate: float = 3e-4
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
     table_rate_factor: float = 100.0

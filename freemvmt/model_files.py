@@ -94,7 +94,9 @@ def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
 def _is_of(value: object, hint: Any) -> bool:
     """Whether ``value`` is of a plain type, of one of a union's, or one of a ``Literal``'s choices."""
     choices = get_args(hint)
-    return value in choices if get_origin(hint) is Literal else type(value) in (choices or (hint,))
+    if get_origin(hint) is Literal:
+        return value in choices
+    return type(value) in (choices or (hint,)) or (hint is float and type(value) is int)
 
 
 def check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:

@@ -38,7 +38,8 @@ from freemvmt.text.sources import load
 from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.pretrained import idf
 
-MIN_BATCH, MAX_BATCH, STEPS_OF_AN_EPOCH = 32, 8192, 5  # what --batch-size None keeps to
+MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # what --batch-size None keeps to
+MAX_BATCH = {"average": 8192, "recurrent": 2048}  # a recurrence keeps some 10 KB a token of a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +287,8 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
     """The batch size in pairs; ``UserError`` when there are fewer pairs than were asked for in one batch."""
     if config.batch_size is None:
         # A large batch has hard negatives, but an epoch needs its steps.
-        return min(max(MIN_BATCH, 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))), MAX_BATCH, pairs)
+        fitting = 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))
+        return min(max(MIN_BATCH, fitting), MAX_BATCH[config.tower], pairs)
     if config.batch_size > pairs:
         raise UserError(
             f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"

@@ -98,6 +98,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "empty weights": (cut("model.safetensors", 0), ["model.safetensors is damaged"]),
     "other dim": (described(model_dim=9), ["the weights do not fit config.json and tokenizer.json"]),
     "two tables wanted": (described(model_separate_towers=True), ["the weights do not fit"]),
+    "recurrence wanted": (described(model_tower="recurrent"), ["the weights do not fit"]),
+    "a tower of layers": (described(model_tower="recurrent", model_layers=10**9), ["--layers is 1000000000; give 16"]),
     "no table": (weighed(lambda t: {"document.head": t["document.head"]}), ["the weights do not fit"]),
     "short table": (weighed(lambda t: t | {"document.table": t["document.table"][:99]}), ["the weights do not fit"]),
     "flat table": (weighed(lambda t: t | {"document.table": t["document.table"][:, 0]}), ["the weights do not fit"]),

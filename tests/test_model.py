@@ -67,7 +67,18 @@ def test_text_beyond_max_length_does_not_count(tiny_base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"dim": 16}, {"separate_towers": True}, {"dim": 16, "separate_towers": True}], ids=str
+    "config",
+    [
+        {},
+        {"dim": 16},
+        {"separate_towers": True},
+        {"dim": 16, "separate_towers": True},
+        {"tower": "recurrent", "cell": "gru", "dropout": 0},
+        {"tower": "recurrent", "cell": "lstm", "pooling": "max", "layers": 2, "bidirectional": False},
+        {"tower": "recurrent", "separate_towers": True},
+        {"tower": "recurrent", "separate_towers": True, "shared_table": True, "dim": 16},
+    ],
+    ids=str,
 )
 def test_a_saved_model_comes_back_equal(tiny_base: str, tmp_path: Path, config: dict[str, object]) -> None:
     model = TwoTowersModel(ModelConfig(base=tiny_base, **config))

@@ -140,6 +140,7 @@ def test_a_tracker_is_told_every_metric(tiny_config: TrainConfig, tiny_data: Tra
 def test_the_default_batch_is_no_larger_than_the_data(tiny_config: TrainConfig) -> None:
     config = dataclasses.replace(tiny_config, batch_size=None)
     assert [batch_size_for(config, pairs) for pairs in (5, 100, 1_000, 10_000, 1_000_000)] == [5, 32, 128, 1024, 8192]
+    assert batch_size_for(dataclasses.replace(config, tower="recurrent"), 1_000_000) == 2048
     with pytest.raises(UserError, match="100 training pairs"):
         batch_size_for(dataclasses.replace(config, batch_size=101), 100)
 

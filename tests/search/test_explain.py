@@ -42,7 +42,13 @@ def separate(tiny_base: str, dim: int | None) -> TwoTowersModel:
     return model
 
 
-@pytest.fixture(scope="module", params=["shared", "head", "separate", "separate head", "short"])
+def recurrent(tiny_base: str) -> TwoTowersModel:
+    model = TwoTowersModel(ModelConfig(base=tiny_base, tower="recurrent", cell="gru", hidden=8))
+    torch.nn.init.normal_(model.document_tower.output.weight)  # as if trained: tokens weigh
+    return model
+
+
+@pytest.fixture(scope="module", params=["shared", "head", "separate", "separate head", "short", "recurrent"])
 def model(request: pytest.FixtureRequest, tiny_base: str) -> TwoTowersModel:
     torch.manual_seed(0)
     return {
@@ -50,6 +56,7 @@ def model(request: pytest.FixtureRequest, tiny_base: str) -> TwoTowersModel:
         "head": lambda: TwoTowersModel(ModelConfig(base=tiny_base, dim=16)),
         "separate": lambda: separate(tiny_base, None),
         "separate head": lambda: separate(tiny_base, 16),
+        "recurrent": lambda: recurrent(tiny_base),
         "short": lambda: TwoTowersModel(ModelConfig(base=tiny_base, max_length=5)),
     }[request.param]()
 
