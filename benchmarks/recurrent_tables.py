@@ -28,7 +28,8 @@ def recurrent_table() -> str:
         "\n".join(lines)
         + f"\n\nTrained on {trained}, mean of {len(result['seeds'])} seeds, full corpus of each collection. ↑ better "
         "and ↓ worse than BM25, \\* better than the average in the same way of searching, p < 0.05 in a paired "
-        f"randomisation test. Training, without the teacher's vectors: {'; '.join(costs)} on {result['machine']['cores']} cores.\n"
+        f"randomisation test. Training, without the teacher's vectors: {'; '.join(costs)} on "
+        f"{result['machine']['cores']} cores.\n"
         "Made by `uv run python benchmarks/recurrent.py --data FOLDER --work FOLDER`."
     )
 
