@@ -6,7 +6,6 @@ alone, its client repeats a question to a dead network for half a minute.
 """
 
 import functools
-import hashlib
 import importlib.util
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from freemvmt.config import BASE_MODEL
 from freemvmt.errors import UserError
+from freemvmt.files import sha256_of
 
 if TYPE_CHECKING:
     import datasets
@@ -226,9 +226,8 @@ def _from_package(folder: Path, wanted: tuple[str, ...]) -> list[Path]:
     """The base model out of the installed package, which is never imported, once its bytes are known to be right."""
     files = _files(folder, wanted)
     for path in files:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != _PACKAGE_HASHES[path.name]:
-                raise UserError(f"{path} is not the published file (wrong sha256); reinstall {_PACKAGE}==0.1.0")
+        if sha256_of(path) != _PACKAGE_HASHES[path.name]:
+            raise UserError(f"{path} is not the published file (wrong sha256); reinstall {_PACKAGE}==0.1.0")
     logger.info("%s comes from the installed package %s, sha256 checked", BASE_MODEL, _PACKAGE)
     return files
 

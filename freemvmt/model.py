@@ -79,8 +79,7 @@ class TwoTowersModel(nn.Module):
         self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors)
         self.document_head = make_head(tensors.get("document.head"))
         if config.separate_towers:
-            own = None if config.shared_table else nn.Parameter(tensors["query.table"])
-            table = self.document_tower.table if own is None else own
+            table = self.document_tower.table if config.shared_table else nn.Parameter(tensors["query.table"])
             self.query_tower = _tower(config, "query", table, tensors)
             self.query_head = make_head(tensors.get("query.head"))
         else:

@@ -22,7 +22,7 @@ FORMAT = 1  # of config.json and the names in model.safetensors
 def tensors_of(side: str, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
     """What is stored of a side, by its names in model.safetensors; a table that both share is the document's."""
     tensors = {f"{side}.tower.{name}": tensor for name, tensor in tower.state_dict().items() if name != "table"}
-    if not (config.separate_towers and config.shared_table and side == "query"):
+    if not (config.shared_table and side == "query"):
         tensors[f"{side}.table"] = tower.table
     if isinstance(head, nn.Linear):
         tensors[f"{side}.head"] = head.weight
@@ -30,6 +30,7 @@ def tensors_of(side: str, tower: Tower, head: nn.Module, config: ModelConfig) ->
 
 
 def make_head(weight: Tensor | None) -> nn.Module:
+    """The linear head with ``weight`` (dim, width), or what changes nothing."""
     if weight is None:
         return nn.Identity()
     dim, width = weight.shape
@@ -65,6 +66,7 @@ def check_output(folder: Path) -> None:
 
 
 def read_description(path: Path) -> dict[str, Any]:
+    """What a model's config.json says; ``UserError`` unless it is one, and of this version's format."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -79,6 +81,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
+    """The configuration in ``description``; ``UserError`` where a value is not of its kind."""
     try:
         config = ModelConfig(**description["model"])
         hints = get_type_hints(ModelConfig)
@@ -100,15 +103,16 @@ def _is_of(value: object, hint: Any) -> bool:
 
 
 def check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
+    """Raise ``UserError`` unless ``tensors`` are what ``config`` asks for, by name, shape and type, and finite."""
     sides = ["document", "query"] if config.separate_towers else ["document"]
     table = tensors.get("document.table")
     sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size and table.shape[1] > 0
     if sound and table is not None:
         with torch.device("meta"):
             tower = make_tower(config, nn.Parameter(torch.empty(table.shape)))
-            head = make_head(
-                None if config.dim in (None, table.shape[1]) else torch.empty(config.dim or 0, table.shape[1])
-            )
+            width = table.shape[1]
+            dim = config.dim or width
+            head = make_head(torch.empty(dim, width) if dim != width else None)
         wanted = {name: tuple(t.shape) for side in sides for name, t in tensors_of(side, tower, head, config).items()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         sound = found == wanted and all(tensor.dtype == torch.float32 for tensor in tensors.values())

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemvmt.config import TrainConfig
-from freemvmt.towers.transformer import _quiet
+from freemvmt.towers.transformer import quiet
 from freemvmt.training import TrainingData, prepare
 
 from rows import write_rows
@@ -64,7 +64,7 @@ def tiny_encoder(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     config = transformers.BertConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
     )
-    with _quiet(transformers.logging):
+    with quiet(transformers.logging):
         transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((packaged / "tokenizer.json").read_bytes())
     return str(folder)

@@ -53,16 +53,15 @@ class BatchLoss:
         """The loss, a scalar with a gradient."""
         device = self._model.device
         known = known_positives(queries, passages, self._examples.positives).to(device)
-        drawn, has_given = np.empty(0, np.int64), None
         if self._given:
             drawn, has_given = draw_given(queries, self._examples.negatives, self._generator)
-        query_vectors, document_vectors = self._model(
-            self._queries.take(queries), self._passages.take(np.concatenate([passages, drawn]))
-        )
-        positives, given = document_vectors[: len(passages)], document_vectors[len(passages) :]
-        if has_given is not None:
+            query_vectors, vectors = self._model(
+                self._queries.take(queries), self._passages.take(np.concatenate([passages, drawn]))
+            )
+            positives, given = vectors[: len(passages)], vectors[len(passages) :]
             loss = self._triplet(query_vectors, positives, known, (given, from_numpy(has_given).to(device)))
         else:
+            query_vectors, positives = self._model(self._queries.take(queries), self._passages.take(passages))
             loss = (self._triplet if self._is_triplet else self._infonce)(query_vectors, positives, known)
         if self._taught is None:
             return loss

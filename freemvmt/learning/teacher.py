@@ -1,5 +1,6 @@
 """Vectors of a model that knows more, made once and kept: a chunk of texts is a file, so a stop loses one chunk."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -16,9 +17,9 @@ from freemvmt import hub
 from freemvmt.console import QUIET, Console
 from freemvmt.devices import matrix_dtype
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, whole_file
+from freemvmt.files import cache_folder, sha256_of, whole_file
 from freemvmt.model import TwoTowersModel
-from freemvmt.text.tokens import Tokenizer
+from freemvmt.text.tokens import Tokenizer, digest_texts
 from freemvmt.towers.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -37,21 +38,18 @@ class Teacher:
         self._folder, self._max_length, self._device = folder, max_length, device
         digest = hashlib.blake2b(f"{max_length}\0".encode(), digest_size=16)
         for file in ("model.safetensors", "config.json", "tokenizer.json"):
-            with (folder / file).open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+            digest.update(sha256_of(folder / file).encode())
         self._digest = digest
 
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
         """Vectors of length 1, (texts, width); from the cache where these texts were encoded before."""
-        encode: Callable[[Sequence[str]], torch.Tensor] | None = None
         parts = []
         with console.progress(f"teacher   {side}", len(texts)) as bar:
             for start in range(0, len(texts), _CHUNK):
                 chunk = texts[start : start + _CHUNK]
                 path = cache_folder() / "teacher" / f"{self._key(chunk, side)}.npy"
                 if (found := _read(path, len(chunk))) is None:
-                    encode = encode or self._encoder(side)
-                    found = F.normalize(encode(chunk)).half().cpu().numpy()
+                    found = F.normalize(self._encoders[side](chunk)).half().cpu().numpy()
                     try:
                         with whole_file(path) as part, part.open("wb") as file:
                             np.save(file, found)
@@ -61,20 +59,24 @@ class Teacher:
                 bar.advance(len(chunk))
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float16)
 
-    def _encoder(self, side: Side) -> Callable[[Sequence[str]], torch.Tensor]:
+    @functools.cached_property
+    def _encoders(self) -> dict[Side, Callable[[Sequence[str]], torch.Tensor]]:
+        """Loaded when the first vectors are not in the cache."""
         if self._ours:
             model = TwoTowersModel.load(self._folder).to(self._device)
-            return model.encode_queries if side == "queries" else model.encode_documents
+            return {"queries": model.encode_queries, "documents": model.encode_documents}
         tokenizer = Tokenizer.from_file(self._folder / "tokenizer.json", self._max_length)
         transformer = Transformer(self._folder, self._device, matrix_dtype("auto", self._device))
-        return lambda texts: transformer.encode(tokenizer.encode(texts))
+
+        def encode(texts: Sequence[str]) -> torch.Tensor:
+            return transformer.encode(tokenizer.encode(texts))
+
+        return {"queries": encode, "documents": encode}
 
     def _key(self, texts: Sequence[str], side: Side) -> str:
         digest = self._digest.copy()
         digest.update(side.encode() if self._ours else b"")
-        for text in texts:
-            coded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(coded).to_bytes(8, "little") + coded)
+        digest_texts(digest, texts)
         return digest.hexdigest()
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable
+from freemvmt.files import check_writable, sha256_of
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import vectors
 from freemvmt.search.documents import is_storable
 from freemvmt.search.fields import Columns
-from freemvmt.search.sealed import check_seals, digest, read_sealed
+from freemvmt.search.sealed import check_seals, read_sealed
 from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, identity_of
 from freemvmt.search.stores.live import Base, Texts
 from freemvmt.search.vectors import VectorIndex
@@ -84,7 +84,7 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
 def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:
     """The vectors must be this model's: by the name of what made them, and by making a few of them again."""
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
-    same = manifest["vectors_by"] == digest(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
+    same = manifest["vectors_by"] == sha256_of(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
     same = same and base.index.dim == model.dim
     if same and len(base.texts):
         rows = sorted({int(row) for row in np.linspace(0, len(base.texts) - 1, 8)})

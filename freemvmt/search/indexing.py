@@ -23,13 +23,13 @@ import torch
 
 from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
-from freemvmt.files import explained, put_in_place, whole_file
+from freemvmt.files import explained, put_in_place, sha256_of, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import bundle, vectors
 from freemvmt.search.documents import Document, content_of, read_corpus
 from freemvmt.search.exact import top_k
 from freemvmt.search.fields import Columns, Kind, facets_of, kinds_of
-from freemvmt.search.sealed import digest, seal, write_sealed
+from freemvmt.search.sealed import seal, write_sealed
 from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state
 from freemvmt.search.stores.live import Texts
 from freemvmt.search.stores.protocol import Vectors
@@ -180,13 +180,13 @@ def _encoded(model: TwoTowersModel, table: pa.Table, folder: Path, console: Cons
             key.update(json.dumps(texts).encode())
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
             sum_file = path.with_suffix(".sha256")
-            if not (path.exists() and sum_file.exists() and sum_file.read_text() == digest(path)):
+            if not (path.exists() and sum_file.exists() and sum_file.read_text() == sha256_of(path)):
                 content = io.BytesIO()  # numpy, writing to a file itself, does not say why it could not
                 np.save(content, model.encode_documents(texts).cpu().numpy())
                 with whole_file(path) as part:
                     part.write_bytes(content.getbuffer())
                 with whole_file(sum_file) as part:
-                    part.write_text(digest(path))
+                    part.write_text(sha256_of(path))
             chunks.append(np.load(path, mmap_mode="r", allow_pickle=False))
             bar.advance(len(texts))
     return chunks

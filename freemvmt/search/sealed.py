@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freemvmt.errors import UserError
-from freemvmt.files import whole_file
+from freemvmt.files import sha256_of, whole_file
 
 Seals = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
 
@@ -17,7 +17,7 @@ def seal(folder: Path, names: Iterable[str]) -> Seals:
     """Sizes and digests of files in ``folder``."""
     wanted = sorted(names)
     with ThreadPoolExecutor(2) as pool:  # hashing lets go of the interpreter
-        digests = list(pool.map(lambda name: digest(folder / name), wanted))
+        digests = list(pool.map(lambda name: sha256_of(folder / name), wanted))
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
         for name, digest in zip(wanted, digests, strict=True)
@@ -39,15 +39,6 @@ def check_seals(folder: Path, seals: Mapping[str, Mapping[str, Any]]) -> None:
             raise UserError(
                 f"{folder / name} was changed since it was written; index the corpus again or fetch it again"
             )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give this user the right to read it") from error
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

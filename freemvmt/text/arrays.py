@@ -38,11 +38,7 @@ class IdLists:
     def take(self, index: NDArray[np.int64]) -> Self:
         """The lists at ``index``, in that order, repeats allowed."""
         starts = self.offsets[index]
-        lengths = self.offsets[index + 1] - starts
-        offsets = offsets_of(lengths)
-        # Position in the source = position in the result + (start in the source - start in the result).
-        source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return type(self)(self.ids[source], offsets)
+        return self._pieces(starts, self.offsets[index + 1] - starts)
 
     def slice(self, start: int, stop: int) -> Self:
         """Lists ``start`` to ``stop``, without copying their ids."""
@@ -59,9 +55,14 @@ class IdLists:
         lengths = self.lengths
         if lengths.max(initial=0) <= length:
             return self
-        kept = np.minimum(lengths, length)
-        offsets = offsets_of(kept)
-        return type(self)(self.ids[np.arange(offsets[-1]) + np.repeat(self.offsets[:-1] - offsets[:-1], kept)], offsets)
+        return self._pieces(self.offsets[:-1], np.minimum(lengths, length))
+
+    def _pieces(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
+        """A list for each start in the flat array."""
+        offsets = offsets_of(lengths)
+        # Position in the source = position in the result + (start in the source - start in the result).
+        source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return type(self)(self.ids[source], offsets)
 
 
 class TokenArray(IdLists):

@@ -135,12 +135,17 @@ class Tokenizer:
     def _key(self, texts: Sequence[str]) -> str:
         digest = hashlib.blake2b(self.definition.encode(), digest_size=16)
         digest.update(f"\0{self.max_length}\0{len(texts)}".encode())
-        for start in range(0, len(texts), 4096):
-            block = texts[start : start + 4096]
-            # Lengths and then the joined text: no two different lists give the same bytes.
-            digest.update(np.fromiter(map(len, block), np.int64, len(block)).tobytes())
-            digest.update("".join(block).encode("utf-8", "surrogatepass"))
+        digest_texts(digest, texts)
         return digest.hexdigest()
+
+
+def digest_texts(digest: "hashlib.blake2b", texts: Sequence[str]) -> None:
+    """Let ``digest`` take in ``texts``: no two different lists give it the same bytes."""
+    for start in range(0, len(texts), 4096):
+        block = texts[start : start + 4096]
+        # Lengths and then the joined text.
+        digest.update(np.fromiter(map(len, block), np.int64, len(block)).tobytes())
+        digest.update("".join(block).encode("utf-8", "surrogatepass"))
 
 
 def _agreed_nanotoken(definition: str, want: list[list[int]]) -> Any | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freemvmt.text.arrays import TokenArray
+from freemvmt.towers.rows import sparse_rows, sums_by
 
 
 class AverageTower(nn.Module):
@@ -64,18 +65,7 @@ class _MeanOfRows(torch.autograd.Function):
         lengths = offsets.diff()
         text_of_token = torch.repeat_interleave(lengths)
         learns = (gradient != 0).any(1)[text_of_token]  # texts that the loss is content with have no gradient to give
-        ids, text_of_token = ids[learns], text_of_token[learns]
-        sorted_ids, order = torch.sort(ids, stable=True)
-        rows, counts = torch.unique_consecutive(sorted_ids, return_counts=True)
-        if len(rows) == 0:
-            values = gradient.new_zeros(0, ctx.shape[1])
-        else:
-            texts = text_of_token[order]  # for each distinct row in turn, the texts that hold it
-            starts = F.pad(counts.cumsum(0), (1, 0))
-            # Each token had a share of 1 / length in its text's mean.
-            shares = gradient / lengths.clamp(min=1).unsqueeze(1)
-            values = F.embedding_bag(texts, shares, starts, mode="sum", include_last_offset=True)
-        sparse = torch.sparse_coo_tensor(
-            rows.long().unsqueeze(0), values, ctx.shape, is_coalesced=True, check_invariants=False
-        )
-        return sparse, None, None
+        # Each token had a share of 1 / length in its text's mean.
+        shares = gradient / lengths.clamp(min=1).unsqueeze(1)
+        rows, values = sums_by(ids[learns], shares, text_of_token[learns])
+        return sparse_rows(rows, values, ctx.shape), None, None

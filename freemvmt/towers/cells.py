@@ -44,9 +44,12 @@ class _Stacked(nn.Module):
         self.hidden, self.bidirectional, self.dropout = hidden, bidirectional, dropout
         self.precision = torch.float32  # of matrix products in training
 
+    def _precision_now(self) -> torch.dtype:
+        return self.precision if self.training else torch.float32
+
     def _product(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """``rows`` times ``weight`` and ``bias``, float32."""
-        precision = self.precision if self.training else torch.float32
+        precision = self._precision_now()
         return F.linear(rows.to(precision), weight.to(precision), bias.to(precision)).float()
 
     def _layers(self) -> int:
@@ -67,12 +70,11 @@ class _Stacked(nn.Module):
         for layer in range(self._layers()):
             if layer:
                 rows = F.dropout(in_text_order(states, packing), self.dropout, self.training)
-                places = torch.arange(len(rows), device=rows.device)  # from here on, each token has a row of its own
-            prepared = self._prepared(layer, rows)
-            states = [
-                self._run(layer, direction, handed_out(prepared[direction], places[order.tokens]), packing.steps)
-                for direction, order in enumerate(orders)
-            ]
+            states = []
+            for direction, (ready, order) in enumerate(zip(self._prepared(layer, rows), orders, strict=True)):
+                # From the second layer on, each token has a row of its own.
+                read = permuted(ready, order.tokens, order.places) if layer else handed_out(ready, places[order.tokens])
+                states.append(self._run(layer, direction, read, packing.steps))
         return states
 
 
@@ -101,8 +103,8 @@ class Gru(_Stacked):
         return [self._product(rows, *self._weights(layer, way, "ih")) for way in range(1 + self.bidirectional)]
 
     def _run(self, layer: int, direction: int, read: Tensor, steps: Tensor) -> Tensor:
-        precision = self.precision if self.training else torch.float32
-        states: Tensor = _GruSteps.apply(read, *self._weights(layer, direction, "hh"), steps, precision)
+        weights = self._weights(layer, direction, "hh")
+        states: Tensor = _GruSteps.apply(read, *weights, steps, self._precision_now())
         return states
 
 

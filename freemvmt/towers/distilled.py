@@ -4,7 +4,6 @@ Centred, turned to principal components and divided by the square root of their 
 directions that all tokens share do not drown the rest; then as far spread as the raw table.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, whole_file
+from freemvmt.files import cache_folder, sha256_of, whole_file
 from freemvmt.text.arrays import TokenArray
 from freemvmt.towers.transformer import Transformer
 
@@ -24,9 +23,7 @@ logger = logging.getLogger(__name__)
 
 def distilled_rows(folder: Path, table: Tensor) -> Tensor:
     """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
-    with (folder / "model.safetensors").open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    path = cache_folder() / "rows" / f"{name}.safetensors"
+    path = cache_folder() / "rows" / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
     try:
         rows = load_file(path)["rows"]
         if len(rows) == len(table) and bool(rows.isfinite().all()):

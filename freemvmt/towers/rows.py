@@ -39,14 +39,25 @@ def permuted(values: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
     return vectors
 
 
-def sums_by(numbers: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """(the distinct ``numbers`` in rising order, the sum of the ``values`` (len(numbers), width) of each)."""
-    if not len(numbers):
-        return numbers, values
+def sums_by(numbers: Tensor, values: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(the distinct ``numbers`` in rising order, the sum of the ``values`` (any, width) of each, in a fixed order).
+
+    Number ``i`` has the value ``members[i]``, or, without ``members``, the value ``i``.
+    """
     ordered, order = torch.sort(numbers, stable=True)
     distinct, counts = torch.unique_consecutive(ordered, return_counts=True)
+    if not len(distinct):
+        return distinct, values.new_zeros(0, values.shape[1])
     starts = F.pad(counts.cumsum(0), (1, 0))
-    return distinct, F.embedding_bag(order, values, starts, mode="sum", include_last_offset=True)
+    bags = order if members is None else members[order]
+    return distinct, F.embedding_bag(bags, values, starts, mode="sum", include_last_offset=True)
+
+
+def sparse_rows(numbers: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of a table whose rows ``numbers``, rising and distinct, have the gradients ``values``."""
+    return torch.sparse_coo_tensor(
+        numbers.long().unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False
+    )
 
 
 class _Used(torch.autograd.Function):
@@ -59,10 +70,7 @@ class _Used(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (numbers,) = ctx.saved_tensors
-        sparse = torch.sparse_coo_tensor(
-            numbers.unsqueeze(0), gradient, ctx.shape, is_coalesced=True, check_invariants=False
-        )
-        return sparse, None
+        return sparse_rows(numbers, gradient, ctx.shape), None
 
 
 class _HandedOut(torch.autograd.Function):

@@ -23,7 +23,7 @@ class Transformer:
         import transformers
 
         try:
-            with _quiet(transformers.logging):
+            with quiet(transformers.logging):
                 self._encoder: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} holds no transformer that can be read ({error}); give another") from error
@@ -82,7 +82,7 @@ def _special_tokens(tokenizer: Path) -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
+def quiet(logging: Any) -> Iterator[None]:
     """Without what a library says on its own."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -13,12 +13,13 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
+from freemvmt.files import sha256_of
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import indexing
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.sealed import digest, read_sealed, write_sealed
+from freemvmt.search.sealed import read_sealed, write_sealed
 
 from bundle_child import forks
 from bundles import MakeBundle, make_documents, write_corpus
@@ -92,7 +93,7 @@ def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> N
     change(manifest)
     for name in manifest["files"]:
         file = bundle / name
-        manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": digest(file)}
+        manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     write_sealed(bundle / "manifest.json", manifest)
 
 
@@ -120,7 +121,9 @@ def test_the_vectors_must_be_the_models(
         change_manifest(bundle, honest)
         assert "another model" in refusal(capsys, tmp_path, "search", bundle, "river")
         # Whoever made the vectors: some are made again, and differ.
-        change_manifest(bundle, lambda manifest: manifest.update(vectors_by=digest(other_model / "model.safetensors")))
+        change_manifest(
+            bundle, lambda manifest: manifest.update(vectors_by=sha256_of(other_model / "model.safetensors"))
+        )
         assert "another model" in refusal(capsys, tmp_path, "search", bundle, "river")
 
 
@@ -136,7 +139,7 @@ def test_another_tokenizer_or_size_is_another_model(
     change_manifest(bundle, honest)
     assert "another model" in refusal(capsys, tmp_path, "search", bundle, "river")
     TwoTowersModel(ModelConfig(base=tiny_base, dim=8)).save(bundle / "model")
-    change_manifest(bundle, lambda manifest: manifest.update(vectors_by=digest(bundle / "model/model.safetensors")))
+    change_manifest(bundle, lambda manifest: manifest.update(vectors_by=sha256_of(bundle / "model/model.safetensors")))
     assert "another model" in refusal(capsys, tmp_path, "search", bundle, "river")
 
 
@@ -193,8 +196,8 @@ def test_the_manifest_says_what_is_there(sound: Path, tiny_model: TwoTowersModel
     assert about["index"]["kind"] == "pq"
     assert 0.9 < about["index"]["recall@10"] <= 1
     assert about["fields"]["year"] == "number"
-    assert about["model"]["id"] == hashlib.sha256((sound / "model/model.safetensors").read_bytes()).hexdigest()
-    assert about["model"]["tokenizer"] == hashlib.sha256(tiny_model.tokenizer.definition.encode()).hexdigest()
+    assert about["model"]["id"] == hashlib.sha256((sound / "model/model.safetensors").read_bytes()).hexsha256_of()
+    assert about["model"]["tokenizer"] == hashlib.sha256(tiny_model.tokenizer.definition.encode()).hexsha256_of()
     sealed = {str(path.relative_to(sound)) for path in sound.rglob("*") if path.is_file()}
     own = {name for name in sealed if name.startswith("words/")} | {"manifest.json", "words.json", "lock"}
     assert about["files"].keys() == sealed - own
