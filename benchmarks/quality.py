@@ -23,6 +23,7 @@ from freemvmt.console import Console
 from freemvmt.evaluation import Result, compare, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
+from freemvmt.text.corpus import Collection
 from freemvmt.text.sources import load_collection
 from freemvmt.training import prepare, train
 
@@ -91,27 +92,42 @@ def _measure(folder: Path, models: list[TwoTowersModel], config: TrainConfig) ->
     untrained, _ = evaluate(
         Retriever(TwoTowersModel(), collection.documents, collection.document_ids), collection, "dense"
     )
-    dense, hybrid = [], []
+    trained = searched(models, collection, lexical)
+    found: dict[str, Any] = {"protocol": bm25.protocol, "queries": bm25.queries}
+    for name, results in {"untrained": [untrained], "bm25": [bm25], **trained}.items():
+        found[name] = summed_up(results)
+        if name in trained:
+            found[name]["minus_bm25"] = tested(mean_of(results), bm25)
+        sys.stdout.write(f"{collection.name:<15} {name:<10} {found[name]}\n")
+    return found
+
+
+def searched(models: list[TwoTowersModel], collection: Collection, lexical: Retriever) -> dict[str, list[Result]]:
+    """The results of each seed's model, alone and in hybrid with the BM25 of ``lexical``."""
+    results: dict[str, list[Result]] = {"dense": [], "hybrid": []}
     for model in models:
         retriever = Retriever(model, collection.documents, collection.document_ids)
         retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
-        dense.append(evaluate(retriever, collection, "dense")[0])
-        hybrid.append(evaluate(retriever, collection, "hybrid")[0])
-    found: dict[str, Any] = {"protocol": bm25.protocol, "queries": bm25.queries}
-    for name, results in {"untrained": [untrained], "bm25": [bm25], "dense": dense, "hybrid": hybrid}.items():
-        mean = mean_of(results)
-        low, high = mean.intervals["ndcg@10"]
-        scores = [result.metrics["ndcg@10"] for result in results]
-        found[name] = {
-            "ndcg@10": round(mean.metrics["ndcg@10"], 4),
-            "interval_95_over_queries": [round(low, 4), round(high, 4)],
-            "seeds": [round(score, 4) for score in scores],
-        }
-        if name in ("dense", "hybrid"):
-            test = compare(mean, bm25)
-            found[name]["minus_bm25"] = {"difference": round(test.difference, 4), "p_value": round(test.p_value, 4)}
-        sys.stdout.write(f"{collection.name:<15} {name:<10} {found[name]}\n")
-    return found
+        for method, kept in results.items():
+            kept.append(evaluate(retriever, collection, method)[0])
+    return results
+
+
+def summed_up(results: list[Result]) -> dict[str, Any]:
+    """NDCG@10 of the seeds' mean, its interval, and each seed's own."""
+    mean = mean_of(results)
+    low, high = mean.intervals["ndcg@10"]
+    return {
+        "ndcg@10": round(mean.metrics["ndcg@10"], 4),
+        "interval_95_over_queries": [round(low, 4), round(high, 4)],
+        "seeds": [round(result.metrics["ndcg@10"], 4) for result in results],
+    }
+
+
+def tested(one: Result, other: Result) -> dict[str, float]:
+    """How far ``one`` is above ``other``, and the p-value of the paired test."""
+    test = compare(one, other)
+    return {"difference": round(test.difference, 4), "p_value": round(test.p_value, 4)}
 
 
 def mean_of(results: list[Result]) -> Result:

@@ -1,6 +1,6 @@
 """The question this project was made for: what does a recurrent tower bring over the average of the same rows?
 
-    uv run python benchmarks/recurrent.py --data FOLDER --work FOLDER [--only NAME …]
+    uv run python benchmarks/recurrent.py --data FOLDER --work FOLDER
 
 Each recipe below is trained with three seeds and measured on six collections, dense and in hybrid with BM25; each is
 tested against the average of the same recipe and against BM25, query by query. WORK keeps the trained models, so that a
@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 import record
-from quality import mean_of
+from quality import SEEDS, mean_of, searched, summed_up, tested
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig, changed_flags
 from freemvmt.console import Console
-from freemvmt.evaluation import Result, compare, evaluate
+from freemvmt.evaluation import Result, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.sources import load_collection
 from freemvmt.training import TrainingData, prepare, save, train
 
-SEEDS = [0, 1, 2]
 SHOWN = ("scifact", "squad-a", "cranfield", "cisi")
 COLLECTIONS = (*SHOWN, "msmarco-dl19", "msmarco-dev-a")
 COMMON: dict[str, Any] = {
@@ -50,12 +49,11 @@ def main() -> int:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--work", type=Path, required=True)
     arguments.add_argument("--train", nargs="+", default=["qa", "msmarco"])
-    arguments.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     given = arguments.parse_args()
     base = TrainConfig(dataset=tuple(str(given.data / name) for name in given.train), wandb=False)
     models, training = {}, {}
-    for name in given.only:
-        models[name], training[name] = _trained(name, dataclasses.replace(base, **RECIPES[name]), given.work)
+    for name, changes in RECIPES.items():
+        models[name], training[name] = _trained(name, dataclasses.replace(base, **changes), given.work)
     found: dict[str, Any] = {}
     for collection in COLLECTIONS:
         found[collection] = _measured(given.data / collection, models, base)
@@ -111,31 +109,16 @@ def _measured(folder: Path, models: dict[str, list[TwoTowersModel]], config: Tra
     averages: dict[str, Result] = {}
     for name, seeds in models.items():
         found[name] = {}
-        results: dict[str, list[Result]] = {"dense": [], "hybrid": []}
-        for model in seeds:
-            retriever = Retriever(model, collection.documents, collection.document_ids)
-            retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
-            for method, kept in results.items():
-                kept.append(evaluate(retriever, collection, method)[0])
-        for method, kept in results.items():
-            mean = mean_of(kept)
+        for method, results in searched(seeds, collection, lexical).items():
+            mean = mean_of(results)
             averages.setdefault(method, mean)  # the first recipe is the average
-            low, high = mean.intervals["ndcg@10"]
-            found[name][method] = {
-                "ndcg@10": round(mean.metrics["ndcg@10"], 4),
-                "interval_95_over_queries": [round(low, 4), round(high, 4)],
-                "seeds": [round(result.metrics["ndcg@10"], 4) for result in kept],
-                "minus_bm25": _tested(mean, bm25),
-                "minus_average": _tested(mean, averages[method]),
+            found[name][method] = summed_up(results) | {
+                "minus_bm25": tested(mean, bm25),
+                "minus_average": tested(mean, averages[method]),
             }
             sys.stdout.write(f"{collection.name:<15} {name:<12} {method:<7} {found[name][method]}\n")
             sys.stdout.flush()
     return found
-
-
-def _tested(one: Result, other: Result) -> dict[str, float]:
-    test = compare(one, other)
-    return {"difference": round(test.difference, 4), "p_value": round(test.p_value, 4)}
 
 
 if __name__ == "__main__":

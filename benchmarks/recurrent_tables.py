@@ -3,6 +3,7 @@
 from typing import Any
 
 from record import read
+from speed_tables import arrow
 
 
 def recurrent_table() -> str:
@@ -35,9 +36,5 @@ def recurrent_table() -> str:
 
 
 def _cell(found: dict[str, Any]) -> str:
-    text = f"{found['ndcg@10']:.3f}"
-    if found["minus_average"]["p_value"] < 0.05 and found["minus_average"]["difference"] > 0:
-        text += "\\*"
-    if found["minus_bm25"]["p_value"] < 0.05:
-        text += " ↑" if found["minus_bm25"]["difference"] > 0 else " ↓"
-    return text
+    star = "\\*" if arrow(found["minus_average"]) == " ↑" else ""
+    return f"{found['ndcg@10']:.3f}{star}{arrow(found['minus_bm25'])}"

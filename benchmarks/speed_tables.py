@@ -90,9 +90,7 @@ def training_table() -> str:
     head = ["one epoch, batch 2,048", "seconds", "with imports", "MiB", *collections, "mean"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, found in result["ways"].items():
-        scores = [
-            f"{found['ndcg@10'][at]:.3f}" + _arrow(result["against_the_peer"][at].get(name)) for at in collections
-        ]
+        scores = [f"{found['ndcg@10'][at]:.3f}" + arrow(result["against_the_peer"][at].get(name)) for at in collections]
         cells = [f"{found['seconds']:.1f}", f"{found['whole']:.1f}", f"{found['peak_mib']:,.0f}"]
         mean = f"{found['mean_ndcg@10']:.3f}"
         lines.append(f"| {' | '.join([name, *cells, *scores, mean])} |")
@@ -154,7 +152,8 @@ def _times(ratio: float, span: list[float]) -> str:
     return f"**{ratio:.1f}** ({span[0]:.1f} to {span[1]:.1f})"
 
 
-def _arrow(test: dict[str, float] | None) -> str:
+def arrow(test: dict[str, float] | None) -> str:
+    """Whether a test says better, worse, or neither."""
     if test is None or test["p_value"] >= 0.05:
         return ""
     return " ↑" if test["difference"] > 0 else " ↓"

@@ -11,7 +11,7 @@ from typing import Any
 from live_tables import engine_table, serving_table
 from record import read
 from recurrent_tables import recurrent_table
-from speed_tables import roofline_table, scaling_table, speed_table, training_table
+from speed_tables import arrow, roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,10 +71,7 @@ def command(name: str, result: dict[str, Any]) -> str:
 
 
 def _cell(found: dict[str, Any]) -> str:
-    text = f"{found['ndcg@10']:.3f}"
-    if "minus_bm25" in found and found["minus_bm25"]["p_value"] < 0.05:
-        text += " ↑" if found["minus_bm25"]["difference"] > 0 else " ↓"
-    return text
+    return f"{found['ndcg@10']:.3f}" + arrow(found.get("minus_bm25"))
 
 
 PAGES = {
