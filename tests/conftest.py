@@ -32,7 +32,7 @@ from freemvmt.training import TrainingData, prepare
 
 from rows import write_rows
 
-pytest_plugins = ["browser", "page_site"]
+pytest_plugins = ["browser", "page_site", "sweep_toy"]
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,10 @@
-"""Sweeps: their definitions, Optuna with its study on disk, and W&B's own client and agent against a stand-in server.
+"""Sweeps: their definitions, and Optuna with its study on disk. W&B's agent is in ``test_sweep_agent``."""
 
-The training is a formula here, so that a trial costs nothing; that of the package is tried in ``test_training``.
-"""
-
-import io
-import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,63 +20,12 @@ from freemvmt.console import Console
 from freemvmt.errors import UserError
 from freemvmt.shell import parse
 from freemvmt.sweep_config import SWEEPS, SweepOptions, definition
-from freemvmt.sweep_report import SweepResult, Trial
+from freemvmt.sweep_report import Trial
 
 import wandb_file
-from wandb_server import WandbServer
+from sweep_toy import Lines, prepare, sweep, train
 
-PAIRS = 3000
-OnEpoch = Callable[[int, float], None]
-
-
-def prepare(config: TrainConfig, console: Console) -> Any:
-    return SimpleNamespace(name="toy", examples=SimpleNamespace(pairs=lambda: ([0] * PAIRS, [0] * PAIRS)))
-
-
-def score(config: TrainConfig, epoch: int) -> float:
-    rate = abs(math.log10(config.learning_rate / 8e-4))
-    return 0.7 - 0.03 * rate**2 - 0.02 * abs(math.log2(config.batch_size / 256)) - 0.05 / epoch
-
-
-def train(config: TrainConfig, data: Any, *, tracker: Any, console: Console, on_epoch: OnEpoch) -> Any:
-    for epoch in range(1, config.epochs + 1):
-        tracker.log({"val_ndcg_10": score(config, epoch)}, step=epoch)
-        on_epoch(epoch, score(config, epoch))
-    return SimpleNamespace(val_ndcg_10=score(config, config.epochs), ended="finished")
-
-
-def sweep(name: Any = "quick", count: int = 3, **changes: Any) -> SweepResult:
-    """A sweep of the formula without W&B, in the current folder."""
-    settings = {"config": TrainConfig(wandb=False), "prepare": prepare, "train": train} | changes
-    return sweeps.run_sweep(definition(name), settings.pop("config"), count=count, **settings)
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A machine without a W&B key, without a terminal, in an empty folder."""
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        del os.environ[name]
-    os.environ |= {f"WANDB_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "CACHE", "DATA")}
-    os.environ["NETRC"] = str(tmp_path / "netrc")
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    yield
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].teardown()
-    os.environ.clear()  # the client and its agent leave variables behind
-    os.environ.update(before)
-
-
-class Lines(Console):
-    """A console that keeps the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str = "", seconds: float | None = None) -> None:
-        self.lines.append(text)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @event.listens_for(Engine, "connect")
@@ -330,75 +273,6 @@ def test_offline_each_trial_is_a_run_of_its_own(capfd: pytest.CaptureFixture[str
     assert all(run.config["sweep_name"] == "quick" and run.exit_code == 0 for run in runs)
     assert all(run.series("val_ndcg_10") for run in runs)
     assert capfd.readouterr() == ("", "")
-
-
-# Weights & Biases
-
-CHOSEN = [
-    {"learning_rate": 1e-4, "batch_size": 64, "margin": 0.125, "epochs": 2},
-    {"learning_rate": 1e-3, "batch_size": 256, "margin": 0.25, "epochs": 3},
-]
-
-
-# W&B 0.31 uses what it has itself deprecated, and leaves the file open that it hands a run's settings over in.
-DEPRECATED = "ignore:Read the .app_url. setting:DeprecationWarning"
-UNCLOSED = "ignore:unclosed file .*config-run:ResourceWarning"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """W&B's client in this process talks to it."""
-    from wandb.agents import pyagent
-
-    monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 0.1)
-    with WandbServer(CHOSEN) as running:
-        os.environ |= running.environment()
-        yield running
-        sys.modules["wandb"].teardown()
-
-
-@pytest.mark.filterwarnings(DEPRECATED, UNCLOSED)
-def test_the_agent_trains_with_what_the_server_chose(server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
-    console = Lines()
-    result = sweep("basic", count=2, config=TrainConfig(project_name="ours", temperature=0.0625), console=console)
-    assert [trial.settings for trial in result.trials] == CHOSEN[::-1]
-    assert not result.stopped
-    assert console.lines[0] == f"sweep     basic, W&B chooses: {server.url}/somebody/ours/sweeps/sweep1"
-    assert [line.split()[:2] for line in console.lines[1:3]] == [["trial", "0"], ["trial", "1"]]
-    assert {"UpsertSweep", "CreateAgent", "Heartbeat"} < set(server.operations)
-    assert "method: bayes" in server.sweep
-    assert "early_terminate" in server.sweep
-    for number, chosen in enumerate(CHOSEN):
-        config, run = server.configs[f"run{number}"], replace(TrainConfig(), chosen)
-        assert {name: config[name] for name in chosen} == chosen  # not those that the run was begun with
-        assert config["temperature"] == 0.0625
-        recorded = [row["val_ndcg_10"] for row in server.history[f"run{number}"]]
-        assert recorded == pytest.approx([score(run, epoch) for epoch in range(1, run.epochs + 1)])
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.filterwarnings(DEPRECATED, UNCLOSED)
-def test_runs_that_the_server_ends_early_or_that_fail(server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
-    errors = iter([Exception(), UserError("the loss is not a number")])  # the first is how the agent ends a run
-
-    def ends(*arguments: Any, on_epoch: OnEpoch, **named: Any) -> Any:
-        on_epoch(1, 0.5)
-        raise next(errors)
-
-    console = Lines()
-    with pytest.raises(UserError, match="no trial came to its end"):
-        sweep("basic", count=2, config=TrainConfig(), train=ends, console=console)
-    assert [line.split()[:5] for line in console.lines[1:3]] == [
-        ["trial", "0", "val_ndcg_10", "0.5000", "pruned"],
-        ["trial", "1", "val_ndcg_10", "0.5000", "failed"],
-    ]
-    assert "Traceback" not in capfd.readouterr().err
-
-
-def test_a_server_that_does_not_take_the_sweep(server: WandbServer) -> None:
-    server._UpsertSweep = None  # type: ignore[assignment, method-assign]
-    with pytest.raises(UserError, match="W&B did not take the sweep"):
-        sweep("basic", count=1, config=TrainConfig())
 
 
 # The command
