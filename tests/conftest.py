@@ -1,5 +1,6 @@
 """A world of its own for every test run: no network, no home folder, no W&B server; a small base model."""
 
+import logging
 import os
 import signal
 import tempfile
@@ -92,3 +93,11 @@ def tiny_data(tiny_config: TrainConfig) -> TrainingData:
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_start() -> None:
+    """A command that ran in this process, in a test or a fixture, leaves no logger behind that would speak here."""
+    logger = logging.getLogger("freemvmt")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
