@@ -29,10 +29,16 @@ class IndexOptions:
     """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
     output: str
     """Folder for the bundle; a bundle that is there is replaced when the new one is ready."""
-    kind: Literal["auto", "exact", "pq", "hnsw"] = "auto"
-    """How vectors are searched. exact: all of them. pq: a sketch of all. hnsw: a graph. auto: by size."""
-    quantize: bool = False
-    """Keep vectors in 8 bits a dimension, a quarter of the size."""
+    kind: Literal["auto", "exact", "pq", "ivf", "binary", "hnsw"] = "auto"
+    """How vectors are searched. exact: all of them. pq, binary: a sketch of all, of 2 or 1 bit a dimension, then the
+    best of it. ivf: the sketches of the nearest cells. hnsw: a graph. auto: by size."""
+    quantize: Literal["fp32", "fp16", "int8"] = "fp32"
+    """What a dimension of a vector is kept in: 4, 2 or 1 byte."""
+    dim: int | None = None
+    """Keep so many dimensions of the model's vectors; None: all."""
+    store: str | None = None
+    """Put the documents into Milvus: `milvus://host:port/collection`, or a file FILE.db for the one within; None: into
+    files of the bundle."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
@@ -41,6 +47,8 @@ def index(argv: Sequence[str]) -> int:
     """Index a corpus with a model into a bundle."""
     options = parse(IndexOptions, argv, "two-towers index")
     from freemvmt.console import Console
+    from freemvmt.errors import UserError
+    from freemvmt.files import size_of
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle import check_output
     from freemvmt.search.indexing import build
@@ -48,6 +56,8 @@ def index(argv: Sequence[str]) -> int:
     console = Console(stderr=options.json)
     output = Path(options.output)
     check_output(output)
+    if options.dim is not None and options.dim < 1:
+        raise UserError(f"--dim is {options.dim}; give 1 or more")
     clock = time.perf_counter()
     kind = None if options.kind == "auto" else options.kind
     manifest = build(
@@ -55,15 +65,77 @@ def index(argv: Sequence[str]) -> int:
         options.corpus,
         output,
         kind=kind,
-        quantize=options.quantize,
+        stored=options.quantize,
+        dim=options.dim,
+        store=options.store,
         console=console,
     )
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    size = size_of(output)
     console.line(f"saved     {output} ({size / 1e6:,.0f} MB)", time.perf_counter() - clock)
     console.line(f'next      two-towers search {output} "your question"')
     console.line(f"          two-towers serve {output}")
     shown = {key: value for key, value in manifest.items() if key != "files"}
     report(options.json, {"output": str(output), "bytes": size, **shown})
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Write the vectors of a corpus as Parquet shards, which any engine reads; a run that was stopped goes on."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, or `untrained`."""
+    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
+    """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
+    output: str
+    """Folder for the shards and their manifest."""
+    side: Literal["documents", "queries"] = "documents"
+    """Which tower encodes."""
+    stored: Literal["fp32", "fp16"] = "fp32"
+    """What a dimension is kept in."""
+    shard: int = 100_000
+    """Documents a file."""
+    engine: Literal["local", "ray"] = "local"
+    """Who encodes: this process, or Ray Data, on this machine or a cluster (Ray listens on every interface)."""
+    ray_address: str | None = None
+    """ray: the cluster's address, all of which sees MODEL and the output; None: started on this machine."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def encode(argv: Sequence[str]) -> int:
+    """Write the vectors of a corpus as Parquet shards."""
+    options = parse(EncodeOptions, argv, "two-towers encode")
+    from freemvmt.console import Console
+    from freemvmt.errors import UserError
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search import encoding
+
+    if options.shard < 1:
+        raise UserError(f"--shard is {options.shard}; give 1 or more")
+    console, output = Console(stderr=options.json), Path(options.output)
+    encoding.check_output(output)
+    clock = time.perf_counter()
+    model = TwoTowersModel.load(options.model)
+    engine = None
+    if options.engine == "ray":
+        from freemvmt.search.ray_engine import on_ray
+
+        engine = on_ray(model, options.model, output, options.side, options.stored, options.ray_address)
+    elif options.ray_address is not None:
+        raise UserError("--ray-address is for --engine ray; add it, or leave the address out")
+    manifest = encoding.encode(
+        model,
+        options.corpus,
+        output,
+        side=options.side,
+        stored=options.stored,
+        shard=options.shard,
+        engine=engine,
+        console=console,
+    )
+    console.line(f"saved     {output}", time.perf_counter() - clock)
+    report(options.json, {"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
     return 0
 
 
@@ -204,9 +276,18 @@ def serve(argv: Sequence[str]) -> int:
     for library in ("faiss", "tantivy", "fastapi", "uvicorn", "prometheus_client"):
         needed(library)
     from freemvmt.console import Console
-    from freemvmt.quickstart import pydocs_bundle
-    from freemvmt.server.run import serve as run_server
 
     console = Console()
-    bundle = pydocs_bundle(console) if options.bundle is None else Path(options.bundle)
+    if options.bundle is None:
+        from freemvmt.quickstart import pydocs_bundle
+
+        bundle = pydocs_bundle(console)
+    else:
+        bundle = Path(options.bundle)
+    if options.workers:
+        from freemvmt.server.supervisor import supervise
+
+        return supervise(bundle, options)
+    from freemvmt.server.run import serve as run_server
+
     return run_server(bundle, options, console)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from freemvmt.errors import UserError
 
-Config = TypeVar("Config", bound="ModelConfig")
+Config = TypeVar("Config", bound="ModelConfig | DataConfig | MiningConfig")
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -14,8 +14,8 @@ HYBRID_WEIGHT = 0.4  # of the dense side in a hybrid; chosen on sources left out
 LARGEST = 2**31 - 1  # of any count or seed
 MOST_LAYERS = 16  # of a recurrence
 
-Loss = Literal["triplet", "infonce"]
-Negatives = Literal["hardest", "random", "given", "all"]
+Loss = Literal["triplet", "infonce", "margin-mse"]
+Negatives = Literal["hardest", "semi-hard", "random", "given", "all"]
 Method = Literal["dense", "bm25", "hybrid"]
 Protocol = Literal["full", "pool"]
 
@@ -28,9 +28,9 @@ class ModelConfig:
     """Model whose token table and tokenizer the towers start from: a Hub name or a folder."""
     rows: Literal["table", "distilled"] = "table"
     """The token vectors to start from: the model's own table, or each token alone through the whole model."""
-    tower: Literal["average", "recurrent"] = "average"
-    """How the token vectors of a text become one: their mean, or a mean weighted by a recurrence."""
-    cell: Literal["gru", "lstm", "sru"] = "sru"
+    tower: Literal["average", "recurrent", "transformer"] = "average"
+    """How a text becomes a vector: the mean of its token vectors, one weighted by a recurrence, or the whole base."""
+    cell: Literal["gru", "lstm", "sru"] = "gru"
     """Recurrent: the recurrence; gru finds best; sru has no hidden-to-hidden matrix and is nearly twice as fast."""
     hidden: int = 192
     """Recurrent: numbers in a state, in each direction."""
@@ -57,6 +57,8 @@ class ModelConfig:
         _at_least(self, 1, "dim", "max_length", "hidden", "layers")
         if self.layers > MOST_LAYERS:
             raise UserError(f"--layers is {self.layers}; give {MOST_LAYERS} or less")
+        if self.tower == "transformer" and self.rows == "distilled":
+            raise UserError("--rows distilled is for towers that average; a transformer reads its own table")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout:g}; give 0 or more, below 1")
 
@@ -70,7 +72,9 @@ class DataConfig:
     msmarco_config: Literal["v1.1", "v2.1"] = "v1.1"
     """Which published configuration of MS MARCO."""
     streaming: bool = False
-    """Read MS MARCO from the Hub as it is needed, without a download of the whole."""
+    """Read MS MARCO from the Hub, or Parquet files, as training goes on, so that memory does not grow with the data."""
+    shuffle_buffer: int = 131_072
+    """With --streaming: rows that are in memory together, and shuffled."""
     max_samples: int | None = None
     """Read at most so many rows of each data set; None: all."""
     validation_fraction: float = 0.1
@@ -86,6 +90,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_samples", "validation_queries")
+        _at_least(self, 2, "shuffle_buffer")
         _at_least(self, 0, "seed")
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"--validation-fraction is {self.validation_fraction:g}; give a number between 0 and 1")
@@ -94,29 +99,68 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MiningConfig:
+    """Which passages become a query's negatives."""
+
+    by: Literal["model", "bm25", "both"] = "both"
+    """Whose ranking: the model's, that of words, or both in turns."""
+    first_rank: int = 10
+    """What stands before this rank is passed over: too much of it answers the query, marked or not."""
+    last_rank: int = 100
+    """The last rank that is looked at."""
+    count: int = 5
+    """At most so many negatives a query, the best ranked."""
+    margin: float = 0.05
+    """Leave out what has more than 1 minus this of the positive's cosine: it may well be an answer."""
+    teacher: str | None = None
+    """Leave out what this model (a Hub name or a folder) takes for an answer too, by the same margin."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "first_rank", "last_rank", "count")
+        if self.first_rank > self.last_rank:
+            raise UserError(f"--first-rank is {self.first_rank}, beyond --last-rank {self.last_rank}; give less")
+        if not 0 <= self.margin < 1:
+            raise UserError(f"--margin is {self.margin:g}; give 0 or more, below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(ModelConfig, DataConfig):
     """A training run, whole."""
 
     loss: Loss = "triplet"
-    """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature."""
+    """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature. margin-mse: the
+    margins between positive and negative as --teacher sees them."""
     margin: float = 0.1
     """Triplet: by how much closer, in cosine, the positive must be than a negative."""
     negatives: Negatives = "hardest"
-    """Triplet: which passages to push away: the hardest of the batch, a random one of it, the row's given ones, all."""
+    """What is pushed away: the hardest of the batch, the hardest that is farther than the positive, a random one, the
+    row's given ones, all. infonce: always all, and with `given` the row's own too."""
     temperature: float = 0.05
-    """InfoNCE: what similarities are divided by."""
+    """InfoNCE and --distill: what similarities are divided by."""
+    learn_temperature: bool = False
+    """InfoNCE: learn the temperature, from --temperature on."""
+    matryoshka: tuple[int, ...] = ()
+    """Also train the vectors cut to so many first numbers: sizes that `index --dim` can cut to."""
+    self_mine_every: int | None = None
+    """With --negatives given: every so many epochs, mine new ones with the model as it is; None: never."""
     epochs: int = 5
     """Passes over the training pairs."""
+    init: str | None = None
+    """Start from this model (a folder or a Hub name): its tables with their accumulators, and all that fits."""
     batch_size: int | None = None
-    """Pairs in a step; None: a fifth of the pairs, as a power of two between 32 and 8192 (recurrent: 2048)."""
+    """Pairs in a step; None: a fifth of the pairs, as a power of two, 32 to 8192 (recurrent 2048, transformer 128)."""
     learning_rate: float = 3e-4
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
     table_rate_factor: float = 100.0
     """The token table's rate as a multiple of --learning-rate."""
     recurrence_rate_factor: float = 3.0
     """The recurrence's rate as a multiple of --learning-rate."""
+    encoder_rate_factor: float = 0.1
+    """The rate of a transformer, its table included, as a multiple of --learning-rate."""
     clip_norm: float = 1.0
     """Scale the gradient of all but the table down to this norm; 0: never."""
+    warmup: float = 0.0
+    """Share of the steps in which the rates rise to full; after them they fall to 0."""
     train_length: int | None = None
     """Tokens of a text that count in training; None: --max-length."""
     distill: float = 0.0
@@ -143,29 +187,60 @@ class TrainConfig(ModelConfig, DataConfig):
     """Steps between two records of the loss."""
     watch_every: int = 100
     """Steps between two histograms of gradients and weights."""
+    checkpoint_steps: int | None = None
+    """Steps between two checkpoints; None: by time alone."""
+    checkpoint_seconds: float = 60.0
+    """At most so many seconds between two checkpoints."""
     log_model: bool = False
     """Upload the saved model to W&B as an artifact."""
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         DataConfig.__post_init__(self)
-        _at_least(self, 1, "epochs", "patience", "log_every", "watch_every", "train_length")
+        _at_least(
+            self,
+            1,
+            "epochs",
+            "patience",
+            "log_every",
+            "watch_every",
+            "train_length",
+            "self_mine_every",
+            "checkpoint_steps",
+        )
         _at_least(self, 2, "batch_size")
-        _above_zero(self, "learning_rate", "table_rate_factor", "recurrence_rate_factor", "temperature")
-        for name in ("margin", "idf_scale", "clip_norm", "distill"):
+        _above_zero(
+            self, "learning_rate", "table_rate_factor", "recurrence_rate_factor", "encoder_rate_factor", "temperature"
+        )
+        for name in ("margin", "idf_scale", "clip_norm", "distill", "checkpoint_seconds"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{flag(name)} is {getattr(self, name):g}; give 0 or more")
+        if self.streaming and (self.taught or self.self_mine_every):
+            what = "--self-mine-every" if self.self_mine_every else "a teacher"
+            raise UserError(f"{what} needs all texts at once; leave out --streaming, or that")
+        if self.self_mine_every and self.negatives != "given":
+            raise UserError("--self-mine-every makes negatives that a row is given; add --negatives given")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"--warmup is {self.warmup:g}; give 0 or more, below 1")
+        if any(not 0 < dim <= LARGEST for dim in self.matryoshka):
+            raise UserError(f"--matryoshka is {min(self.matryoshka)}; give 1 or more")
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher is needed."""
+        return self.distill > 0 or self.loss == "margin-mse"
 
     def model_config(self) -> ModelConfig:
         """The part that describes the model."""
-        return _part(self, ModelConfig)
+        return part_of(self, ModelConfig)
 
     def train_config(self) -> "TrainConfig":
         """The run alone, without what a command adds to it."""
-        return _part(self, TrainConfig)
+        return part_of(self, TrainConfig)
 
 
-def _part(config: TrainConfig, kind: type[Config]) -> Config:
+def part_of(config: Any, kind: type[Config]) -> Config:
+    """The fields of ``kind``, one of the dataclasses here, out of a larger one that has them all."""
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
 
 

@@ -215,13 +215,16 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
     )
 
 
+def ranked(scores: dict[str, float]) -> list[tuple[str, float]]:
+    """(document, score) in trec_eval's own order: by score, then by document id, both downwards."""
+    return sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+
+
 def write_run(run: Run, path: Path, tag: str) -> None:
     """A TREC run file: ``query Q0 document rank score tag``, best first."""
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         for query, scores in run.items():
-            # trec_eval's own order: by score, then by document id, both downwards.
-            ranked = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
-            for rank, (document, score) in enumerate(ranked, start=1):
+            for rank, (document, score) in enumerate(ranked(scores), start=1):
                 file.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
 
 
@@ -238,15 +241,14 @@ def read_run(path: Path, collection: Collection) -> Run:
         query, _, document, _, score, _ = fields
         if document not in known_documents:
             raise UserError(f"{where}: {collection.name} has no document {document}; compare runs of one collection")
-        if query not in known_queries:
-            continue  # judged runs often hold queries that were never judged
         try:
             value = float(score)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
             raise UserError(f"{where}: the score {score[:20]!r} is not a finite number; write the run again")
-        run.setdefault(query, {})[document] = value
+        if query in known_queries:  # runs often hold queries that were never judged
+            run.setdefault(query, {})[document] = value
     if not run:
         raise UserError(f"{path} holds no query of {collection.name}; compare runs of one collection")
     return run

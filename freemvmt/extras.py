@@ -5,7 +5,11 @@ from typing import Any
 
 from freemvmt.errors import UserError
 
-_EXTRA_OF = {"faiss": "serve", "tantivy": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve"}
+_EXTRA_OF = {
+    "faiss": "serve", "tantivy": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
+    "pymilvus": "milvus", "milvus_lite": "milvus", "ray": "ray", "onnx": "export",
+    "langchain_core": "langchain", "llama_index.core": "llama-index", "mteb": "mteb",
+}  # fmt: skip
 
 
 def needed(module: str) -> Any:
@@ -13,7 +17,7 @@ def needed(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or error.name not in (module, module.partition(".")[0]):
             raise
         extra = _EXTRA_OF[module]
         raise UserError(f"this needs {module}, which is not installed; install two-towers[{extra}]") from error

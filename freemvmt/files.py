@@ -2,15 +2,20 @@
 
 import ctypes
 import errno
+import fcntl
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from freemvmt.errors import UserError
+
+_YOUNG = 1.0  # seconds
 
 
 def cache_folder() -> Path:
@@ -42,11 +47,24 @@ def check_writable(path: Path) -> None:
             pass
 
 
+def check_free(folder: Path) -> None:
+    """Raise ``UserError`` unless ``folder`` can be written and holds nothing."""
+    check_writable(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already; name another folder with --output")
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in ``folder`` and below."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; what was written there takes the place of ``path`` when the block ends well.
 
-    A link stays, and what it names is replaced; a device or a pipe is written to as it is.
+    A link stays, and what it names is replaced; a device or a pipe is written to as it is. The path stands in a folder
+    of its own: some libraries write to a temporary file beside the path they are given, and rename that.
     """
     with explained(path):
         if path.is_dir():
@@ -56,16 +74,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             return
         path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
-        try:
+        remove_leftovers(path)
+        with _part(path) as folder:
+            part = folder / path.name
+            part.touch()
             yield part
             _flush(part)
-            part.chmod(0o666 & ~_umask())
+            share(part)
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+            _flush(path.parent)
 
 
 @contextmanager
@@ -79,12 +96,41 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        try:
+        remove_leftovers(path)
+        with _part(path) as part:
             yield part
             put_in_place(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Take away what processes that were killed while they wrote ``path`` have left beside it.
+
+    A part is locked while someone writes it, and the system takes the lock of a dead process away.
+    """
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime < _YOUNG:
+                continue  # made by now, perhaps, and not yet locked
+            handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(part, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` to write in, locked while it is; nothing of it is left in the end."""
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    handle = os.open(part, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield part
+    finally:
+        os.close(handle)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -101,7 +101,7 @@ def encoder_folder(name: str, flag: str) -> Path:
 
 def _pretrained(name: str, wanted: tuple[str, ...], flag: str) -> tuple[list[Path], str]:
     """(those files of the model ``name``, all in one folder; where they come from)."""
-    if folder := _folder(name):
+    if folder := local_folder(name):
         return _files(folder, wanted), "folder"
     if files := _cached(name, wanted):
         return files, "local cache"
@@ -123,13 +123,17 @@ def _pretrained(name: str, wanted: tuple[str, ...], flag: str) -> tuple[list[Pat
 
 def model_folder(name: str) -> Path:
     """The folder of a model that this project saved: one here, or the newest state of a name on the Hub."""
-    if not (folder := _folder(name)):
+    if not (folder := local_folder(name)):
         if not reachable() and (cached := _cached(name, _MODEL_FILES)):
             return cached[0].parent
         with _from_hub(name, _MODEL_FILES, "give the folder of a model"):
             from huggingface_hub import snapshot_download
 
-            folder = Path(snapshot_download(name, allow_patterns=[*_MODEL_FILES, "README.md"], library_name=_CLIENT))
+            folder = Path(
+                snapshot_download(
+                    name, allow_patterns=[*_MODEL_FILES, "accumulators.safetensors", "README.md"], library_name=_CLIENT
+                )
+            )
     return _files(folder, _MODEL_FILES)[0].parent
 
 
@@ -174,7 +178,7 @@ def _ms_marco_is_cached(config: str) -> bool:
     return any(cache.glob(f"{MS_MARCO.replace('/', '___')}/{config}/*/*/dataset_info.json"))
 
 
-def _folder(name: str) -> Path | None:
+def local_folder(name: str) -> Path | None:
     """``name`` as the folder that it is, or None for a name on the Hub; nothing else may become part of a path."""
     try:
         if name and Path(name).is_dir():

@@ -9,14 +9,12 @@ On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer
 """
 
 import dataclasses
-import json
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,21 +23,29 @@ from freemvmt.config import ModelConfig
 from freemvmt.devices import in_threads
 from freemvmt.errors import UserError
 from freemvmt.files import whole_folder
+from freemvmt.foreign import foreign_parts, length_of
+from freemvmt.kept import save_tensors
 from freemvmt.model_files import (
-    FORMAT,
+    ACCUMULATORS,
+    TOKENIZER,
+    WEIGHTS,
+    check_files,
     check_output,
     check_tensors,
     make_head,
     read_description,
-    save_tensors,
+    read_tensors,
     stored_config,
+    stored_encoder,
     tensors_of,
+    write_description,
 )
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.choice import Tower, make_tower
 from freemvmt.towers.distilled import distilled_rows
 from freemvmt.towers.pretrained import principal_directions, token_table
+from freemvmt.towers.transformer import Encoder, encoder_of, pretrained_tower
 
 UNTRAINED = "untrained"
 _BLOCK = 2048  # texts that a core tokenises and encodes at once: their vectors still lie in its cache
@@ -48,7 +54,8 @@ _BLOCK = 2048  # texts that a core tokenises and encodes at once: their vectors 
 class TwoTowersModel(nn.Module):
     """Two towers and the tokenizer before them.
 
-    ``record`` is what is known of the training (data, flags, scores); it is stored with the model.
+    ``record`` is what is known of the training (data, flags, scores); it is stored with the model, and so are
+    ``accumulators``, the optimizer's sums of each table, (rows,), which only a training that starts from it reads.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -56,9 +63,14 @@ class TwoTowersModel(nn.Module):
         files = hub.base_files(config.base)
         tokenizer = Tokenizer.from_file(files.tokenizer, config.max_length)
         table = token_table(files.weights, tokenizer.vocabulary_size)
-        if config.rows == "distilled":
-            table = distilled_rows(hub.encoder_folder(config.base, "--base"), table)
         tensors = {"document.table": table}
+        encoder = None
+        if config.tower == "transformer":
+            whole = pretrained_tower(hub.encoder_folder(config.base, "--base"))
+            encoder = encoder_of(whole, tokenizer.definition)
+            tensors |= tensors_of("document", whole, nn.Identity(), config)
+        elif config.rows == "distilled":
+            tensors["document.table"] = table = distilled_rows(hub.encoder_folder(config.base, "--base"), table)
         if config.dim is not None and config.dim != table.shape[1]:
             if config.dim > table.shape[1]:
                 raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
@@ -69,18 +81,22 @@ class TwoTowersModel(nn.Module):
                 for name, tensor in tensors.items()
                 if not (config.shared_table and name == "document.table")
             }
-        self._assemble(config, tokenizer, tensors)
+        self._assemble(config, tokenizer, tensors, encoder)
 
-    def _assemble(self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor]) -> None:
+    def _assemble(
+        self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor], encoder: Encoder | None
+    ) -> None:
         super().__init__()
         self.config = config
+        self._encoder = encoder
         self.tokenizer = tokenizer
         self.record: dict[str, Any] = {}
-        self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors)
+        self.accumulators: dict[str, Tensor] = {}
+        self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors, encoder)
         self.document_head = make_head(tensors.get("document.head"))
         if config.separate_towers:
             table = self.document_tower.table if config.shared_table else nn.Parameter(tensors["query.table"])
-            self.query_tower = _tower(config, "query", table, tensors)
+            self.query_tower = _tower(config, "query", table, tensors, encoder)
             self.query_head = make_head(tensors.get("query.head"))
         else:
             self.query_tower, self.query_head = self.document_tower, self.document_head
@@ -102,9 +118,37 @@ class TwoTowersModel(nn.Module):
         shared = self.query_tower is self.document_tower
         return [self.document_tower] if shared else [self.query_tower, self.document_tower]
 
-    def tables(self) -> list[nn.Parameter]:
-        """The token tables: one, or one for each tower."""
-        return list({id(tower.table): tower.table for tower in self.towers()}.values())
+    def tables(self) -> dict[str, nn.Parameter]:
+        """The token tables, by the names that they are stored under: one, or one for each tower."""
+        tables = {"document.table": self.document_tower.table}
+        if self.query_tower.table is not self.document_tower.table:
+            tables["query.table"] = self.query_tower.table
+        return tables
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights, by the names that they are stored under; changing one in place changes the model."""
+        tensors = tensors_of("document", self.document_tower, self.document_head, self.config)
+        if self.config.separate_towers:
+            tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
+        return tensors
+
+    def digest(self) -> "hashlib._Hash":
+        """SHA-256 over all that its vectors depend on, to be gone on with: another model gives another."""
+        digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        return digest
+
+    def cut(self, directions: Tensor) -> "TwoTowersModel":
+        """The same towers, with vectors that are these along ``directions`` (fewer, dim), at length 1."""
+        tensors, width = self.tensors(), self.document_tower.table.shape[1]
+        for name in ("document.head", "query.head")[: 1 + self.config.separate_towers]:
+            tensors[name] = (directions @ tensors.get(name, torch.eye(width)).cpu()).to(self.device)
+        model = type(self).__new__(type(self))
+        plain = {name: tensor.detach() for name, tensor in tensors.items()}
+        model._assemble(dataclasses.replace(self.config, dim=len(directions)), self.tokenizer, plain, self._encoder)
+        model.record = self.record
+        return model
 
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
         """Vectors of length 1: (queries, dim) and (documents, dim)."""
@@ -166,55 +210,81 @@ class TwoTowersModel(nn.Module):
         in_threads(fill, range(0, size, _BLOCK))
         return vectors
 
-    def save(self, folder: str | Path, card: str | None = None) -> None:
-        """Write the model folder, whole or not at all; ``card`` is the text of its README.md.
+    def save(self, folder: str | Path, card: str | None = None, beside: Callable[[Path], None] | None = None) -> None:
+        """Write the model folder, whole or not at all; ``card`` is the text of its README.md, ``beside`` writes more.
 
         Raises ``UserError`` when ``folder`` holds something that is not a model, or cannot be written.
         """
         folder = Path(folder)
         check_output(folder)
-        tensors = tensors_of("document", self.document_tower, self.document_head, self.config)
-        if self.config.separate_towers:
-            tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
-        description = {"two_towers": FORMAT, "model": dataclasses.asdict(self.config), "training": self.record}
+        description: dict[str, Any] = {"model": dataclasses.asdict(self.config), "training": self.record}
+        if self._encoder is not None:
+            description["encoder"] = self._encoder.config
         with whole_folder(folder) as part:
-            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_tensors(plain, part / "model.safetensors")
-            texts = {
-                "config.json": json.dumps(description, indent=2, ensure_ascii=False),
-                "tokenizer.json": self.tokenizer.definition,
-                "README.md": card or _plain_card(self),
-            }
-            for name, text in texts.items():
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+            save_tensors(plain, part / WEIGHTS)
+            if self.accumulators:
+                save_tensors(self.accumulators, part / ACCUMULATORS)
+            for name, text in ((TOKENIZER, self.tokenizer.definition), ("README.md", card or _plain_card(self))):
                 # A path need not be UTF-8: what no text can hold is written as JSON escapes it.
                 (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            if beside is not None:
+                beside(part)
+            write_description(part, description)
 
     @classmethod
-    def load(cls, name: str | Path) -> "TwoTowersModel":
+    def load(cls, name: str | Path, *, verify: bool = True) -> "TwoTowersModel":
         """A model from the folder that ``save`` wrote, from the Hub by its name, or ``untrained``.
+
+        A folder may hold a static model of sentence-transformers or model2vec too, or an encoder, whose table counts.
+        ``verify=False`` leaves out the sums of its files, where they were just checked.
 
         Raises ``UserError`` when there is none, or when a file of it is missing, damaged or of a newer version.
         """
         if str(name) == UNTRAINED:
             return cls()
+        if (local := hub.local_folder(str(name))) and (parts := foreign_parts(local)):
+            return cls._foreign(local, parts)
         folder = hub.model_folder(str(name))
         description = read_description(folder / "config.json")
         config = stored_config(description, folder)
-        tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config.max_length)
-        try:
-            tensors = load_file(folder / "model.safetensors")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{folder}/model.safetensors is damaged ({error}); save the model again") from error
-        check_tensors(folder, config, tensors, tokenizer.vocabulary_size)
+        if verify:
+            check_files(folder, description, WEIGHTS, TOKENIZER)
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length)
+        tensors = read_tensors(folder / WEIGHTS)
+        encoder = stored_encoder(description, tokenizer.definition, folder)
+        check_tensors(folder, config, tensors, tokenizer.vocabulary_size, encoder)
         model = cls.__new__(cls)
-        model._assemble(config, tokenizer, tensors)
+        model._assemble(config, tokenizer, tensors, encoder)
         model.record = description["training"]
         return model
 
+    @classmethod
+    def _foreign(cls, folder: Path, parts: dict[str, Path]) -> "TwoTowersModel":
+        """Averages of the static rows in ``parts``, by side."""
+        first = parts["document"]
+        config = ModelConfig(
+            base=str(first),
+            max_length=length_of(first, ModelConfig.max_length),
+            separate_towers=len(parts) == 2,
+        )
+        tokenizer = Tokenizer.from_file(first / TOKENIZER, config.max_length)
+        if any((part / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes() for part in parts.values()):
+            raise UserError(f"{folder} has a tokenizer for each side; two towers of ours read with one")
+        size = tokenizer.vocabulary_size
+        tensors = {f"{side}.table": token_table(part / WEIGHTS, size) for side, part in parts.items()}
+        if len({table.shape for table in tensors.values()}) > 1:
+            raise UserError(f"{folder} has tables of two sizes; two towers of ours give vectors of one")
+        model = cls.__new__(cls)
+        model._assemble(config, tokenizer, tensors, None)
+        return model
 
-def _tower(config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor]) -> Tower:
+
+def _tower(
+    config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor], encoder: Encoder | None
+) -> Tower:
     """The tower of a side; it starts with what ``tensors`` holds of it beside the table, if anything."""
-    tower = make_tower(config, table)
+    tower = make_tower(config, table, encoder)
     prefix = f"{side}.tower."
     if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
         tower.load_state_dict(own | {"table": tower.table})

@@ -1,22 +1,26 @@
 """What stands in a model folder, and whether it is sound: names of tensors, config.json, refusals in one line."""
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.files import check_writable
+from freemvmt.sealed import check_sealed, check_seals, seal, write_sealed
 from freemvmt.towers.choice import Tower, make_tower
+from freemvmt.towers.transformer import Encoder, special_tokens
 
-FORMAT = 1  # of config.json and the names in model.safetensors
+ACCUMULATORS = "accumulators.safetensors"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+FORMAT = 2  # of config.json and the names in model.safetensors
+UNSEALED = 1  # the format before, whose files have no sums; it is still read
+_AGAIN = "save the model again"
 
 
 def tensors_of(side: str, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
@@ -39,14 +43,13 @@ def make_head(weight: Tensor | None) -> nn.Module:
     return head
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """``save_file``, but the system's refusal stays an ``OSError``; theirs holds its number only in its text."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All that stands in a file of safetensors; ``UserError`` where it is damaged."""
     try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        if not (number := re.search(r"os error (\d+)", str(error))):
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); save the model again") from error
+    return tensors
 
 
 def check_output(folder: Path) -> None:
@@ -65,19 +68,37 @@ def check_output(folder: Path) -> None:
             ) from error
 
 
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write config.json, with the sums of the files that stand beside it and one of itself."""
+    names = [name for name in (WEIGHTS, TOKENIZER, ACCUMULATORS) if (folder / name).exists()]
+    write_sealed(folder / "config.json", {"two_towers": FORMAT, **description, "files": seal(folder, names)})
+
+
 def read_description(path: Path) -> dict[str, Any]:
-    """What a model's config.json says; ``UserError`` unless it is one, and of this version's format."""
+    """What a model's config.json says; ``UserError`` unless it is one, of a known format, and as it was written."""
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        description = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a model that `train` wrote") from error
     if not isinstance(description, dict) or "two_towers" not in description:
         raise UserError(f"{path} is not a two-towers model's; give the folder of a model that `train` wrote")
+    if description["two_towers"] == UNSEALED and "files" not in description:
+        return description
     if description["two_towers"] != FORMAT:
         raise UserError(
             f"{path} has format {description['two_towers']!r}, this version reads {FORMAT}; update two-towers"
         )
+    check_sealed(path, text, description, _AGAIN)
     return description
+
+
+def check_files(folder: Path, description: dict[str, Any], *names: str) -> None:
+    """Raise ``UserError`` unless these files of a model are as they were written."""
+    if description["two_towers"] == UNSEALED:
+        return
+    sums = description.get("files")
+    check_seals(folder, {name: sums.get(name) if isinstance(sums, dict) else None for name in names}, _AGAIN)
 
 
 def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
@@ -102,14 +123,29 @@ def _is_of(value: object, hint: Any) -> bool:
     return type(value) in (choices or (hint,)) or (hint is float and type(value) is int)
 
 
-def check_tensors(folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int) -> None:
+def stored_encoder(description: dict[str, Any], tokenizer: str, folder: Path) -> Encoder | None:
+    """The encoder of a transformer tower in ``description``; ``UserError`` where there is none that can be made."""
+    if description["model"]["tower"] != "transformer":
+        return None
+    config = description.get("encoder")
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise UserError(f"{folder}/config.json does not describe an encoder; save the model again")
+    encoder = Encoder(config, *special_tokens(tokenizer))
+    with torch.device("meta"):
+        encoder.module()
+    return encoder
+
+
+def check_tensors(
+    folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int, encoder: Encoder | None
+) -> None:
     """Raise ``UserError`` unless ``tensors`` are what ``config`` asks for, by name, shape and type, and finite."""
     sides = ["document", "query"] if config.separate_towers else ["document"]
     table = tensors.get("document.table")
     sound = table is not None and table.ndim == 2 and len(table) >= vocabulary_size and table.shape[1] > 0
     if sound and table is not None:
         with torch.device("meta"):
-            tower = make_tower(config, nn.Parameter(torch.empty(table.shape)))
+            tower = make_tower(config, nn.Parameter(torch.empty(table.shape)), encoder)
             width = table.shape[1]
             dim = config.dim or width
             head = make_head(torch.empty(dim, width) if dim != width else None)

@@ -42,11 +42,12 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
     console.line()
     from freemvmt.evaluation import compare, evaluate
+    from freemvmt.learning.preparation import prepare
     from freemvmt.model import TwoTowersModel
     from freemvmt.model_files import check_output
     from freemvmt.search.retriever import Retriever
     from freemvmt.text.sources import read_pydocs
-    from freemvmt.training import prepare, save, train
+    from freemvmt.training import save, train
 
     clock = time.perf_counter()
     config = TrainConfig(

@@ -31,6 +31,13 @@ def run(action: Callable[[], object]) -> int:
 
         fail(" ".join(str(error).split()))
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        from freemvmt.console import fail
+
+        fail("there is not enough memory for this; free some, or give less at once (--batch-size, --max-samples)")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 1
@@ -40,12 +47,23 @@ def run(action: Callable[[], object]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
-    """``argv`` as an instance of the dataclass ``kind``; a flag that is wrong is a ``UserError`` of one line."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was asked for and not had: numpy and Arrow say so by type, torch, CUDA and threads in words."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "can't start new thread")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+    """``argv`` as an instance of the dataclass ``kind``; a flag that is wrong is a ``UserError`` of one line.
+
+    Flags that are not given are as in ``default``, if there is one.
+    """
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, args=argv, prog=prog)
+            if default is None:
+                return tyro.cli(kind, args=argv, prog=prog)
+            return tyro.cli(kind, args=argv, prog=prog, default=default)
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
@@ -73,9 +91,9 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """``1 document``, ``2,000 documents``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def report(as_json: bool, found: dict[str, Any]) -> None:

@@ -56,22 +56,27 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    refused = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError, KeyError, TypeError)
+    what = f"{path} is not a study of this Optuna, or damaged; move it away, or give another --folder"
     with _lock(path.with_suffix(".lock")):
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            raise UserError(f"{path} is not a study of this Optuna; move it away, or give another --folder") from error
+        except refused as error:
+            raise UserError(what) from error
         try:
-            study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                direction="maximize",
-                pruner=_pruner(early_terminate),
-                load_if_exists=True,
-            )
-            for trial in study.get_trials(deepcopy=False):
-                if trial.state == TrialState.RUNNING:
-                    study.tell(trial.number, state=TrialState.FAIL)
+            try:
+                study = optuna.create_study(
+                    study_name=name,
+                    storage=storage,
+                    direction="maximize",
+                    pruner=_pruner(early_terminate),
+                    load_if_exists=True,
+                )
+                for trial in study.get_trials(deepcopy=False):
+                    if trial.state == TrialState.RUNNING:
+                        study.tell(trial.number, state=TrialState.FAIL)
+            except refused as error:
+                raise UserError(what) from error
             # The seed moves on with the study: else one that goes on would draw the same again.
             study.sampler = optuna.samplers.TPESampler(
                 seed=seed + len(study.trials), n_startup_trials=STARTUP_TRIALS, multivariate=True

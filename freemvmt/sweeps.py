@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from freemvmt.training import TrainingData, TrainingResult
+    from freemvmt.learning.preparation import TrainingData
+    from freemvmt.training import TrainingResult
 
 OF_THE_RUN = ("wandb", "project_name", "run_name", "output", "log_every", "watch_every", "log_model")  # not the result
 
@@ -62,8 +63,9 @@ def run_sweep(
         raise UserError(f"--count is {count}; give 1 or more")
     if prepare is None or train is None:
         from freemvmt import training
+        from freemvmt.learning import preparation
 
-        prepare, train = prepare or training.prepare, train or training.train
+        prepare, train = prepare or preparation.prepare, train or training.train
     parameters = definition["parameters"]
     config = replace(config, {name: spec["value"] for name, spec in parameters.items() if "value" in spec})
     if not any("value" not in spec for spec in parameters.values()):

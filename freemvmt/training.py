@@ -1,4 +1,4 @@
-"""Training, on one screen: ``prepare`` reads and tokenises, ``train`` runs the loop and keeps the best epoch.
+"""Training, on one screen: ``train`` runs the loop over what ``prepare`` has read, and keeps the best epoch.
 
 One batch is a handful of slices of token arrays; the towers give vectors of length 1; the loss sees the batch's other
 passages as negatives. After each epoch NDCG@10 over the whole validation corpus says whether it was the best so far.
@@ -13,47 +13,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from freemvmt import hub
-from freemvmt.config import TrainConfig
+from freemvmt.config import MiningConfig, TrainConfig
 from freemvmt.console import QUIET, Console
-from freemvmt.devices import pick_device
+from freemvmt.devices import keep_freed_memory, pick_device
 from freemvmt.errors import UserError
 from freemvmt.evaluation import ndcg_10, protocol_name
-from freemvmt.files import cache_folder
-from freemvmt.learning.batches import BatchLoss, Taught
+from freemvmt.learning.batches import BatchLoss
 from freemvmt.learning.card import write_card
+from freemvmt.learning.checkpoint import Checkpoints, Saved
+from freemvmt.learning.curve import Course
+from freemvmt.learning.feeding import Feed, StreamFeed
 from freemvmt.learning.interruption import interruption
-from freemvmt.learning.optimizers import clip, optimizers_for, set_rate_factor
-from freemvmt.learning.teacher import Teacher
+from freemvmt.learning.mining import mine
+from freemvmt.learning.optimizers import accumulators, clip, optimizers_for, set_rate_factor
+from freemvmt.learning.parts import Best, Parts, Progress
+from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.learning.ranks import Ranks, ranks_of
 from freemvmt.learning.tracking import Tracker, start
+from freemvmt.learning.warm_start import warm_start
 from freemvmt.model import TwoTowersModel
 from freemvmt.model_files import check_output
 from freemvmt.search.exact import top_k
 from freemvmt.text.arrays import TokenArray
-from freemvmt.text.corpus import Collection, Examples
-from freemvmt.text.sources import load
-from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.pretrained import idf
 
 MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # what --batch-size None keeps to
-MAX_BATCH = {"average": 8192, "recurrent": 2048}  # a recurrence keeps some 10 KB a token of a batch
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """A data set, tokenised: all that the loop reads. A sweep makes it once."""
-
-    name: str
-    examples: Examples
-    queries: TokenArray
-    passages: TokenArray
-    validation: Collection
-    validation_queries: TokenArray
-    validation_documents: TokenArray
-    taught: Taught | None = None
+MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # for all that is kept of a token in training
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,42 +55,11 @@ class TrainingResult:
     best_epoch: int
     untrained_ndcg_10: float
     history: list[dict[str, float]] = field(repr=False)
+    curve: list[list[float]] = field(repr=False)
     pairs: int
     steps: int
     seconds: float
     ended: str
-
-
-def prepare(config: TrainConfig, console: Console = QUIET) -> TrainingData:
-    """Read what ``config.dataset`` names and tokenise it (from the cache where it was tokenised before)."""
-    started = time.perf_counter()
-    tokenizer = Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
-    data = load(config)
-    folder = cache_folder() / "tokens"
-    train, validation = data.train, data.validation
-    taught = None
-    if config.distill:
-        length = config.train_length or config.max_length
-        teacher = Teacher(config.teacher, length, pick_device(config.device))
-        taught = Taught(
-            teacher.vectors(train.queries, "queries", console), teacher.vectors(train.passages, "documents", console)
-        )
-    prepared = TrainingData(
-        name=data.name,
-        examples=train,
-        queries=tokenizer.encode_cached(train.queries, folder),
-        passages=tokenizer.encode_cached(train.passages, folder),
-        validation=validation,
-        validation_queries=tokenizer.encode_cached(validation.queries, folder),
-        validation_documents=tokenizer.encode_cached(validation.documents, folder),
-        taught=taught,
-    )
-    console.line(
-        f"reading   {data.name}: {len(train.queries):,} queries, {len(train.passages):,} passages; "
-        f"held out {len(validation.queries):,} queries over {len(validation.documents):,} passages",
-        time.perf_counter() - started,
-    )
-    return prepared
 
 
 def train(
@@ -113,102 +69,147 @@ def train(
     tracker: Tracker | None = None,
     console: Console = QUIET,
     on_epoch: Callable[[int, float], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
-    """Train by ``config`` and return the best epoch's model; nothing is written.
+    """Train by ``config`` and return the best epoch's model; nothing is written but ``checkpoints``.
 
     ``on_epoch`` is told (epoch, validation NDCG@10) after each epoch; what it raises ends the training. SIGINT and
     SIGTERM end the step, measure, and return what is best so far. A loss that is not finite ends the training before
-    it reaches the weights; ``UserError`` if that is in the first epoch.
+    it reaches the weights; ``UserError`` if that is in the first epoch. From a checkpoint it goes on bit for bit.
+    Of several processes each encodes its share of every batch, and all end with the same weights.
     """
     data = data or prepare(config, console)
-    tracker = tracker or Tracker()
+    tracker, checkpoints = tracker or Tracker(), checkpoints or Checkpoints(None, config, data)
+    ranks = ranks or Ranks()
     started = time.perf_counter()
     torch.manual_seed(config.seed)
+    if config.tower != "average":
+        keep_freed_memory()
     model = TwoTowersModel(config.model_config()).to(pick_device(config.device))
-    untrained = validate(model, data)
-    if config.idf_scale:
+    gathered = warm_start(model, config.init) if config.init else {}
+    at = Progress(untrained=0.0 if checkpoints.saved else ranks.from_first(lambda: validate(model, data)))
+    if config.idf_scale and not config.init and config.tower != "transformer":
         scale_by_idf(model, data.passages, config.idf_scale)
-    loss_of = BatchLoss(config, model, data.examples, data.queries, data.passages, data.taught)
-    optimizers = optimizers_for(model, config)
+    loss_of = BatchLoss(config, model, data, ranks)
+    optimizers = optimizers_for(model, config, loss_of.temperature.weight, gathered)
+    parts = Parts(model, loss_of, optimizers)
+    if checkpoints.saved:
+        at = checkpoints.saved.restore(parts)
+    if not ranks.is_first:
+        torch.manual_seed(hash((config.seed, at.step, ranks.rank)))  # what is dropped of one share is not of another
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tracker.watch(model, config.watch_every)
-    tracker.summary({"total_parameters": parameters, "untrained_val_ndcg_10": untrained})
+    tracker.summary({"total_parameters": parameters, "untrained_val_ndcg_10": at.untrained})
 
-    pairs = np.stack(data.examples.pairs(), axis=1)  # (pairs, 2): query, passage
-    batch_size = batch_size_for(config, len(pairs))
-    steps = math.ceil(len(pairs) / batch_size)
-    step, ended, history = 0, "finished", []
-    best: tuple[float, int, dict[str, torch.Tensor]] | None = None  # score, epoch, weights
+    pairs = len(data.examples.positives.ids)
+    batch_size = batch_size_for(config, pairs)
+    if batch_size < ranks.size:
+        raise UserError(f"a batch of {batch_size} for {ranks.size} processes; give a larger --batch-size")
+    feed = StreamFeed(config, data, batch_size, max(2, ranks.size)) if data.stream else Feed(config, data, batch_size)
+    ended, before = "finished", at.seconds
     label = f"training  {config.tower} towers, {config.loss}" + (f", {config.negatives}" * (config.loss == "triplet"))
-    with interruption() as interrupted, console.progress(label, config.epochs * steps) as bar:
-        for epoch in range(1, config.epochs + 1):
-            shuffled = pairs[np.random.default_rng([config.seed, epoch]).permutation(len(pairs))]
-            losses, clock = [], time.perf_counter()
+    with interruption() as interrupted, console.progress(label, config.epochs * feed.steps) as bar:
+        bar.advance(at.step)
+        for epoch in range(at.epoch, config.epochs + 1):
+            at.epoch = epoch
+            clock, first = time.perf_counter(), at.losses
             model.train()
-            for batch in np.array_split(shuffled, steps):
-                set_rate_factor(optimizers, 1 - step / (config.epochs * steps))  # linear decay to 0
+            for batch in feed.rest_of_epoch(at, loss_of):
+                set_rate_factor(optimizers, feed.done(at), config.warmup)
                 loss = loss_of(batch[:, 0], batch[:, 1])
-                step += 1
-                losses.append(loss.item())
-                if not math.isfinite(losses[-1]):
+                value = loss.item()
+                at.took(value)
+                if not math.isfinite(value):
                     ended = "diverged"
                     break
                 for optimizer in optimizers:
                     optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                ranks.exchange(model.parameters(), [loss_of.temperature.weight])
                 clip(optimizers, config.clip_norm)
                 for optimizer in optimizers:
                     optimizer.step()
-                if step == 1 or step % config.log_every == 0:
-                    tracker.log({"batch_loss": losses[-1], "epoch": epoch, "total_parameters": parameters}, step)
-                rate = len(losses) * batch_size / (time.perf_counter() - clock)
-                bar.advance(note=f"epoch {epoch}/{config.epochs}  loss {losses[-1]:.4f}  {rate:,.0f} pairs/s")
-                if interrupted():
+                at.seconds = before + time.perf_counter() - started
+                if at.step == 1 or at.step % config.log_every == 0:
+                    tracker.log({"batch_loss": value, "epoch": epoch, "total_parameters": parameters}, at.step)
+                rate = (at.losses - first) * batch_size / (time.perf_counter() - clock)
+                bar.advance(note=f"epoch {epoch}/{config.epochs}  loss {value:.4f}  {rate:,.0f} pairs/s")
+                if ranks.any(interrupted()):
                     ended = "interrupted"
+                    checkpoints.write(parts, at)
                     break
+                checkpoints.tick(parts, at)
             model.train(False)
-            if ended == "diverged" or not _sound(model, data):
+            if ended == "diverged" or not ranks.from_first(lambda: float(_sound(model, data))):
                 ended = "diverged"  # the weights can be ruined with no loss after it, or none that would tell
                 break
-            score = validate(model, data)
-            history.append({"epoch": epoch, "avg_train_loss": float(np.mean(losses)), "val_ndcg_10": score})
-            tracker.log(history[-1], step)
-            if best is None or score > best[0]:
-                best = score, epoch, {name: weight.clone() for name, weight in model.state_dict().items()}
+            score = ranks.from_first(lambda: validate(model, data))
+            mean = at.loss / at.losses if at.losses else math.nan
+            found = {"epoch": epoch, "avg_train_loss": mean, "val_ndcg_10": score}
+            at.history.append({"step": at.step, **found})
+            tracker.log(found, at.step)
+            at.window = at.taken = at.losses = 0
+            at.loss = 0.0
+            if at.best is None or score > at.best.score:
+                weights = {name: weight.detach().clone() for name, weight in model.tensors().items()}
+                at.best = Best(score, epoch, weights, accumulators(model, optimizers))
             if ended == "interrupted":  # before `on_epoch`, whose exception would swallow it
                 break
             if on_epoch:
                 on_epoch(epoch, score)
-            if config.patience and epoch - best[1] >= config.patience:
+            if config.patience and epoch - at.best.epoch >= config.patience:
                 ended = "patience"
                 break
+            if config.self_mine_every and epoch % config.self_mine_every == 0 and epoch < config.epochs:
+                loss_of.take_negatives(mine(model, data, MiningConfig(by="model")).negatives)
 
-    if best is None:
-        raise UserError(f"the loss is not a number at step {step}, in the first epoch; lower --learning-rate")
-    model.load_state_dict(best[2])
-    tracker.summary({"val_ndcg_10": best[0], "best_epoch": best[1]})
-    seconds = time.perf_counter() - started
-    return TrainingResult(model, best[0], best[1], untrained, history, len(pairs), step, seconds, ended)
+    if at.best is None:
+        raise UserError(f"the loss is not a number at step {at.step}, in the first epoch; lower --learning-rate")
+    with torch.no_grad():
+        for name, weight in model.tensors().items():
+            weight.copy_(at.best.weights[name])
+    model.accumulators = at.best.accumulators
+    tracker.summary({"val_ndcg_10": at.best.score, "best_epoch": at.best.epoch})
+    seconds = before + time.perf_counter() - started
+    course = at.untrained, at.history, at.curve
+    return TrainingResult(model, at.best.score, at.best.epoch, *course, pairs, at.step, seconds, ended)
 
 
-def train_and_save(config: TrainConfig, console: Console = QUIET) -> tuple[TrainingResult, Path]:
+def train_and_save(
+    config: TrainConfig, console: Console = QUIET, saved: Saved | None = None, anyway: bool = False
+) -> tuple[TrainingResult, Path]:
     """What `two-towers train` does: check the output folder, prepare, train, track, save with a card.
+
+    ``saved`` is the checkpoint to go on from; settings, data and versions must be those of then, unless ``anyway``.
+    Checkpoints are kept beside the output until the training is over. Of several processes that `torchrun` has started
+    the first one writes and says what there is.
 
     Raises ``UserError`` when nothing could be saved, and also when the loss diverged after some good epochs; the best
     of those is saved all the same, and the error says where.
     """
     output = Path(config.output or default_output(config.dataset))
     check_output(output)
-    pick_device(config.device)  # a wrong one is said before the data is read
-    data = prepare(config, console)
+    ranks = ranks_of(pick_device(config.device))  # a wrong one is said before the data is read
+    data: TrainingData = ranks.in_turn(lambda: prepare(config, console))
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
         check_output(output)
-    tracker = start(config, extra={"data": data.name, "pairs": len(data.examples.positives.ids)})
+    folder = saved.path.parent if saved else output.with_name(f"{output.name}.checkpoints")
+    checkpoints = Checkpoints(folder if ranks.is_first else None, config, data, saved, anyway)
+    if saved:
+        console.line(f"resuming  {saved.path}")
+    extra = {"data": data.name, "pairs": len(data.examples.positives.ids)}
+    tracker = start(config, extra=extra, run_id=checkpoints.run_id) if ranks.is_first else Tracker()
+    checkpoints.run_id = tracker.run_id or checkpoints.run_id
     failed = True
     try:
-        result = train(config, data, tracker=tracker, console=console)
-        save(config, data, result, output)
+        with ranks.together():
+            result = train(config, data, tracker=tracker, console=console, checkpoints=checkpoints, ranks=ranks)
+        if ranks.is_first:
+            save(config, data, result, output)
+        if result.ended in ("finished", "patience"):
+            checkpoints.clear()
         if config.log_model:
             tracker.save_model(output, output.name)
         failed = result.ended == "diverged"
@@ -221,9 +222,10 @@ def train_and_save(config: TrainConfig, console: Console = QUIET) -> tuple[Train
 
 
 def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output: Path) -> None:
-    """Write the model folder of a training, with its record and its card."""
+    """Write the model folder of a training, with its record, its card, and the course that it took."""
     result.model.record = record_of(config, data, result)
-    result.model.save(output, write_card(config, result.model.record, output.name))
+    course = Course(result.curve, result.history, result.untrained_ndcg_10)
+    result.model.save(output, write_card(config, result.model.record, output.name), course.write)
 
 
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:
@@ -268,7 +270,7 @@ def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> N
     A plain average counts "the" as much as "aspirin"; this start does not, and the loss takes it from there.
     """
     weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
-    for table in model.tables():
+    for table in model.tables().values():
         table.data[: len(weights)] *= weights.unsqueeze(1)
     for tower in model.towers():
         tower.measure()

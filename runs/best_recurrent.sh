@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # The recurrent tower of docs/recurrent.md, trained on everything that is there. Takes the folder that holds the data sets by
-# name and the folder for the model; about half an hour on two cores, most of it for the teacher's vectors.
+# name and the folder for the model; about half an hour on two cores, half of it for the teacher's vectors, made once.
 set -euo pipefail
 data=$(realpath "${1:?usage: runs/best_recurrent.sh DATA_FOLDER MODEL_FOLDER}")
 model=$(realpath -m "${2:?usage: runs/best_recurrent.sh DATA_FOLDER MODEL_FOLDER}")
 cd "$(dirname "$0")/.."
 
 uv run two-towers train --dataset "$data/qa" "$data/msmarco" --output "$model" --no-wandb \
-    --tower recurrent --cell gru --rows distilled --loss infonce --distill 0.5 \
-    --train-length 64 --batch-size 2048 --epochs 2
+    --tower recurrent --rows distilled --loss infonce --distill 5 --train-length 64 --batch-size 2048 --epochs 8

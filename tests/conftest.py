@@ -28,12 +28,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemvmt.config import TrainConfig
+from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.towers.transformer import quiet
-from freemvmt.training import TrainingData, prepare
 
 from rows import write_rows
 
-pytest_plugins = ["browser", "page_site", "sweep_toy"]
+pytest_plugins = ["browser", "outside", "page_site", "sweep_toy"]
 
 
 @pytest.fixture(scope="session")

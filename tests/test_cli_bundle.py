@@ -80,18 +80,30 @@ def test_index_says_what_it_did(model: Path, corpus: Path, tmp_path: Path, capsy
     assert [line.split()[0] for line in lines[:5]] == ["reading", "encoding", "vectors", "words", "saved"]
     assert "4 documents, 3 fields to filter on" in lines[0]
     assert "4 vectors of 48" in lines[1]
-    assert "exact; recall@10 1.0000" in lines[2]
+    assert "exact, fp32; recall@10 1.0000" in lines[2]
     assert str(output) in lines[4]
     assert f"two-towers search {output}" in lines[5]
     assert f"two-towers serve {output}" in lines[6]
 
-    found = reported(capsys, "index", model, corpus, "--output", output, "--quantize", "--kind", "hnsw")
+    found = reported(capsys, "index", model, corpus, "--output", output, "--quantize", "int8", "--kind", "hnsw")
     assert found["documents"] == 4
     assert found["index"]["kind"] == "hnsw"
-    assert found["index"]["quantized"] is True
+    assert found["index"]["stored"] == "int8"
     assert found["fields"] == {"year": "number", "source": "string", "open": "boolean"}
     assert found["bytes"] == sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     assert found["output"] == str(output)
+
+
+def test_index_keeps_fewer_dimensions(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bundle"
+    assert reported(capsys, "index", model, corpus, "--output", output, "--dim", 12, "--kind", "binary")["dim"] == 12
+    assert reported(capsys, "search", output, "side of a river")["hits"][0]["id"] == "bank/1 a"
+    for dim, said in ((49, "the model's vectors have 48; give no more"), (0, "give 1 or more")):
+        assert main(["index", str(model), str(corpus), "--output", str(tmp_path / "no"), "--dim", str(dim)]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_index_reads_every_form(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytrec_eval
 
 from freemvmt.errors import UserError
 from freemvmt.evaluation import (
@@ -67,6 +68,36 @@ def test_metrics_equal_their_definitions_with_ties_and_missing_queries(seed: int
         expected = written_out(run[query], made.qrels[query]) if query in run else dict.fromkeys(result.metrics, 0.0)
         assert {name: values[number] for name, values in result.per_query.items()} == pytest.approx(expected, abs=1e-4)
     assert result.metrics["ndcg@10"] == pytest.approx(result.per_query["ndcg@10"].mean())
+
+
+def test_a_thousand_random_runs_measure_as_trec_eval_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ties, negative grades, unjudged documents, and queries that a run lacks."""
+    monkeypatch.setattr("freemvmt.evaluation.bootstrap", lambda values: (0.0, 0.0))  # a minute of intervals
+    names = {"ndcg@10": "ndcg_cut_10", "recall@100": "recall_100", "recall@1000": "recall_1000"}
+    draw = np.random.default_rng(0)
+    for seed in range(1000):
+        ids = [f"{draw.integers(0, 10**6)}-{number}" for number in range(40)]
+        texts = [f"text {number}" for number in range(40)]
+        qrels = {
+            f"q{number}": {id: int(draw.integers(-1, 4)) for id in draw.choice(ids, int(draw.integers(1, 12)), False)}
+            for number in range(4)
+        }
+        for grades in qrels.values():
+            grades[next(iter(grades))] = 1
+        made = Collection("made", ids, texts, list(qrels), ["a query"] * 4, qrels)
+        run = {
+            query: {id: float(draw.integers(-3, 4)) / 2 for id in draw.choice(ids, int(draw.integers(1, 40)), False)}
+            for query in list(qrels)[: int(draw.integers(1, 5))]
+        }
+        found = measure(run, made, "random")
+        judge = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.100,1000", "recip_rank"})
+        wanted = judge.evaluate(run)
+        for number, query in enumerate(made.query_ids):
+            right = wanted.get(query, {})
+            for ours, theirs in names.items():
+                assert found.per_query[ours][number] == pytest.approx(right.get(theirs, 0.0), abs=1e-9), seed
+            first = right.get("recip_rank", 0.0)
+            assert found.per_query["mrr@10"][number] == pytest.approx(first if first >= 0.1 else 0.0, abs=1e-9), seed
 
 
 def test_the_end_of_an_epoch_measures_the_same_ndcg() -> None:

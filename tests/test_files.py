@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import AbstractContextManager
@@ -90,6 +93,36 @@ def test_a_link_stays_and_what_it_names_is_replaced(whole: Whole, tmp_path: Path
         assert set(contents(tmp_path / "disk" / "place").values()) == {text}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["place"]
+
+
+def test_what_a_killed_process_left_is_taken_away_by_the_next_write(whole: Whole, tmp_path: Path) -> None:
+    killed = (
+        f"import os, sys; from pathlib import Path; from freemvmt.files import {whole.__name__}\n"
+        f"with {whole.__name__}(Path(sys.argv[1])) as part:\n"
+        "    (part.parent if part.is_file() else part).joinpath('.tmp of a library').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(tmp_path / "place")]).returncode == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    with whole(tmp_path / "place") as part:
+        fill(whole, part, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_what_is_still_being_written_is_not(whole: Whole, tmp_path: Path) -> None:
+    with whole(tmp_path / "place") as slow:
+        if whole is whole_file:  # as libraries do that rename what they wrote
+            slow.with_name("temporary").write_text("slow")
+            slow.with_name("temporary").replace(slow)
+        else:
+            fill(whole, slow, "slow")
+        for part in tmp_path.iterdir():
+            os.utime(part, (0, 0))
+        with whole(tmp_path / "place") as quick:
+            fill(whole, quick, "quick")
+    assert set(contents(tmp_path / "place").values()) == {"slow"}
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
 def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:

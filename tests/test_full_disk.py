@@ -1,8 +1,9 @@
-"""A full disk, a file that may not grow, a folder that may not be written to: one line, and the old model whole."""
+"""A full disk, a file that may not grow, no memory, no right to write: one line, and what was there stays whole."""
 
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,44 @@ def test_a_run_that_may_not_grow_is_refused_and_the_old_one_stays_whole(
     with files_of_at_most(1000):
         said = refusal(capsys, tmp_path, "evaluate", "bm25", data, "--run", run)
     assert f"cannot write {run}: the file would be larger than this system allows" in said
+
+
+# The libraries are loaded; from here on the process may have so many megabytes more.
+LIMITED = """
+import resource, sys
+import torch, transformers, datasets, safetensors.torch, nanotoken
+import freemvmt.training, freemvmt.search.indexing
+from freemvmt.cli import main
+torch.randn(300, 300) @ torch.randn(300, 300)
+pages = int(open("/proc/self/statm").read().split()[0])
+most = pages * resource.getpagesize() + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "flags"),
+    [
+        (200, ["--tower", "recurrent", "--hidden", "2048"]),
+        (400, ["--tower", "recurrent", "--hidden", "512", "--batch-size", "480", "--loss", "infonce"]),
+    ],
+    ids=["for the weights", "for a batch"],
+)
+def test_no_memory_is_one_line_and_the_old_model_stays_whole(
+    megabytes: int, flags: list[str], tiny_base: str, rows_file: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "model"
+    common = ["train", "--no-wandb", "--epochs", "1", "--base", tiny_base, "--dataset", rows_file, "--output"]
+    assert main([*common, str(output)]) == 0
+    command = [sys.executable, "-c", LIMITED, str(megabytes), *common, str(output), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: there is not enough memory for this; free some, or give less at once")
+    assert "Traceback" not in done.stderr
+    assert TwoTowersModel.load(output).config.tower == "average"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_read_only_disk_is_refused_before_anything_is_read(

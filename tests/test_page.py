@@ -73,6 +73,20 @@ def test_it_asks_when_the_keys_rest(visits: Visits, site: str) -> None:
     assert set(asked) == {"finance"}
 
 
+def test_enter_does_not_ask_twice(visits: Visits, site: str) -> None:
+    page = visits(site)
+    held: list[Route] = []
+    page.route("**/search", lambda route: held.append(route))
+    page.fill("#query", "finance")
+    until(page, lambda: len(held) == 3)
+    page.press("#query", "Enter")
+    page.wait_for_timeout(100)
+    for route in held:
+        route.continue_()
+    expect(page.locator(".column")).to_have_count(3)
+    assert len(held) == 3
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["is given up", "comes all the same"])
 def test_an_older_answer_never_overwrites_a_newer_one(visits: Visits, site: str, api: httpx.Client, late: bool) -> None:
     deaf = "const real = fetch; window.fetch = (path, request) => real(path, { ...request, signal: undefined });"

@@ -39,7 +39,7 @@ def test_before_a_search_it_says_what_is_there(visits: Visits, site: str, api: h
     assert facts == {
         "Documents": "64",
         "Model": f"{info['model']['base']}, 48 dimensions, {info['model']['id'][:12]}",
-        "Index": "exact",
+        "Index": "exact, fp32",
         "Recall@10": "100.0 % of exact search",
         "Filters": ", ".join(info["fields"]),
     }
@@ -132,7 +132,7 @@ def test_a_failure_can_be_tried_again(visits: Visits, site: str) -> None:
     ask(page, "finance")
     expect(page.get_by_role("alert")).to_contain_text("no answer within 10 s")
     page.unroute("**/search")
-    assert len(refused) == 3
+    assert len(refused) in (3, 6)  # Enter asks again when the keys rested so long that they were refused by then
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".column")).to_have_count(3)
 

@@ -2,15 +2,21 @@ import dataclasses
 import os
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.evaluation import ndcg_10
+from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.learning.tracking import Tracker
-from freemvmt.training import TrainingData, batch_size_for, train, train_and_save, validate
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.exact import top_k
+from freemvmt.training import batch_size_for, train, train_and_save, validate
 
 
 def test_training_lifts_validation_far_above_untrained(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:
@@ -154,7 +160,10 @@ def test_a_saved_model_knows_how_it_was_made(tiny_config: TrainConfig, tmp_path:
     assert "--epochs 1" in card
     assert {file.name for file in output.iterdir()} == {
         "README.md",
+        "accumulators.safetensors",
         "config.json",
+        "curves.png",
+        "metrics.jsonl",
         "model.safetensors",
         "tokenizer.json",
     }
@@ -163,3 +172,31 @@ def test_a_saved_model_knows_how_it_was_made(tiny_config: TrainConfig, tmp_path:
 def test_no_validation_query_is_trained_on(tiny_data: TrainingData) -> None:
     assert not set(tiny_data.examples.queries) & set(tiny_data.validation.queries)
     assert np.all(tiny_data.examples.positives.lengths >= 1)
+
+
+def test_matryoshka_makes_the_first_numbers_a_vector_of_their_own(
+    tiny_config: TrainConfig, tiny_data: TrainingData
+) -> None:
+    config = dataclasses.replace(tiny_config, loss="infonce")
+
+    def cut(model: TwoTowersModel) -> float:
+        queries = F.normalize(model.encode_query_tokens(tiny_data.validation_queries)[:, :6])
+        documents = F.normalize(model.encode_document_tokens(tiny_data.validation_documents)[:, :6])
+        return ndcg_10(top_k(queries, documents, 10), tiny_data.validation)
+
+    plain, nested = (train(dataclasses.replace(config, matryoshka=dims), tiny_data).model for dims in ((), (6, 12)))
+    assert cut(nested) > cut(plain) + 0.05
+    with pytest.raises(UserError, match="--matryoshka 48 but the vectors have 48 numbers"):
+        train(dataclasses.replace(config, matryoshka=(48,)), tiny_data)
+
+
+def test_margins_are_learned_from_a_teacher(
+    tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path / "cache"))
+    train(tiny_config, tiny_data).model.save(tmp_path / "teacher")
+    config = dataclasses.replace(tiny_config, loss="margin-mse", teacher=str(tmp_path / "teacher"), negatives="all")
+    with pytest.raises(UserError, match="prepared without a teacher"):
+        train(config, tiny_data)
+    result = train(config, prepare(config))
+    assert result.val_ndcg_10 > 1.3 * result.untrained_ndcg_10

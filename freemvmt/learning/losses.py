@@ -1,7 +1,9 @@
-"""The triplet loss. Vectors come in at length 1, so a cosine is a dot product and the distance is 1 - cosine.
+"""Losses over triplets: a query, a passage that answers it, one that does not. Vectors come in at length 1, so a cosine
+is a dot product and the distance is 1 - cosine.
 
 Row i of ``queries`` belongs with row i of ``documents``; ``known`` names every pair that is known to belong together,
-which is never a negative. Both directions count: a query against the batch's passages, a passage against its queries.
+which is never a negative. Documents beyond the batch are negatives that the data gave: ``given[i]`` is the row of the
+one that query i got, -1 where it got none. Both directions count: a query against passages, a passage against queries.
 """
 
 from typing import Any
@@ -11,110 +13,130 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
-from freemvmt.learning.blocks import blocks, similarities
+from freemvmt.learning.blocks import similarities
+from freemvmt.learning.choosing import Chooser
 from freemvmt.learning.negatives import Known
 
-_GROUP = 64  # numbers among which a largest one is looked for in two steps
 
+class _OverTriplets:
+    """What both losses share: which triplets there are.
 
-class TripletLoss:
-    """max(0, margin + distance to the positive - distance to a negative), over the negatives that ``negatives`` names.
-
-    ``hardest``: the nearest of the batch (Hermans et al. 2017, In Defense of the Triplet Loss); ``random``: one of the
-    batch; ``all``: the mean over all of the batch that lie within the margin; ``given``: the row's own, passed as
-    ``given``, with the hardest of the batch where a row has none.
+    ``hardest``, ``semi-hard``, ``random``: of the batch, see ``Chooser``; ``given``: the row's own, the hardest of the
+    batch where it has none, and the direction from query to passage alone.
     """
 
+    def __init__(self, negatives: Negatives, precision: torch.dtype, seed: int) -> None:
+        self.negatives, self.precision = negatives, precision
+        self._chooser = Chooser(negatives, precision, seed)
+        self.generator = self._chooser.generator
+
+    def _triplets(
+        self, queries: Tensor, documents: Tensor, known: Known, given: Tensor | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """For each direction (query, document) of the negative pair to each positive pair, (batch,); -1: none."""
+        size = len(queries)
+        own = torch.arange(size, device=queries.device)
+        document_of_query, query_of_document = self._chooser.choose(queries, documents[:size], known.within(size))
+        if self.negatives != "given":
+            return [(own, document_of_query), (query_of_document, own)]
+        if given is None:
+            raise ValueError("negatives='given' needs the given negatives")
+        return [(own, torch.where(given < 0, document_of_query, given))]
+
+
+class TripletLoss(_OverTriplets):
+    """max(0, margin + distance to the positive - distance to a negative), over the triplets that ``negatives`` names;
+    ``all``: the mean over all of the batch that lie within the margin."""
+
     def __init__(self, margin: float, negatives: Negatives, precision: torch.dtype, seed: int) -> None:
-        self.margin, self.negatives, self.precision = margin, negatives, precision
-        self._generator = torch.Generator().manual_seed(seed)
-        self._cells = torch.empty(0, 0)  # where blocks of the matrix are written: one place for all of a training
+        super().__init__(negatives, precision, seed)
+        self.margin = margin
+
+    def __call__(self, queries: Tensor, documents: Tensor, known: Known, given: Tensor | None = None) -> Tensor:
+        """The loss, a scalar."""
+        if self.negatives == "all":
+            cosines = similarities(queries, documents, self.precision).float()
+            positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
+            cosines[known.rows, known.columns] = -torch.inf
+            forwards = self._hinge(positive.unsqueeze(1), cosines)
+            backwards = self._hinge(positive.unsqueeze(0), cosines)
+            return (_mean_of_open(forwards) + _mean_of_open(backwards)) / 2
+        triplets = self._triplets(queries, documents, known, given)
+        terms = [self._hinge(near, far) for near, far in _cosines(queries, documents, triplets)]
+        return _of_triplets(queries, documents, triplets, terms, [(term > 0).float() for term in terms])
+
+    def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
+        # margin + (1 - positive) - (1 - negative), not below zero
+        return (self.margin + negative - positive).clamp(min=0)
+
+
+class MarginMSE(_OverTriplets):
+    """The squared difference of margins (the positive's cosine less the negative's) as the towers and as a teacher see
+    them, over the triplets that ``negatives`` names; ``all``: over all pairs of the batch (Hofstätter et al. 2020,
+    Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation)."""
 
     def __call__(
         self,
         queries: Tensor,
         documents: Tensor,
         known: Known,
-        given: tuple[Tensor, Tensor] | None = None,
+        taught: tuple[Tensor, Tensor],
+        given: Tensor | None = None,
     ) -> Tensor:
-        """The loss, a scalar. ``given``: vectors (batch, dim), which count where the second tensor (batch,) is true."""
+        """The loss, a scalar. ``taught``: the teacher's vectors of the same queries and documents, of length 1."""
         if self.negatives == "all":
-            positive = (queries * documents).sum(1)  # cosine of each pair, (batch,)
-            cosines = similarities(queries, documents, self.precision).float()
-            cosines[known.rows, known.columns] = -torch.inf
-            forwards = self._hinge(positive.unsqueeze(1), cosines)
-            backwards = self._hinge(positive.unsqueeze(0), cosines)
-            return (_mean_of_violating(forwards) + _mean_of_violating(backwards)) / 2
-        own = torch.arange(len(queries), device=queries.device)
-        with torch.no_grad():
-            document_of_query, query_of_document = self._choose(queries, documents, known)
-        triplets = [(own, document_of_query), (query_of_document, own)]  # (query, document) of each negative pair
-        if self.negatives == "given":
-            if given is None:
-                raise ValueError("negatives='given' needs the given negatives")
-            vectors, has_given = given
-            documents = torch.cat([documents, vectors])
-            triplets = [(own, torch.where(has_given, own + len(own), document_of_query))]
-        return self._of_triplets(queries, documents, triplets)
+            return self._over_all(queries, documents, known, taught)
+        triplets = self._triplets(queries, documents, known, given)
+        errors = [
+            (near - far) - (right_near - right_far)
+            for (near, far), (right_near, right_far) in zip(
+                _cosines(queries, documents, triplets), _cosines(*taught, triplets), strict=True
+            )
+        ]
+        # The slope is in the negative's cosine: the farther it is beyond what the teacher says, the nearer it may come.
+        terms, slopes = [error.square() for error in errors], [-2 * error for error in errors]
+        return _of_triplets(queries, documents, triplets, terms, slopes)
 
-    def _of_triplets(self, queries: Tensor, documents: Tensor, negatives: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """The mean of each list's hinges. Entry i of a list is a negative pair to the positive pair i, -1: none."""
-        rows, columns, weights = [], [], []
-        value = queries.new_zeros(())
-        own = torch.arange(len(queries), device=queries.device)
-        with torch.no_grad():
-            positive = (queries * documents[: len(queries)]).sum(1)
-            for row, column in negatives:
-                far = (queries[row.clamp(min=0)] * documents[column.clamp(min=0)]).sum(1)
-                terms = self._hinge(positive, far).masked_fill((row < 0) | (column < 0), 0.0)
-                value += terms.mean() / len(negatives)
-                # Where a hinge is open, its slope is 1 in the negative's cosine and -1 in the positive's.
-                (active,) = terms.nonzero(as_tuple=True)
-                rows += [row[active], own[active]]
-                columns += [column[active], own[active]]
-                weights += [queries.new_ones(len(active)), -queries.new_ones(len(active))]
-            share = torch.cat(weights) / (len(queries) * len(negatives))
-        loss: Tensor = _LinearInCosines.apply(queries, documents, value, torch.cat(rows), torch.cat(columns), share)
-        return loss
+    def _over_all(self, queries: Tensor, documents: Tensor, known: Known, taught: tuple[Tensor, Tensor]) -> Tensor:
+        cosines, wanted = (similarities(*sides, self.precision).float() for sides in ((queries, documents), taught))
+        counted = torch.ones_like(cosines)
+        counted[known.rows, known.columns] = 0
+        value = cosines.new_zeros(())
+        for side in (0, 1):
+            near, right = cosines.diagonal().unsqueeze(side), wanted.diagonal().unsqueeze(side)
+            value = value + ((near - cosines - right + wanted).square() * counted).sum()
+        return value / (2 * counted.sum().clamp(min=1))
 
-    def _choose(self, queries: Tensor, documents: Tensor, known: Known) -> tuple[Tensor, Tensor]:
-        """(a document for each query, a query for each document), (batch,); -1 where all are known to belong."""
-        size, device = len(queries), queries.device
-        document_of_query = torch.empty(size, dtype=torch.int64, device=device)
-        query_of_document = torch.full((size,), -1, dtype=torch.int64, device=device)
-        best = torch.full((size,), -torch.inf, device=device)  # for each document, over the blocks so far
-        for start, stop, inside in blocks(size, known):
-            ranks = self._block(stop - start, size, device)  # groups are whole: what lies beyond is -inf
-            if self.negatives == "random":
-                drawn = torch.rand((stop - start, size), generator=self._generator)
-                ranks[: stop - start, :size] = drawn.to(device)
-            elif self.precision == torch.float32:
-                torch.mm(queries[start:stop], documents.T, out=ranks[: stop - start, :size])
-            else:
-                ranks[: stop - start, :size] = similarities(queries[start:stop], documents, self.precision)
-            ranks[inside.rows - start, inside.columns] = -torch.inf
-            row_best, columns = _largest_of_rows(ranks)
-            row_best, columns = row_best[: stop - start], columns[: stop - start]
-            document_of_query[start:stop] = columns.masked_fill(row_best == -torch.inf, -1)
-            column_best, rows = _largest_of_columns(ranks)
-            column_best, rows = column_best[:size], rows[:size]
-            better = column_best > best
-            query_of_document[better] = rows[better] + start
-            best = torch.maximum(best, column_best)
-        return document_of_query, query_of_document
 
-    def _block(self, rows: int, columns: int, device: torch.device) -> Tensor:
-        """Room for (rows, columns), each rounded up to whole groups, with -inf in what is beyond."""
-        shape = tuple(-(-length // _GROUP) * _GROUP for length in (rows, columns))
-        if self._cells.shape != shape or self._cells.device != device:
-            self._cells = torch.empty(shape, device=device)
-        self._cells[rows:] = -torch.inf
-        self._cells[:, columns:] = -torch.inf
-        return self._cells
+@torch.no_grad()
+def _cosines(queries: Tensor, documents: Tensor, triplets: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """(cosine of the positive, of the negative) of the triplets of each direction, (batch,)."""
+    near = (queries * documents[: len(queries)]).sum(1)
+    return [(near, (queries[row.clamp(min=0)] * documents[column.clamp(min=0)]).sum(1)) for row, column in triplets]
 
-    def _hinge(self, positive: Tensor, negative: Tensor) -> Tensor:
-        # margin + (1 - positive) - (1 - negative), not below zero
-        return (self.margin + negative - positive).clamp(min=0)
+
+def _of_triplets(
+    queries: Tensor,
+    documents: Tensor,
+    triplets: list[tuple[Tensor, Tensor]],
+    terms: list[Tensor],
+    slopes: list[Tensor],
+) -> Tensor:
+    """The mean of the ``terms`` of all triplets, each of which changes by its slope times the cosine of the negative,
+    and by as much the other way times that of the positive."""
+    value = queries.new_zeros(())
+    own = torch.arange(len(queries), device=queries.device)
+    rows, columns, weights = [], [], []
+    for (row, column), term, slope in zip(triplets, terms, slopes, strict=True):
+        there = (row >= 0) & (column >= 0)
+        value = value + torch.where(there, term, 0.0).mean() / len(triplets)
+        (active,) = (there & (slope != 0)).nonzero(as_tuple=True)
+        rows += [row[active], own[active]]
+        columns += [column[active], own[active]]
+        weights += [slope[active], -slope[active]]
+    share = torch.cat(weights) / (len(queries) * len(triplets))
+    loss: Tensor = _LinearInCosines.apply(queries, documents, value, torch.cat(rows), torch.cat(columns), share)
+    return loss
 
 
 class _LinearInCosines(torch.autograd.Function):
@@ -148,21 +170,5 @@ def _weighted_sums(owners: Tensor, members: Tensor, weights: Tensor, vectors: Te
     )
 
 
-def _largest_of_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """(largest number of each row, its column), by groups: finding where is slow, finding how large is fast."""
-    groups = matrix.view(len(matrix), -1, _GROUP)
-    group = groups.amax(2).argmax(1)
-    largest, place = groups[torch.arange(len(matrix), device=matrix.device), group].max(1)
-    return largest, group * _GROUP + place
-
-
-def _largest_of_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """(largest number of each column, its row)."""
-    groups = matrix.view(-1, _GROUP, matrix.shape[1])
-    group = groups.amax(1).argmax(0)
-    largest, place = groups[group, :, torch.arange(matrix.shape[1], device=matrix.device)].max(1)
-    return largest, group * _GROUP + place
-
-
-def _mean_of_violating(terms: Tensor) -> Tensor:
+def _mean_of_open(terms: Tensor) -> Tensor:
     return terms.sum() / (terms > 0).sum().clamp(min=1)

@@ -23,14 +23,21 @@ class Known:
 
     def others(self) -> "Known":
         """Those off the diagonal: all but the pairs that the batch is made of."""
-        off = self.rows != self.columns
-        return Known(self.rows[off], self.columns[off])
+        return self._where(self.rows != self.columns)
+
+    def within(self, size: int) -> "Known":
+        """Those of the first ``size`` passages."""
+        return self._where(self.columns < size)
+
+    def _where(self, kept: Tensor) -> "Known":
+        return self if bool(kept.all()) else Known(self.rows[kept], self.columns[kept])
 
 
 def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], positives: IdLists) -> Known:
     """Every (i, j) such that passage ``passages[j]`` is known to answer query ``queries[i]``, by rows.
 
-    The diagonal is in it, and so is every second copy of a pair's passage: neither is ever a negative.
+    The diagonal is in it, and so is every second copy of a pair's passage: neither is ever a negative. There may be
+    more passages than queries.
     """
     order = np.argsort(passages, kind="stable")
     in_order = passages[order]
@@ -45,11 +52,11 @@ def known_positives(queries: NDArray[np.int64], passages: NDArray[np.int64], pos
 
 def draw_given(
     queries: NDArray[np.int64], negatives: IdLists, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(passage drawn from each query's given negatives, whether it had any); 0 stands where it had none."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(a passage drawn from the given negatives of each query that has some; for each query its place among these, -1
+    where it has none)."""
     lengths = negatives.lengths[queries]
     has = lengths > 0
     position = negatives.offsets[queries] + (generator.random(len(queries)) * lengths).astype(np.int64)
-    drawn = np.zeros(len(queries), np.int64)
-    drawn[has] = negatives.ids[position[has]]
-    return drawn, has
+    place = np.where(has, np.cumsum(has) - 1, -1)
+    return negatives.ids[position[has]].astype(np.int64), place

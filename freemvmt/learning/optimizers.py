@@ -33,12 +33,12 @@ class RowwiseAdagrad:
     def __init__(self, tables: Iterable[torch.nn.Parameter], lr: float, eps: float = 1e-10) -> None:
         self.param_groups: list[dict[str, object]] = [{"lr": lr}]
         self._eps = eps
-        self._tables = list(tables)
-        self.sums = [torch.zeros(len(table), device=table.device) for table in self._tables]
+        self.tables = list(tables)
+        self.sums = [torch.zeros(len(table), device=table.device) for table in self.tables]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for table in self._tables:
+        for table in self.tables:
             table.grad = None
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ class RowwiseAdagrad:
         """Move the rows that have a gradient, and use the gradient up."""
         rate = self.param_groups[0]["lr"]
         assert isinstance(rate, float)
-        for table, sums in zip(self._tables, self.sums, strict=True):
+        for table, sums in zip(self.tables, self.sums, strict=True):
             if table.grad is None:
                 continue
             rows, values = _touched(table.grad)  # (touched,), (touched, width)
@@ -65,16 +65,29 @@ def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return rows, values
 
 
-def optimizers_for(model: TwoTowersModel, config: TrainConfig) -> list[Optimizer]:
-    """Row-wise Adagrad for the token tables, AdamW for recurrences and for whatever else there is, at their rates."""
+def optimizers_for(
+    model: TwoTowersModel, config: TrainConfig, temperature: torch.nn.Parameter, gathered: dict[str, Tensor]
+) -> list[Optimizer]:
+    """Row-wise Adagrad for the token tables, AdamW for recurrences and for whatever else there is, at their rates.
+
+    A transformer's gradients are not sparse: all of it goes to AdamW.
+
+    ``gathered`` is what the tables' accumulators start with, by table, where it is not 0.
+    """
     lr = config.learning_rate
-    tables = model.tables()
-    chosen: list[Optimizer] = [RowwiseAdagrad(tables, lr=lr * config.table_rate_factor)]
-    ids = {id(table) for table in tables}
-    recurrences = [weight for tower in model.towers() for weight in tower.parameters() if id(weight) not in ids]
-    ids |= {id(weight) for weight in recurrences}
-    rest = [weight for weight in model.parameters() if id(weight) not in ids]
-    for weights, rate in ((recurrences, lr * config.recurrence_rate_factor), (rest, lr)):
+    tables, above = model.tables(), config.recurrence_rate_factor
+    if config.tower == "transformer":
+        tables, above = {}, config.encoder_rate_factor
+    adagrad = RowwiseAdagrad(tables.values(), lr=lr * config.table_rate_factor)
+    for name, sums in zip(tables, adagrad.sums, strict=True):
+        if name in gathered:
+            sums.copy_(gathered[name])
+    chosen: list[Optimizer] = [adagrad]
+    ids = {id(table) for table in tables.values()}
+    towers = [weight for tower in model.towers() for weight in tower.parameters() if id(weight) not in ids]
+    ids |= {id(weight) for weight in towers}
+    rest = [weight for weight in [*model.parameters(), temperature] if weight.requires_grad and id(weight) not in ids]
+    for weights, rate in ((towers, lr * above), (rest, lr)):
         if weights:
             chosen.append(torch.optim.AdamW(weights, lr=rate))
     return chosen
@@ -93,10 +106,19 @@ def clip(optimizers: list[Optimizer], norm: float) -> None:
         torch.nn.utils.clip_grad_norm_(dense, norm)
 
 
-def set_rate_factor(optimizers: list[Optimizer], factor: float) -> None:
-    """Run at ``factor`` times the rates that the optimizers were made with."""
+def set_rate_factor(optimizers: list[Optimizer], done: float, warmup: float) -> None:
+    """Run at the rates that suit a training of which the share ``done`` is over: they rise in a line to those that the
+    optimizers were made with, in the share ``warmup``, and fall in a line to 0."""
+    factor = done / warmup if done < warmup else (1 - done) / (1 - warmup)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             first = group.setdefault("first_lr", group["lr"])
             assert isinstance(first, float)
             group["lr"] = first * factor
+
+
+def accumulators(model: TwoTowersModel, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """A copy of the sums of row-wise Adagrad, (rows,), by table."""
+    (adagrad,) = (optimizer for optimizer in optimizers if isinstance(optimizer, RowwiseAdagrad))
+    names = {id(table): name for name, table in model.tables().items()}
+    return {names[id(table)]: sums.cpu().clone() for table, sums in zip(adagrad.tables, adagrad.sums, strict=True)}

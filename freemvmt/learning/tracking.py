@@ -34,6 +34,11 @@ class Tracker:
         """The settings as recorded: in a sweep's run with the values that the sweep chose. Empty if none are."""
         return {}
 
+    @property
+    def run_id(self) -> str | None:
+        """The name under which a later process can go on with the run."""
+        return None
+
     def watch(self, model: "torch.nn.Module", every: int) -> None:
         """Record histograms of gradients and weights each ``every`` forward or backward passes of ``model``."""
 
@@ -61,6 +66,10 @@ class WandbTracker(Tracker):
     @property
     def config(self) -> dict[str, Any]:
         return dict(self._run.config) if self._run else {}
+
+    @property
+    def run_id(self) -> str | None:
+        return self._run.id if self._run else None
 
     def watch(self, model: "torch.nn.Module", every: int) -> None:
         def hook(run: "wandb.Run") -> None:
@@ -120,8 +129,10 @@ class WandbTracker(Tracker):
                 wandb.teardown(exit_code=1)  # takes its exit hook away too, which would end in a traceback
 
 
-def start(config: TrainConfig, *, extra: dict[str, object] | None = None, announce: bool = True) -> Tracker:
-    """Begin to record a run of ``config``; its settings and ``extra`` become the run's config.
+def start(
+    config: TrainConfig, *, extra: dict[str, object] | None = None, announce: bool = True, run_id: str | None = None
+) -> Tracker:
+    """Begin to record a run of ``config``, or go on with ``run_id``; its settings and ``extra`` become its config.
 
     A run goes to the project ``config.project_name``, else ``$WANDB_PROJECT``, else ``two-towers-retrieval``. W&B's own
     settings hold: ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_ENTITY`` … Without a key, and without a terminal to ask for
@@ -131,7 +142,7 @@ def start(config: TrainConfig, *, extra: dict[str, object] | None = None, announ
     if not config.wandb:
         return Tracker()
     try:
-        return _start(config, extra or {}, announce)
+        return _start(config, extra or {}, announce, run_id)
     except Exception as error:  # whatever it is, the training is worth more
         if stopped_by_agent(error):
             raise
@@ -156,7 +167,7 @@ def signed_in() -> bool:
         return False
 
 
-def _start(config: TrainConfig, extra: dict[str, object], announce: bool) -> Tracker:
+def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id: str | None) -> Tracker:
     import wandb
 
     def begin(mode: Literal["online", "offline", "disabled", "shared"]) -> "wandb.Run":
@@ -165,6 +176,8 @@ def _start(config: TrainConfig, extra: dict[str, object], announce: bool) -> Tra
             name=config.run_name,
             config={**dataclasses.asdict(config), **extra},
             mode=mode,
+            id=run_id,
+            resume="allow" if run_id else None,
             settings=_settings(),
         )
 

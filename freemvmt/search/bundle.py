@@ -6,9 +6,12 @@ documents.arrow            id, title, text and metadata of each document, read b
 fields.arrow               metadata as typed columns, for filters
 vectors.faiss sketch.faiss the vectors, and the faster way to them where there is one
 words/ words.json          tantivy's index, which takes up what is added and deleted later; its files' SHA-256
+
+A bundle whose documents are in Milvus has ``store.json``, which says where, in place of all but the first two.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,17 +21,25 @@ import pyarrow as pa
 from freemvmt.errors import UserError
 from freemvmt.files import check_writable, sha256_of
 from freemvmt.model import TwoTowersModel
-from freemvmt.search import vectors
-from freemvmt.search.documents import is_storable
-from freemvmt.search.fields import Columns
-from freemvmt.search.sealed import check_seals, read_sealed
-from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, identity_of
-from freemvmt.search.stores.live import Base, Texts
+from freemvmt.sealed import Shape, check_seals, read_sealed
+from freemvmt.search import remote, vectors
+from freemvmt.search.documents import Document, is_storable
+from freemvmt.search.fields import Columns, check_kinds
+from freemvmt.search.remote import FIELDS_FILE, STORE_FILE, TEXTS_FILE, mapped
+from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, Identity, identity_of
+from freemvmt.search.stores.live import Base, Texts, spread
+from freemvmt.search.stores.protocol import Store, Vectors
 from freemvmt.search.vectors import VectorIndex
 
 FORMAT = 1
-TEXTS_FILE, FIELDS_FILE, MODEL_FOLDER = "documents.arrow", "fields.arrow", "model"
+TEXTS = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text", "metadata")])
+MODEL_FOLDER = "model"
 WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
+_SHAPE: Shape = {  # of the manifest, as far as it is relied on
+    "name": str, "id": str, "corpus": str, "created": str, "version": str, "documents": int, "dim": int, "fields": {},
+    "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
+    "model": {"id": str, "tokenizer": str, "base": str, "tower": str},
+}  # fmt: skip
 
 
 def check_output(output: Path) -> None:
@@ -49,32 +60,61 @@ def _check_name(folder: Path) -> None:
 def is_bundle(folder: Path) -> bool:
     """Whether a bundle, sound or not, is in ``folder``."""
     try:
-        return (folder / MANIFEST_FILE).is_file() and (folder / STATE_FILE).is_file()
+        return (folder / MANIFEST_FILE).is_file() and any(
+            (folder / name).is_file() for name in (STATE_FILE, STORE_FILE)
+        )
     except OSError:  # too long for a path
         return False
 
 
-def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, EmbeddedStore, dict[str, Any]]:
+def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, Store, dict[str, Any]]:
     """(model, store, manifest) of the bundle in ``folder``.
 
     Raises ``UserError`` when a file is missing or was changed, or the vectors are not that model's. ``verify=False``
-    leaves out the sums of the files, which take a second for two gigabytes.
+    leaves out the sums of the files, which take a second for two gigabytes. A bundle that takes this one's place
+    meanwhile is opened instead.
     """
     _check_name(folder)
-    manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT)
+    while True:
+        before = _identity(folder)
+        try:
+            return _opened(folder, verify)
+        except UserError:
+            if _identity(folder) == before:
+                raise
+
+
+def _identity(folder: Path) -> Identity | None:
+    try:
+        return identity_of(folder)
+    except (OSError, ValueError):  # nothing there, or no path can be called so
+        return None
+
+
+def _opened(folder: Path, verify: bool) -> tuple[TwoTowersModel, Store, dict[str, Any]]:
+    manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+    if link := next((path for path in folder.rglob("*") if path.is_symlink()), None):
+        raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
-        check_seals(folder, manifest["files"])
+        check_seals(folder, manifest["files"], "index the corpus again")
     index = manifest["index"]
-    if index["kind"] not in get_args(vectors.Kind):
-        raise UserError(f"{folder} has an index of kind {index['kind']!r}, which is not known; update two-towers")
-    model = TwoTowersModel.load(folder / MODEL_FOLDER)
+    for key, known in (("kind", vectors.Kind), ("stored", vectors.Stored)):
+        if index[key] not in get_args(known):
+            raise UserError(f"{folder} has an index of {key} {index[key]!r}, which is not known; update two-towers")
+    check_kinds(folder, manifest["fields"])
+    model = TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its sums
+    if STORE_FILE in manifest["files"]:
+        store = remote.open_store(folder, identity)
+        _check_made_by(folder, manifest, model, store.dim)
+        _check_vectors(folder, model, *store.sample(8))
+        return model, store, manifest
     table = mapped(folder / TEXTS_FILE)
-    base = Base(
-        VectorIndex.read(folder, index["kind"], index["quantized"]),
-        Texts(table),
-        Columns(mapped(folder / FIELDS_FILE), manifest["fields"]),
-    )
+    if table.schema != TEXTS:
+        raise UserError(f"{folder / TEXTS_FILE} has other columns than a bundle's; index the corpus again")
+    columns = Columns(mapped(folder / FIELDS_FILE), manifest["fields"])
+    columns.check(folder / FIELDS_FILE)
+    base = Base(VectorIndex.read(folder, index["kind"], index["stored"]), Texts(table), columns)
     if not len(base.index) == len(base.texts) == len(base.columns.table) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
@@ -83,21 +123,27 @@ def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, E
 
 def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:
     """The vectors must be this model's: by the name of what made them, and by making a few of them again."""
+    _check_made_by(folder, manifest, model, base.index.dim)
+    rows = spread(len(base.texts), 8) if len(base.texts) else []
+    there = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
+    _check_vectors(folder, model, [base.texts[row] for row in rows], there)
+
+
+def _check_vectors(folder: Path, model: TwoTowersModel, documents: Sequence[Document], there: Vectors) -> None:
+    """Raise ``UserError`` unless ``there`` (documents, dim) are what ``model`` makes of ``documents``."""
+    if not documents:
+        return
+    made = model.encode_documents([document.content for document in documents]).cpu().numpy()
+    if np.abs(made - there).max() >= 0.02:
+        raise _by_another(folder)
+
+
+def _check_made_by(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, dim: int) -> None:
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     same = manifest["vectors_by"] == sha256_of(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
-    same = same and base.index.dim == model.dim
-    if same and len(base.texts):
-        rows = sorted({int(row) for row in np.linspace(0, len(base.texts) - 1, 8)})
-        made = model.encode_documents([base.texts[row].content for row in rows]).cpu().numpy()
-        same = bool(np.abs(made - np.stack([base.index.vector(row) for row in rows])).max() < 0.02)
-    if not same:
-        raise UserError(f"{folder}: the vectors were made by another model than the one beside them; index it again")
+    if not same or dim != model.dim:
+        raise _by_another(folder)
 
 
-def mapped(path: Path) -> pa.Table:
-    """The table in an Arrow file, mapped and not read."""
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}); index the corpus again") from error
+def _by_another(folder: Path) -> UserError:
+    return UserError(f"{folder}: the vectors were made by another model than the one beside them; index it again")

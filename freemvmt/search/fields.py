@@ -9,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +58,12 @@ def kinds_of(metadata: Mapping[str, Any], known: Mapping[str, Kind], where: str)
     return found
 
 
+def check_kinds(place: Path, kinds: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` unless ``kinds``, as ``place`` has them, are of those that there are."""
+    if wrong := [kind for kind in kinds.values() if kind not in get_args(Kind)]:
+        raise UserError(f"{place} has a field of kind {wrong[0]!r}, which is not known; update two-towers")
+
+
 class Columns:
     """The fields of many documents; the columns of ``table`` are named by field, and null where one has none."""
 
@@ -70,6 +77,16 @@ class Columns:
         columns = {name: _column([item.get(name) for item in metadata], kind) for name, kind in kinds.items()}
         rows = pa.array(np.zeros(len(metadata), np.int8))  # a table without a column would have no length
         return cls(pa.table({**columns, "": rows}), kinds)
+
+    def check(self, path: Path) -> None:
+        """Raise ``UserError`` unless the table, read from ``path``, has a sound column of its kind for each field."""
+        try:
+            self.table.validate(full=True)
+            sound = all(_is_column(self.table.schema.field(name).type, kind) for name, kind in self.kinds.items())
+        except (pa.ArrowException, KeyError) as error:
+            raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); index the corpus again") from error
+        if not sound:
+            raise UserError(f"{path} has columns of other kinds than the bundle names; index the corpus again")
 
     def mask(self, conditions: Filter) -> NDArray[np.bool_]:
         """Whether each document meets ``conditions``, which ``check`` has passed."""
@@ -139,6 +156,14 @@ def _among_floats(sign: str, bound: int) -> tuple[str, float | None]:
     if sign in ("gte", "gt"):
         return ("gte" if nearest > bound else "gt"), nearest
     return ("lte" if nearest < bound else "lt"), nearest
+
+
+def _is_column(type: pa.DataType, kind: Kind) -> bool:
+    """Whether ``type`` is one that ``_column`` makes of ``kind``."""
+    if kind == "number":
+        halves = pa.struct([("whole", pa.int64()), ("fraction", pa.float64())])
+        return type in (pa.int64(), pa.float64(), halves)
+    return bool(type == (pa.large_string() if kind == "string" else pa.bool_()))
 
 
 def _column(values: Sequence[Any], kind: Kind) -> Any:

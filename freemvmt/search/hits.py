@@ -10,6 +10,14 @@ from freemvmt.search.stores.protocol import View
 
 
 @dataclass(frozen=True)
+class Added:
+    """How many documents were new, and how many took the place of one with their id."""
+
+    added: int
+    replaced: int
+
+
+@dataclass(frozen=True)
 class Hit:
     """One answer.
 

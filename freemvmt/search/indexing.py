@@ -6,39 +6,37 @@ that the next try goes on where this one stopped.
 
 import datetime
 import fcntl
-import hashlib
-import io
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
-from freemvmt.files import explained, put_in_place, sha256_of, whole_file
+from freemvmt.files import explained
 from freemvmt.model import TwoTowersModel
-from freemvmt.search import bundle, vectors
-from freemvmt.search.documents import Document, content_of, read_corpus
-from freemvmt.search.exact import top_k
+from freemvmt.sealed import seal, write_sealed
+from freemvmt.search import bundle, remote, vectors
+from freemvmt.search.chunks import Chunks, contents_of, encoded, recall_of, tenths
+from freemvmt.search.documents import Document, Ids, read_corpus
 from freemvmt.search.fields import Columns, Kind, facets_of, kinds_of
-from freemvmt.search.sealed import seal, write_sealed
-from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state
-from freemvmt.search.stores.live import Texts
+from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state, take_place
+from freemvmt.search.stores.live import Texts, spread
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.search.words import Entry, Words
+from freemvmt.towers.pretrained import principal_directions
 
 CHUNK = 16_384  # documents whose vectors are kept as one file while a corpus is indexed
+_DIRECTIONS_FROM = 20_000  # documents that tell in which directions vectors are longest
 PROBES = 200  # queries that recall is measured with
-_TEXTS = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text", "metadata")])
 
 
 def build(
@@ -47,15 +45,20 @@ def build(
     output: Path,
     *,
     kind: vectors.Kind | None = None,
-    quantize: bool = False,
+    stored: vectors.Stored = "fp32",
+    dim: int | None = None,
+    store: str | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
     """Index ``corpus`` (see ``read_corpus``) with ``model`` into the folder ``output``; return its manifest.
 
-    ``kind`` None chooses the index by size. Raises ``UserError`` for a corpus that is not sound, an ``output`` that
-    holds something else than a bundle, or one that another process is indexing into.
+    ``kind`` None chooses the index by size. ``dim`` keeps so many dimensions of the vectors: the first ones of a model
+    that was trained for it (``--matryoshka``), else those along which this corpus is longest. ``store`` puts documents
+    and vectors into Milvus (see ``Place``) in place of files. Raises ``UserError`` for a corpus that is not sound, an
+    ``output`` that holds something else than a bundle, or one that another process is indexing into.
     """
     bundle.check_output(output)
+    place = None if store is None else remote.place_of(store, kind, stored)
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     with _workshop(output) as work, explained(output):
@@ -67,36 +70,60 @@ def build(
         console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _since(clock))
 
         clock = time.perf_counter()
-        table = bundle.mapped(part / bundle.TEXTS_FILE)
-        chunks = _encoded(model, table, work / "chunks", console)
+        table = remote.mapped(part / remote.TEXTS_FILE)
+        if dim is not None:
+            texts = Texts(table)
+            model = narrowed(model, dim, [texts[row].content for row in spread(len(texts), _DIRECTIONS_FROM)])
+        chunks = encoded(model, table, work / "chunks", console)
         console.line(f"encoding  {count:,} vectors of {model.dim}", _since(clock))
 
-        clock = time.perf_counter()
-        chosen = kind or vectors.kind_for(count, model.dim)
-        with console.progress("vectors", count) as bar:
-            index = VectorIndex.build(chosen, quantize, model.dim, chunks, bar)
-        index.write(part)
         probes = _probes(model, table)
-        recall = _recall(index, probes, chunks)
-        sort = f"{chosen}{', int8' if quantize else ''}"
-        console.line(f"vectors   {sort}; recall@10 {recall:.4f} against exact search", _since(clock))
-
-        clock = time.perf_counter()
-        (part / WORDS_FOLDER).mkdir()
-        with console.progress("words", count) as bar:
-            Words.create(part / WORDS_FOLDER, _entries(table, bar))
-        id = first_state(part, count)
-        console.line("words     BM25", _since(clock))
-
+        if place is None:
+            id, index = _into_files(part, table, chunks, probes, kind, stored, console)
+        else:
+            tenth = tenths(probes, chunks)
+            told = remote.into_milvus(place, part, work, table, chunks, probes, tenth, kind, kinds, console)
+            id, index = told
         model.save(part / bundle.MODEL_FOLDER)
         manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
             "id": id,
-            "index": {"kind": chosen, "quantized": quantize, "recall@10": recall, "recall_queries": len(probes)},
+            "index": index | {"recall_queries": len(probes)},
         }
         write_sealed(part / MANIFEST_FILE, manifest)
-        del table, chunks, index  # nothing is mapped when the folder moves
-        put_in_place(part, output)
+        del table, chunks  # nothing is mapped when the folder moves
+        before = remote.named_in(output)
+        take_place(part, output)
+    remote.drop_after_grace(before)
     return manifest
+
+
+def _into_files(
+    part: Path,
+    table: pa.Table,
+    chunks: Chunks,
+    probes: Vectors,
+    kind: vectors.Kind | None,
+    stored: vectors.Stored,
+    console: Console,
+) -> tuple[str, dict[str, Any]]:
+    """Write FAISS's and tantivy's files into ``part``; return the id of the words and what the manifest says."""
+    count, dim = len(table), chunks[0].shape[1]
+    clock = time.perf_counter()
+    chosen = kind or vectors.kind_for(count, dim)
+    with console.progress("vectors", count) as bar:
+        index = VectorIndex.build(chosen, stored, dim, chunks, bar)
+    index.write(part)
+    recall = recall_of(index, probes, chunks)
+    del index  # what follows needs the memory
+    console.line(f"vectors   {chosen}, {stored}; recall@10 {recall:.4f} against exact search", _since(clock))
+
+    clock = time.perf_counter()
+    (part / WORDS_FOLDER).mkdir()
+    with console.progress("words", count) as bar:
+        Words.create(part / WORDS_FOLDER, _entries(table, bar))
+    id = first_state(part, count)
+    console.line("words     BM25", _since(clock))
+    return id, {"kind": chosen, "stored": stored, "recall@10": recall}
 
 
 @contextmanager
@@ -122,98 +149,63 @@ def _workshop(output: Path) -> Iterator[Path]:
 def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> tuple[int, dict[str, Kind]]:
     """Write documents.arrow and fields.arrow; return the number of documents and the kinds of their fields."""
     kinds: dict[str, Kind] = {}
-    seen: set[str] = set()
+    ids = Ids()
     metadata: list[dict[str, Any]] = []
-    with pa.OSFile(str(part / bundle.TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, _TEXTS) as writer:
+    nothing: dict[str, Any] = {}  # one for all that have none
+    with pa.OSFile(str(part / remote.TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, bundle.TEXTS) as writer:
         rows: list[tuple[str, str, str, str]] = []
         for document in documents:
-            if document.id in seen:
-                raise UserError(f"{corpus}: the id {document.id!r} stands twice; give each document its own")
-            seen.add(document.id)
+            ids.see(document.id)
             kinds |= kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}")
-            metadata.append(document.metadata)
+            metadata.append(document.metadata or nothing)
             rows.append((document.id, document.title, document.text, json.dumps(document.metadata)))
             if len(rows) == CHUNK:
                 writer.write_batch(_batch(rows))
                 rows = []
         if rows:
             writer.write_batch(_batch(rows))
-    if not seen:
+    if not len(ids):
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
+    batches = remote.mapped(part / remote.TEXTS_FILE).to_batches()
+    ids.check((name for batch in batches for name in batch.column("id").to_pylist()), corpus)
     columns = Columns.of(metadata, kinds).table
-    with pa.OSFile(str(part / bundle.FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
+    with pa.OSFile(str(part / remote.FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)
-    return len(seen), kinds
+    return len(ids), kinds
 
 
 def _batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
     columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=_TEXTS)
-
-
-def _contents(batch: pa.RecordBatch) -> list[str]:
-    columns = (batch.column(name).to_pylist() for name in ("title", "text"))
-    return [content_of(title, text) for title, text in zip(*columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=bundle.TEXTS)
 
 
 def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:
     row = 0
     for batch in table.to_batches():
         columns = (batch.column(name).to_pylist() for name in ("id", "metadata"))
-        for name, metadata, content in zip(*columns, _contents(batch), strict=True):
+        for name, metadata, content in zip(*columns, contents_of(batch), strict=True):
             yield Entry(row, name, content, () if metadata == "{}" else facets_of(json.loads(metadata)))
             row += 1
         bar.advance(len(batch))
 
 
-def _encoded(model: TwoTowersModel, table: pa.Table, folder: Path, console: Console) -> list[Vectors]:
-    """The vectors of all documents, chunk by chunk, each mapped from its file; a sound chunk is not made again."""
-    folder.mkdir(exist_ok=True)
-    made_by = hashlib.sha256(model.tokenizer.definition.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        made_by.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    chunks: list[Vectors] = []
-    with console.progress("encoding", len(table)) as bar:
-        for number, batch in enumerate(table.to_batches()):
-            texts = _contents(batch)
-            key = made_by.copy()
-            key.update(json.dumps(texts).encode())
-            path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
-            sum_file = path.with_suffix(".sha256")
-            if not (path.exists() and sum_file.exists() and sum_file.read_text() == sha256_of(path)):
-                content = io.BytesIO()  # numpy, writing to a file itself, does not say why it could not
-                np.save(content, model.encode_documents(texts).cpu().numpy())
-                with whole_file(path) as part:
-                    part.write_bytes(content.getbuffer())
-                with whole_file(sum_file) as part:
-                    part.write_text(sha256_of(path))
-            chunks.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            bar.advance(len(texts))
-    return chunks
+def narrowed(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
+    """``model`` with vectors of ``dim`` numbers: the first ones if it was trained for that, else along the directions
+    in which those of ``texts`` are longest. ``UserError`` where it has fewer."""
+    if dim > model.dim:
+        raise UserError(f"--dim is {dim} but the model's vectors have {model.dim}; give no more")
+    if dim in model.record.get("config", {}).get("matryoshka", ()):
+        return model.cut(torch.eye(dim, model.dim))
+    return model.cut(principal_directions(model.encode_documents(texts), dim))
 
 
 def _probes(model: TwoTowersModel, table: pa.Table) -> Vectors:
     """Vectors of queries like those that will be asked: the beginnings of documents from all over the corpus."""
     texts = Texts(table)
-    rows = sorted({int(row) for row in np.linspace(0, len(texts) - 1, PROBES)})
+    rows = spread(len(texts), PROBES)
     beginnings = [" ".join((texts[row].title or texts[row].text).split()[:8]) for row in rows]
     queries: Vectors = model.encode_queries(beginnings).cpu().numpy()
     return queries
-
-
-def _recall(index: VectorIndex, queries: Vectors, chunks: list[Vectors]) -> float:
-    """Share of the true ten best that ``index`` finds; a document as good as the true tenth counts."""
-    asked = torch.from_numpy(queries)
-    best = torch.cat(
-        [torch.from_numpy(top_k(asked, torch.from_numpy(np.array(chunk)), 10).scores) for chunk in chunks], 1
-    )
-    tenth = best.topk(min(10, best.shape[1])).values[:, -1:].numpy()
-    found = index.search(queries, min(10, len(index)))
-    numbers = np.maximum(found.documents, 0)
-    named = np.stack([chunks[number // CHUNK][number % CHUNK] for number in numbers.ravel().tolist()])
-    scores = np.einsum("qd,qkd->qk", queries, named.reshape(*numbers.shape, -1))
-    hits = (found.documents >= 0) & (scores >= tenth - 1e-6)
-    return round(float(hits.mean()), 4)
 
 
 def _manifest(

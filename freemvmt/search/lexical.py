@@ -41,11 +41,11 @@ class BM25:
         return Ranking(np.where(scores > 0, documents, -1).astype(np.int64), scores.astype(np.float32))
 
 
-def fuse(dense: Ranking, lexical: Ranking, weight: float, k: int) -> Ranking:
+def fuse(dense: Ranking, lexical: Ranking, weight: float | NDArray[np.float32], k: int) -> Ranking:
     """The convex sum ``weight * dense + (1 - weight) * lexical`` of scores scaled to 0..1 by each list's own extremes.
 
-    A document that only one list holds has 0 in the other (Bruch et al. 2023, An Analysis of Fusion Functions); of
-    equal sums the document with the lower number comes first.
+    ``weight`` is one for all queries or (queries, 1). A document that only one list holds has 0 in the other (Bruch et
+    al. 2023, An Analysis of Fusion Functions); of equal sums the document with the lower number comes first.
     """
     one, other = weight * _scaled(dense), (1 - weight) * _scaled(lexical)
     width = min(k, one.shape[1] + other.shape[1])

@@ -8,38 +8,33 @@ print(retriever.explain("what is a tower", hit.id))
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.devices import at_once
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document, distinct
 from freemvmt.search.exact import Ranking
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.fields import Filter, Kind
-from freemvmt.search.hits import Hit, hits_of
+from freemvmt.search.hits import Added, Hit, hits_of
 from freemvmt.search.lexical import DEPTH, fuse
 from freemvmt.search.stores.memory import MemoryStore
-from freemvmt.search.stores.protocol import Among, Store, Vectors, View
+from freemvmt.search.stores.protocol import Among, Replaced, Store, Vectors, View
 
 __all__ = ["Added", "Hit", "Retriever"]
-
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+_PATIENCE = 30.0  # seconds that a change waits for a bundle that takes this one's place
 _Parts = tuple[TwoTowersModel | None, Store, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Added:
-    """How many documents were new, and how many took the place of one with their id."""
-
-    added: int
-    replaced: int
 
 
 class Retriever:
@@ -54,7 +49,7 @@ class Retriever:
         names = ids if ids is not None else [str(number) for number in range(len(documents))]
         if len(names) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(names)} ids; give one id a document")
-        self._folder: Path | None = None
+        self.folder: Path | None = None  # where the bundle is, if there is one
         self._reading = threading.Lock()
         self._damaged: tuple[int, int] | None = None
         self._parts: _Parts = (model, MemoryStore(model, documents, names), {"documents": len(documents)})
@@ -84,7 +79,7 @@ class Retriever:
         from freemvmt.search.bundle import open_bundle
 
         retriever = cls(None, [])
-        retriever._folder = Path(folder)
+        retriever.folder = Path(folder)
         retriever._parts = open_bundle(Path(folder), verify=verify)
         return retriever
 
@@ -103,15 +98,18 @@ class Retriever:
         from freemvmt.search.bundle import open_bundle
         from freemvmt.search.stores.embedded import identity_of
 
-        assert self._folder is not None
+        assert self.folder is not None
         found = None
         try:
-            found = identity_of(self._folder)
+            found = identity_of(self.folder)
             if found != self._damaged:
-                self._parts = open_bundle(self._folder)
+                self._parts = open_bundle(self.folder)
         except (UserError, OSError) as error:
+            with suppress(OSError):
+                if identity_of(self.folder) != found:
+                    return  # the next one is there already
             self._damaged = found  # not to be tried again at every search
-            logger.warning("%s was replaced by what cannot be opened; the old one serves on: %s", self._folder, error)
+            logger.warning("%s was replaced by what cannot be opened; the old one serves on: %s", self.folder, error)
 
     @overload
     def search(
@@ -155,7 +153,7 @@ class Retriever:
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless exactly the documents of ``ids`` are here; ``name`` is what they are called."""
         view = self._now()[1]
-        missing = sum(view.number_of(id) is None for id in ids)
+        missing = len(ids) - view.known(ids)
         if missing or len(view) != len(ids):
             found = f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
             raise UserError(f"{found}; index that collection to measure on it")
@@ -200,21 +198,34 @@ class Retriever:
 
         Raises ``UserError``, and changes nothing, when the bundle cannot be written to or a field's kind differs.
         """
-        self._now()
-        model, store, _ = self._parts
-        if model is None:
-            raise UserError("adding documents needs a model; give one")
         kept = distinct(documents)
-        vectors = model.encode_documents([document.content for document in kept]).cpu().numpy()
-        replaced = store.add(kept, vectors)
-        return Added(len(kept) - replaced, replaced)
+
+        def put_in(model: TwoTowersModel | None, store: Store) -> Added:
+            if model is None:
+                raise UserError("adding documents needs a model; give one")
+            vectors = model.encode_documents([document.content for document in kept]).cpu().numpy()
+            replaced = store.add(kept, vectors)
+            return Added(len(kept) - replaced, replaced)
+
+        return self._changed(put_in)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Take documents out, for good; return the ids that were there."""
         if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
             raise UserError("ids are given as a list of texts; give one")
-        self._now()
-        return self.store.delete(ids)
+        return self._changed(lambda model, store: store.delete(ids))
+
+    def _changed(self, change: Callable[[TwoTowersModel | None, Store], T]) -> T:
+        """Change what is there now; a bundle that takes its place in that moment is opened, and changed instead."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self._now()
+            try:
+                return change(*self._parts[:2])
+            except Replaced:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)  # another thread is opening it
 
     def __len__(self) -> int:
         return len(self._now()[1])
@@ -268,11 +279,10 @@ def _rank(
     if model is None:
         raise UserError("dense and hybrid search need a model; give one, or search with bm25")
     vectors: Vectors = model.encode_queries(queries).cpu().numpy()
-    depth = k if method == "dense" else max(k, DEPTH)
-    dense = view.dense(vectors, depth, among)
     if method == "dense":
-        return dense, {"dense": dense}
-    lexical = view.lexical(queries, depth, among)
+        return (dense := view.dense(vectors, k, among)), {"dense": dense}
+    depth = max(k, DEPTH)
+    dense, lexical = at_once(lambda: view.dense(vectors, depth, among), lambda: view.lexical(queries, depth, among))
     return fuse(dense, lexical, weight, k), {"dense": dense, "bm25": lexical}
 
 

@@ -8,6 +8,7 @@ tantivy fixes BM25's k1 at 1.2 and b at 0.75. A query is never parsed: its words
 are, become term queries, each weighing as often as it stands in the query.
 """
 
+import hashlib
 import shutil
 import tempfile
 import weakref
@@ -49,6 +50,37 @@ class Found:
     scores: NDArray[np.float32]
 
 
+class Analyzer:
+    """A text becomes words: lower case, no stop words, English stems."""
+
+    def __init__(self) -> None:
+        tantivy = needed("tantivy")
+        filters = tantivy.Filter
+        builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        for step in (
+            filters.remove_long(_LONGEST_WORD),
+            filters.lowercase(),
+            filters.stopword("english"),
+            filters.stemmer("english"),
+        ):
+            builder = builder.filter(step)
+        self.by_tantivy = builder.build()
+
+    def words(self, text: str) -> list[str]:
+        """The words of ``text``, each as often as it stands there."""
+        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no text
+        found: list[str] = self.by_tantivy.analyze(sound)
+        return found
+
+    def plain_words(self, text: str) -> list[str]:
+        """``words``, each as ASCII letters and digits, so that no other analyser takes it apart: else by a hash."""
+        return [word if word.isascii() and word.isalnum() else _hashed(word) for word in self.words(text)]
+
+
+def _hashed(word: str) -> str:
+    return "0x" + hashlib.blake2b(word.encode(), digest_size=8).hexdigest()
+
+
 class Words:
     """An index in ``folder``, made by ``create``. What can be read of it is a ``Snapshot``."""
 
@@ -74,8 +106,8 @@ class Words:
             self._index.config_reader(reload_policy="manual")
         except (ValueError, OSError) as error:
             raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
-        self._analyzer = _analyzer(tantivy)
-        self._index.register_tokenizer("english", self._analyzer)
+        self._analyzer = Analyzer()
+        self._index.register_tokenizer("english", self._analyzer.by_tantivy)
 
     @classmethod
     def create(cls, folder: Path, entries: Iterable[Entry]) -> None:
@@ -85,15 +117,21 @@ class Words:
             index = tantivy.Index(_schema(tantivy), path=str(folder))
         except ValueError as error:
             raise _unwritable(folder, error) from error
-        index.register_tokenizer("english", _analyzer(tantivy))
+        index.register_tokenizer("english", Analyzer().by_tantivy)
         _write(folder, index, _BULK_MEMORY, (), entries)
         for name in LOCKS:
             (folder / name).unlink(missing_ok=True)
 
     def snapshot(self) -> "Snapshot":
-        """What is committed now; it stays as it is whatever is committed later."""
+        """What is committed now; it stays as it is whatever is committed later.
+
+        Raises ``UserError`` where files are gone: those of a state that another process has left behind meanwhile.
+        """
         if self._writable:
-            self._index.reload()
+            try:
+                self._index.reload()
+            except ValueError as error:
+                raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
         else:
             self._open()
         return Snapshot(self._index, self._analyzer)
@@ -114,7 +152,7 @@ class Words:
 class Snapshot:
     """One committed state of the index, safe to be read by several threads."""
 
-    def __init__(self, index: Any, analyzer: Any) -> None:
+    def __init__(self, index: Any, analyzer: "Analyzer") -> None:
         self._tantivy = needed("tantivy")
         self._schema = index.schema
         self._searcher = index.searcher()
@@ -131,8 +169,7 @@ class Snapshot:
         ``rows`` keeps only those rows; of each list in ``facets`` a document must have one.
         """
         q = self._tantivy.Query
-        sound = query.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no text
-        terms = Counter(self._analyzer.analyze(sound))
+        terms = Counter(self._analyzer.words(query))
         should, must = self._tantivy.Occur.Should, self._tantivy.Occur.Must
         parts = [(should, self._term(word, count)) for word, count in terms.items()]
         if not parts or k < 1 or (rows is not None and not len(rows)):
@@ -206,19 +243,6 @@ def _schema(tantivy: Any) -> Any:
     builder.add_text_field("facet", tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("row", fast=True, indexed=True)
     builder.add_bytes_field("payload", stored=True)
-    return builder.build()
-
-
-def _analyzer(tantivy: Any) -> Any:
-    filters = tantivy.Filter
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    for step in (
-        filters.remove_long(_LONGEST_WORD),
-        filters.lowercase(),
-        filters.stopword("english"),
-        filters.stemmer("english"),
-    ):
-        builder = builder.filter(step)
     return builder.build()
 
 

@@ -6,12 +6,18 @@ by ``Host``; and ``Origin`` is checked again before anything is written.
 """
 
 import hmac
+import logging
+import math
+import time
+from collections import OrderedDict
 from typing import Literal
 
 from starlette.types import Scope
 
 from freemvmt.server.refusals import Refusal
 from freemvmt.server.settings import ServeSettings
+
+_log = logging.getLogger("freemvmt.server")
 
 Need = Literal["nothing", "reading", "writing"]
 
@@ -26,6 +32,37 @@ def need_of(path: str, methods: set[str]) -> Need:
     return "nothing" if path in _OPEN else "reading"
 
 
+class WrongTokens:
+    """How often an address gave a wrong token: from the tenth on it may try no other for a minute, right or wrong.
+
+    Others are not kept out. Of addresses the latest ten thousand are remembered.
+    """
+
+    MOST, SECONDS, ADDRESSES = 10, 60.0, 10_000
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()  # address -> times, and the last of them
+
+    def check(self, address: str) -> None:
+        """Raise ``Refusal`` (429) for an address that has guessed too often."""
+        times, last = self._seen.get(address, (0, 0.0))
+        left = last + self.SECONDS - time.monotonic()
+        if times >= self.MOST and left > 0:
+            message = f"{self.MOST} wrong tokens came from this address; try again in {math.ceil(left)} s"
+            raise Refusal(429, "busy", message, {"Retry-After": str(math.ceil(left))})
+
+    def count(self, address: str) -> None:
+        """Remember a wrong token from ``address``; the log names the address, and no token."""
+        now = time.monotonic()
+        times, last = self._seen.pop(address, (0, now))
+        times = times + 1 if now - last < self.SECONDS else 1
+        self._seen[address] = times, now
+        if len(self._seen) > self.ADDRESSES:
+            self._seen.popitem(last=False)
+        if times == self.MOST:
+            _log.warning("%d wrong tokens from %s: it may try again in %g s", times, address, self.SECONDS)
+
+
 class Access:
     """The checks of one server."""
 
@@ -33,6 +70,7 @@ class Access:
         self._token = settings.token.encode() if settings.token else None
         self._protect_reads = settings.protect_reads
         self._hosts = settings.hosts
+        self._wrong = WrongTokens()
 
     def needs_token(self, need: Need) -> bool:
         """Whether a route of that need asks for the token."""
@@ -56,11 +94,15 @@ class Access:
             _check_origin(scope)
 
     def _check_token(self, scope: Scope) -> None:
+        address = scope["client"][0] if scope.get("client") else ""
+        self._wrong.check(address)
         given = _header(scope, b"authorization")
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         # Compared also when the scheme is wrong, and in a time that does not tell how much of it is right.
         same = hmac.compare_digest(token.strip(), self._token or b"")
         if not (same and scheme.lower() == b"bearer"):
+            if given:  # without one nothing was guessed
+                self._wrong.count(address)
             message = "the token is missing or wrong; send it as Authorization: Bearer …"
             raise Refusal(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="two-towers"'})
 

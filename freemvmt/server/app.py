@@ -53,7 +53,7 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
     metrics = Metrics(service)
     add_routes(app, service, app.access, metrics)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Guard, settings=settings, access=app.access, metrics=metrics)
+    app.add_middleware(Guard, settings=settings, access=app.access, metrics=metrics, folder=retriever.folder)
     return app
 
 

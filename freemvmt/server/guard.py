@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,8 +38,11 @@ _DEFAULTS = [
 class Guard:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, access: Access, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServeSettings, access: Access, metrics: Metrics, folder: Path | None
+    ) -> None:
         self._app, self._settings, self._access, self._metrics = app, settings, access, metrics
+        self._places = [] if folder is None else sorted({str(folder.resolve()), str(folder.absolute()), str(folder)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,10 +77,17 @@ class Guard:
                 _log.error("request %s failed", request_id, exc_info=error)
                 refusal = Refusal(500, "internal", "this should not happen; the server's log says more")
             if not status:
-                await _answer(refusal, request_id, send_on)
+                await _answer(self._without_places(refusal), request_id, send_on)
         finally:
             self._metrics.in_flight -= 1
             self._done(scope, request_id, status or CLIENT_LEFT, time.perf_counter() - started)
+
+    def _without_places(self, refusal: Refusal) -> Refusal:
+        """Where the bundle is on this machine is nobody's business."""
+        message = str(refusal)
+        for place in reversed(self._places):  # the longest of those that begin alike
+            message = message.replace(place, "the bundle")
+        return Refusal(refusal.status, refusal.kind, message, refusal.headers)
 
     def _done(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unknown")

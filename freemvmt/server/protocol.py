@@ -1,4 +1,5 @@
-"""uvicorn's HTTP/1.1 with limits on what comes before the application: slow or endless headers, and our errors."""
+"""uvicorn's HTTP/1.1 with limits on what the application never sees: slow or endless headers, readers that do not read,
+and our errors."""
 
 import asyncio
 import os
@@ -11,16 +12,19 @@ from freemvmt.server.refusals import error_body
 
 MOST_HEADER_BYTES = 64 * 1024
 
+SLOWEST_READER = 1024  # bytes a second; whoever takes less of an answer is left
 _LINGER = 1.0  # seconds between an answer that refuses and the end of the connection
 _TOO_LARGE = "the headers are too large; send less of them"
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection. ``patience`` is how long its headers, and again its body, may take, in seconds."""
+    """A connection. ``patience`` is how long its headers, and again its body, may take, in seconds; after as long again
+    it is seen whether an answer is read."""
 
     patience = 10.0
 
     _timer: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None  # looks whether the client reads
     _in_head = True
     _head_bytes = 0  # that were fed to the parser
     _header_bytes = 0  # that it has made headers of
@@ -35,6 +39,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_waiting()
+        self._stop_looking()
         self._disconnect()
         super().connection_lost(exc)
 
@@ -54,6 +59,37 @@ class Protocol(HttpToolsProtocol):
         if asked:
             self.cycle.keep_alive = False
         return asked
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._stop_looking()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing more was asked: close, and do not wait for what was never read."""
+        super().timeout_keep_alive_handler()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def _look_again(self, left: int) -> None:
+        self._stop_looking()
+        self._reading = self.loop.call_later(self.patience, self._look, left)
+
+    def _look(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left and before - left < SLOWEST_READER * self.patience:
+            self.transport.abort()
+        elif left:
+            self._look_again(left)
+
+    def _stop_looking(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; too many of them end the request."""
@@ -132,6 +168,7 @@ class Protocol(HttpToolsProtocol):
             self._wait_for_more()
         elif not self.transport.is_closing():
             self.transport.close()
+            self._look_again(self.transport.get_write_buffer_size())
 
 
 def protocol(patience: float) -> type[Protocol]:

@@ -28,6 +28,7 @@ def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[s
         409: "The documents do not go with those that are there.",
         413: "The body is too large.",
         422: "The request is wrong.",
+        429: "Too many wrong tokens came from this address.",
         503: "Too many requests wait.",
         504: "It took too long.",
     }
@@ -63,7 +64,9 @@ def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics)
         return await service.explain(asked)
 
     @app.post(
-        "/documents", tags=["documents"], responses=_responses(answers.AddAnswer, 401, 403, 409, 413, 422, 503, 504)
+        "/documents",
+        tags=["documents"],
+        responses=_responses(answers.AddAnswer, 401, 403, 409, 413, 422, 429, 503, 504),
     )
     async def add(asked: schemas.AddRequest) -> Any:
         """Add documents, or replace those of the same id. They are on disk, and found, when the answer comes."""
@@ -75,7 +78,9 @@ def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics)
         return await service.get(id)
 
     @app.delete(
-        "/documents/{id:path}", tags=["documents"], responses=_responses(answers.DeleteAnswer, 401, 403, 404, 503, 504)
+        "/documents/{id:path}",
+        tags=["documents"],
+        responses=_responses(answers.DeleteAnswer, 401, 403, 404, 429, 503, 504),
     )
     async def delete(id: str) -> Any:
         """Take a document away."""

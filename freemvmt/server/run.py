@@ -13,9 +13,10 @@ from pathlib import Path
 import uvicorn
 
 from freemvmt.console import Console
-from freemvmt.errors import UserError
+from freemvmt.devices import share_freed_memory
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.app import create_app
+from freemvmt.server.listening import listen
 from freemvmt.server.protocol import protocol
 from freemvmt.server.settings import ServeSettings
 
@@ -29,14 +30,21 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
     """
     settings.check_exposure()
     with listen(settings) as listener:
-        retriever = Retriever.load(bundle)
-        try:
-            server = make_server(retriever, settings)
-            _set_up_logs(settings)
+        return serve_on(listener, bundle, settings, console)
+
+
+def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
+    """Serve ``bundle`` on a socket that is bound; without ``console`` nothing is said of it."""
+    share_freed_memory()
+    retriever = Retriever.load(bundle)
+    try:
+        server = make_server(retriever, settings)
+        _set_up_logs(settings)
+        if console is not None:
             server.on_listening = lambda: _say(console, retriever, settings, listener)
-            server.run(sockets=[listener])
-        finally:
-            retriever.close()
+        server.run(sockets=[listener])
+    finally:
+        retriever.close()
     return 0
 
 
@@ -84,27 +92,6 @@ def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what it notes of clients stands in our own log
     return Server(config)
-
-
-def listen(settings: ServeSettings) -> socket.socket:
-    """The socket that listens at the address of ``settings``; ``UserError`` when it cannot be had."""
-    host = settings.host.strip("[]")
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(1)  # a second server of this address is refused now, not when the bundle is loaded
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"cannot listen on {settings.host}, port {settings.port} ({reason}); give another --port or --host"
-        ) from error
-    return listener
 
 
 def _say(console: Console, retriever: Retriever, settings: ServeSettings, listener: socket.socket) -> None:

@@ -37,7 +37,7 @@ class Service:
     def __init__(self, retriever: Retriever, settings: ServeSettings) -> None:
         self.retriever = retriever
         self.settings = settings
-        self.reading = Workers(settings.workers, settings.queue, settings.timeout, _one_core)
+        self.reading = Workers(settings.search_threads, settings.queue, settings.timeout, _one_core)
         self.writing = Workers(1, settings.queue, settings.timeout, _one_core)  # writes come one after the other
         self._batcher: Batcher[_Kind, bytes] | None = None
         if settings.batch > 1:

@@ -11,7 +11,7 @@ import tyro
 
 from freemvmt.errors import UserError
 
-TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"
+TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -34,8 +34,10 @@ class ServeSettings:
     """Ask for the token when searching too, not only when writing."""
     allowed_hosts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Names by which this server may be called; none given: on loopback localhost only, elsewhere any."""
+    workers: int = 0
+    """Processes that serve, each replaced when it dies; 0: this one alone."""
     threads: int | None = None
-    """Searches that run at once; None: one a core."""
+    """Searches that run at once in a process; None: one a core, shared by the processes."""
     queue: int = 256
     """Requests that may wait for a thread; beyond that the answer is 503."""
     timeout: float = 10.0
@@ -56,7 +58,8 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
-        for name, lowest, highest in (("threads", 1, 1024), ("queue", 0, 10**6), ("batch", 1, 4096)):
+        limits = {"workers": (0, 256), "threads": (1, 1024), "queue": (0, 10**6), "batch": (1, 4096)}
+        for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
             if value is not None and not lowest <= value <= highest:
                 raise UserError(f"--{name} is {value}; give a number from {lowest} to {highest}")
@@ -74,9 +77,9 @@ class ServeSettings:
             raise UserError(f"--protect-reads has no token to ask for; set {TOKEN_VARIABLE}")
 
     @property
-    def workers(self) -> int:
-        """Threads that search."""
-        return self.threads or os.cpu_count() or 1
+    def search_threads(self) -> int:
+        """Threads that search in a process."""
+        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.workers))
 
     @property
     def on_loopback(self) -> bool:

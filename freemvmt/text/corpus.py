@@ -130,6 +130,12 @@ def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return codes[np.sort(first)]
 
 
+def nothing() -> Examples:
+    """No example."""
+    none = np.empty(0, np.int64)
+    return Examples([], [], IdLists.from_pairs(none, none, 0), IdLists.from_pairs(none, none, 0))
+
+
 def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
     """The examples of the queries at ``index``, with the passages that they name."""
     positives, negatives = examples.positives.take(index), examples.negatives.take(index)

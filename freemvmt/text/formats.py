@@ -48,6 +48,16 @@ class Judgements:
             np.concatenate([part.labels for part in parts]),
         )
 
+    def cut(self, rows: int) -> tuple["Judgements", "Judgements"]:
+        """(the first ``rows`` rows, the others)."""
+        head = self.rows < rows
+        first = Judgements(self.queries[:rows], self._passages_of(head), self.rows[head], self.labels[head])
+        rest = Judgements(self.queries[rows:], self._passages_of(~head), self.rows[~head] - rows, self.labels[~head])
+        return first, rest
+
+    def _passages_of(self, kept: NDArray[np.bool_]) -> pa.DictionaryArray:
+        return self.passages.filter(pa.array(kept))
+
 
 def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:
     """From (query, passages that answer it, passages that do not)."""
@@ -166,10 +176,12 @@ def read_tsv(path: Path, rows: int | None) -> Judgements:
     return from_pairs(pairs())
 
 
-def tsv_fields(path: Path, widths: Sequence[int], rows: int | None = None) -> Iterator[tuple[int, list[str]]]:
+def tsv_fields(
+    path: Path, widths: Sequence[int], rows: int | None = None, *, or_spaces: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of a table whose lines have one of ``widths`` fields."""
     for number, line in numbered_lines(path, rows):
-        fields = line.split("\t")
+        fields = line.split() if or_spaces and "\t" not in line else line.split("\t")
         if len(fields) not in widths:
             wanted = " or ".join(map(str, widths))
             found = f"{len(fields)} tab-separated fields, not {wanted}"

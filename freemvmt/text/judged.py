@@ -1,5 +1,6 @@
 """Judged collections on disk: BEIR folders, and the files that MS MARCO itself is published as."""
 
+import glob
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,11 @@ from freemvmt.text.formats import json_lines, text_of, tsv_fields
 logger = logging.getLogger(__name__)
 
 LARGEST_GRADE = 1_000_000  # trec_eval's C counts in machine words; no judge grades so finely
+# What TREC's deep learning tracks call their files, beside MS MARCO's own.
+_TREC = {
+    "dl19": ("2019qrels-pass.txt", "msmarco-test2019-queries.tsv"),
+    "dl20": ("2020qrels-pass.txt", "msmarco-test2020-queries.tsv"),
+}
 _ANOTHER_SPLIT = "evaluate takes another with --split, training needs that one"
 
 
@@ -42,13 +48,15 @@ def beir_corpus(path: Path) -> tuple[list[str], list[str]]:
 
 
 def ms_marco_tsv(folder: Path, part: str) -> Collection:
-    """MS MARCO's own files: ``collection.tsv``, ``queries.PART*.tsv``, ``qrels.PART*.tsv``."""
+    """MS MARCO's own files: ``collection.tsv``, ``queries.PART*.tsv``, ``qrels.PART*.tsv``; TREC's for dl19, dl20."""
     qrels_file = qrels_file_of(folder, (part,))
     if qrels_file is None:
         found = ", ".join(sorted(file.name for file in folder.glob("qrels.*.tsv"))) or "none"
         raise UserError(f"{folder} has no qrels.{part}.tsv (found: {found}); {_ANOTHER_SPLIT}")
     queries_file = folder / qrels_file.name.replace("qrels.", "queries.", 1)
-    if not queries_file.exists():
+    if part in _TREC and qrels_file.name == _TREC[part][0]:
+        queries_file = folder / _TREC[part][1]
+    elif not queries_file.exists():
         queries_file = folder / f"queries.{part}.tsv"
     queries = {fields[0]: fields[1] for _, fields in tsv_fields(queries_file, (2,))}
     documents = {fields[0]: fields[1] for _, fields in tsv_fields(folder / "collection.tsv", (2,))}
@@ -57,16 +65,20 @@ def ms_marco_tsv(folder: Path, part: str) -> Collection:
 
 def qrels_file_of(folder: Path, parts: Iterable[str]) -> Path | None:
     for part in parts:
-        for file in (folder / f"qrels.{part}.tsv", *sorted(folder.glob(f"qrels.{part}.*.tsv"))):
+        trec = [folder / _TREC[part][0]] if part in _TREC else []
+        for file in (folder / f"qrels.{part}.tsv", *sorted(folder.glob(f"qrels.{glob.escape(part)}.*.tsv")), *trec):
             if file.exists():
                 return file
     return None
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Three columns (query, document, grade; a header is passed over) or TREC's four (query, 0, document, grade)."""
+    """Three columns (query, document, grade; a header is passed over) or TREC's four (query, 0, document, grade).
+
+    They are separated by tabs or, in a line that has none, by spaces, as in TREC's own files.
+    """
     qrels: Qrels = {}
-    for number, fields in tsv_fields(path, (3, 4)):
+    for number, fields in tsv_fields(path, (3, 4), or_spaces=True):
         query, document, text = fields[0], fields[-2], fields[-1]
         try:
             grade = int(text)

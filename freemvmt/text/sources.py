@@ -80,14 +80,19 @@ def load(config: DataConfig) -> Dataset:
 
 
 def load_collection(name: str, part: str, config: DataConfig) -> Collection:
-    """The collection behind ``name``: a BEIR folder, or the split ``part`` of anything that ``load`` reads."""
+    """The collection behind ``name``: a BEIR folder, or the split ``part`` of anything that ``load`` reads.
+
+    A judged folder and a split of it may be named together: ``msmarco-passage/dev``.
+    """
     if name == "pydocs":
         return _pydocs(config)[1]
     if name in ("auto", "msmarco"):
         rows = hub.ms_marco(config.msmarco_config, part, streaming=config.streaming, rows=config.max_samples)
         return to_collection(to_examples(_from_hub(rows, name), f"{name} {part}"), f"{name} {part}")
-    path = _existing(name)
-    if _is_judged(path):
+    if _is_split(Path(name)):
+        return _judged(Path(name).parent, Path(name).name)
+    path = existing(name)
+    if is_judged(path):
         return _judged(path, part)
     files = [path] if path.is_file() else _split_files(path, (part,))
     if not files:
@@ -111,25 +116,37 @@ def _read(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | 
     if name == "msmarco":
         version, streaming = config.msmarco_config, config.streaming
         train = _from_hub(hub.ms_marco(version, "train", streaming=streaming, rows=rows), "msmarco train")
-        held = hub.ms_marco(version, "validation", streaming=streaming, rows=config.validation_queries)
-        held_out = to_examples(_from_hub(held, "msmarco validation"), "msmarco validation")
-        return name, train, to_collection(held_out, f"msmarco {version} validation")
-    path = _existing(name)
+        return name, train, ms_marco_validation(config)
+    path = existing(name)
     if path.is_file():
         return name, _read_files([path], config, rows), None
-    validation = _validation(path, config)
-    if _is_judged(path):
+    validation = validation_of(path, config)
+    if is_judged(path):
         return name, _judgements_of(_judged(path, "train"), rows), validation
+    return name, _read_files(training_files(path), config, rows), validation
+
+
+def training_files(path: Path) -> list[Path]:
+    """The files of a folder that are trained on."""
     measured = _split_files(path, (*VALIDATION_NAMES, "test"))
     files = _split_files(path, ("train",)) or [file for file in _data_files(path) if file not in measured]
     if not files:
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; check the path")
-    return name, _read_files(files, config, rows), validation
+    return files
 
 
-def _validation(path: Path, config: DataConfig) -> Collection | None:
+def ms_marco_validation(config: DataConfig) -> Collection:
+    """The validation split of MS MARCO, as much of it as ``config`` says."""
+    version = config.msmarco_config
+    held = hub.ms_marco(version, "validation", streaming=config.streaming, rows=config.validation_queries)
+    return to_collection(
+        to_examples(_from_hub(held, "msmarco validation"), "msmarco validation"), f"msmarco {version} validation"
+    )
+
+
+def validation_of(path: Path, config: DataConfig) -> Collection | None:
     """The validation split of a folder, at most ``config.validation_queries`` queries of it; None if it has none."""
-    if _is_judged(path):
+    if is_judged(path):
         part = next((part for part in VALIDATION_NAMES if _has_qrels(path, part)), None)
         if part is None:
             return None
@@ -145,9 +162,17 @@ def _validation(path: Path, config: DataConfig) -> Collection | None:
     return to_collection(examples, f"{path.name} validation")
 
 
-def _is_judged(path: Path) -> bool:
+def is_judged(path: Path) -> bool:
     """Whether ``path`` is a folder with a corpus and qrels of its own: BEIR's, or MS MARCO's."""
     return (path / "corpus.jsonl").exists() or (path / "collection.tsv").exists()
+
+
+def _is_split(path: Path) -> bool:
+    """Whether ``path`` is a judged folder and, behind it, a split of it."""
+    try:
+        return is_judged(path.parent) and _has_qrels(path.parent, path.name)
+    except (OSError, ValueError):  # no path can be called so
+        return False
 
 
 def _judged(path: Path, part: str) -> Collection:
@@ -160,7 +185,8 @@ def _has_qrels(path: Path, part: str) -> bool:
     return qrels_file_of(path, (part,)) is not None
 
 
-def _existing(name: str) -> Path:
+def existing(name: str) -> Path:
+    """The path that ``name`` is; ``UserError`` where nothing is there."""
     path = Path(name)
     try:
         path.stat()

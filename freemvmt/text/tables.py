@@ -4,7 +4,8 @@ A table is read a part at a time and a text that comes again and again is held o
 text. Only the columns that count are decoded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,58 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     """A Parquet file of MS MARCO rows or of pairs; texts that come again and again are held once."""
     parts: list[Judgements] = []
     done = 0
-    try:
+    for table in parquet_tables(path, query_field, passage_field, min(rows or _AT_ONCE, _AT_ONCE)):
+        kept = table.slice(0, len(table) if rows is None else rows - done)
+        with _sound(path):
+            parts.append(from_table(kept, str(path), query_field, passage_field, before=done))
+        done += len(kept)
+        if done == rows:
+            break
+    joined = Judgements.join(parts) if parts else from_pairs([])
+    parts.clear()
+    pa.default_memory_pool().release_unused()  # what decoding took goes back to the system
+    return joined
+
+
+def parquet_tables(
+    path: Path, query_field: str, passage_field: str, at_once: int, group: int | None = None
+) -> Iterator[pa.Table]:
+    """The columns that count of a Parquet file, or of one row group of it, ``at_once`` rows at a time."""
+    with _sound(path):
         file = pq.ParquetFile(path, memory_map=True)
         schema = file.schema_arrow
         if not _is_ms_marco(schema.names):
             check_columns(schema.names, str(path), query_field, passage_field)
         columns = _columns(schema, query_field, passage_field)
+        groups = None if group is None else [group]
         # Threads decode no faster, and what they take they keep.
-        for batch in file.iter_batches(min(rows or _AT_ONCE, _AT_ONCE), columns=columns, use_threads=False):
+        batches = file.iter_batches(at_once, groups, columns, use_threads=False)
+    while True:
+        with _sound(path):
+            batch = next(batches, None)
+            if batch is None:
+                return
             table = pa.Table.from_batches([batch])
-            table = table.slice(0, len(table) if rows is None else rows - done)
             table.validate(full=True)
-            parts.append(from_table(table, str(path), query_field, passage_field, before=done))
-            done += len(table)
-            if done == rows:
-                break
+        yield table
+
+
+def parquet_shape(path: Path) -> tuple[list[int], bytes]:
+    """(the rows of each row group, what tells the file from another: its footer)."""
+    with _sound(path):
+        metadata = pq.ParquetFile(path, memory_map=True).metadata
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        told = repr([(group.num_rows, group.total_byte_size) for group in groups])
+        return [group.num_rows for group in groups], f"{told} {path.stat().st_size} {metadata.schema}".encode()
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a sound Parquet file ({first}); fetch or write it again") from error
-    joined = Judgements.join(parts) if parts else from_pairs([])
-    parts.clear()
-    pa.default_memory_pool().release_unused()  # what decoding took goes back to the system
-    return joined
 
 
 def _columns(schema: pa.Schema, query_field: str, passage_field: str) -> list[str]:

@@ -8,6 +8,7 @@ which stays the definition of what is right. Special tokens ([CLS], [SEP]) are n
 import hashlib
 import json
 import logging
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,8 +177,9 @@ def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | N
         return None
     try:
         # Copy-on-write mapping: nothing is read before it is used, and torch may share the memory.
-        ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)
-        offsets = np.load(entry / "offsets.npy", allow_pickle=False)
+        with warnings.catch_warnings(action="error"):  # of headers as Python 2 wrote them
+            ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)
+            offsets = np.load(entry / "offsets.npy", allow_pickle=False)
         known = json.loads((entry / "entry.json").read_text())
         sound = (
             ids.dtype == np.int32
@@ -189,7 +191,7 @@ def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | N
             and known == _checksums(TokenArray(ids, offsets))
             and (len(ids) == 0 or (ids.min() >= 0 and ids.max() < vocabulary_size))
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError):  # as numpy reads headers
+    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError, Warning):  # numpy's headers
         sound = False
     if not sound:
         logger.warning("the token cache entry %s is damaged; making it anew", entry.name)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, sha256_of, whole_file
+from freemvmt.files import cache_folder, sha256_of
+from freemvmt.kept import Damaged, keep, read_kept
 from freemvmt.text.arrays import TokenArray
-from freemvmt.towers.transformer import Transformer
+from freemvmt.towers.transformer import pretrained_tower
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +24,19 @@ def distilled_rows(folder: Path, table: Tensor) -> Tensor:
     """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
     path = cache_folder() / "rows" / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
     try:
-        rows = load_file(path)["rows"]
-        if len(rows) == len(table) and bool(rows.isfinite().all()):
+        rows = read_kept(path)[0].get("rows", table[:0])
+        if len(rows) == len(table):
             return rows
     except FileNotFoundError:
         pass
-    except (SafetensorError, KeyError, OSError):
-        logger.warning("the rows in %s are damaged; making them anew", path)
+    except Damaged as error:
+        logger.warning("the rows in %s are damaged (%s); making them anew", path, error)
     logger.info("distilling %s rows from the whole model; kept for the next time", f"{len(table):,}")
     alone = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
-    rows = half_whitened(Transformer(folder, torch.device("cpu")).encode(alone), float(table.std()))
+    with torch.no_grad():
+        rows = half_whitened(pretrained_tower(folder)(alone), float(table.std()))
     try:
-        with whole_file(path) as part:
-            save_file({"rows": rows}, part)
+        keep(path, {"rows": rows})
     except UserError as error:
         logger.info("the rows are not kept: %s", error)
     return rows

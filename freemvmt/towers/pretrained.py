@@ -1,6 +1,7 @@
 """The rows that the towers start from: the token table inside a pre-trained model's weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
             for ending in TABLE_NAMES:
                 for name in names:
                     if name == ending or name.endswith("." + ending):
-                        table: Tensor = file.get_tensor(name).float()
+                        table = _folded(file, file.get_tensor(name).float())
                         break
                 else:
                     continue
@@ -47,6 +48,22 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
         )
     if not bool(table.isfinite().all()):
         raise UserError(f"{weights}: the token table holds numbers that are not finite; give another --base")
+    return table
+
+
+def _folded(file: Any, table: Tensor) -> Tensor:
+    """model2vec may keep a row for several tokens (``mapping``) and a weight for each token (``weights``)."""
+    names = set(file.keys())
+    if "mapping" in names:
+        mapping = file.get_tensor("mapping").long()
+        if mapping.ndim != 1 or (len(mapping) and not 0 <= int(mapping.min()) <= int(mapping.max()) < len(table)):
+            raise SafetensorError("its mapping names rows that are not there")
+        table = table[mapping]
+    if "weights" in names:
+        weights = file.get_tensor("weights").float()
+        if weights.shape != table.shape[:1]:
+            raise SafetensorError("it has not one weight a token")
+        table = table * weights.unsqueeze(1)
     return table
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import torch
 
 from freemvmt.learning.negatives import draw_given, known_positives
 from freemvmt.text.arrays import IdLists
@@ -27,6 +28,22 @@ def test_known_positives_are_what_a_loop_over_all_pairs_finds() -> None:
         assert known.rows.tolist() == sorted(known.rows.tolist())
         off = known.others()
         assert set(zip(off.rows.tolist(), off.columns.tolist(), strict=True)) == {(i, j) for i, j in expected if i != j}
+        for size in (0, 7, 25):
+            near = known.within(size)
+            pairs = zip(near.rows.tolist(), near.columns.tolist(), strict=True)
+            assert sorted(pairs) == [(i, j) for i, j in expected if j < size]
+
+
+def test_copies_of_a_passage_stand_in_the_order_of_the_batch() -> None:
+    passages = np.random.default_rng(0).integers(0, 3, 300)
+    known = known_positives(np.zeros(300, np.int64), passages, lists([0, 1, 2]))
+    first = known.columns[known.rows == 0].numpy()
+    assert [int(place) for number in (0, 1, 2) for place in np.flatnonzero(passages == number)] == first.tolist()
+
+
+def test_both_halves_move_to_a_device() -> None:
+    known = known_positives(np.array([0]), np.array([5]), lists([5])).to(torch.device("meta"))
+    assert {known.rows.device.type, known.columns.device.type} == {"meta"}
 
 
 def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> None:
@@ -35,8 +52,8 @@ def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> Non
     draw = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
-        drawn, has = draw_given(queries, negatives, draw)
-        assert has.tolist() == [True, False, True, True]
-        assert drawn[2] == 8
-        seen |= {drawn[0], drawn[3]}
-    assert seen == {5, 6, 7}
+        drawn, place = draw_given(queries, negatives, draw)
+        assert place.tolist() == [0, -1, 1, 2]
+        assert drawn[1] == 8
+        seen |= {(drawn[0], drawn[2])}
+    assert seen == {(one, other) for one in (5, 6, 7) for other in (5, 6, 7)}  # each row draws for itself

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning.optimizers import RowwiseAdagrad, clip, optimizers_for, set_rate_factor
+from freemvmt.learning.optimizers import RowwiseAdagrad, accumulators, clip, optimizers_for, set_rate_factor
 from freemvmt.model import TwoTowersModel
 
 
@@ -46,7 +46,9 @@ def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together(tiny_base
         base=tiny_base, tower="recurrent", dim=24, learning_rate=1e-3, table_rate_factor=100, recurrence_rate_factor=3
     )
     model = TwoTowersModel(config.model_config())
-    rowwise, of_tower, of_head = optimizers = optimizers_for(model, config)
+    temperature = torch.nn.Parameter(torch.zeros(()))
+    gathered = {"document.table": torch.rand(len(model.document_tower.table))}
+    rowwise, of_tower, of_head = optimizers = optimizers_for(model, config, temperature, gathered)
     assert isinstance(rowwise, RowwiseAdagrad)
     assert isinstance(of_tower, torch.optim.AdamW)
     assert isinstance(of_head, torch.optim.AdamW)
@@ -54,10 +56,11 @@ def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together(tiny_base
     rest = {id(weight) for name, weight in tower.named_parameters() if name != "table"}
     assert {id(weight) for weight in of_tower.param_groups[0]["params"]} == rest
     assert {id(weight) for weight in of_head.param_groups[0]["params"]} == {
-        id(weight) for weight in model.document_head.parameters()
+        id(weight) for weight in (*model.document_head.parameters(), temperature)
     }
-    for factor in (1.0, 0.5, 0.25):
-        set_rate_factor(optimizers, factor)
+    assert torch.equal(accumulators(model, optimizers)["document.table"], gathered["document.table"])
+    for done, factor in ((0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.6, 0.5), (0.8, 0.25)):
+        set_rate_factor(optimizers, done, warmup=0.2)
         for optimizer, rate in ((rowwise, 0.1), (of_tower, 3e-3), (of_head, 1e-3)):
             assert optimizer.param_groups[0]["lr"] == pytest.approx(rate * factor)
 

@@ -9,12 +9,13 @@ from torch.nn import functional as F
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.learning import teacher
-from freemvmt.learning.softmaxes import Distillation
+from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.learning.softmaxes import Distillation, Temperature
 from freemvmt.learning.teacher import Teacher
 from freemvmt.model import TwoTowersModel
 from freemvmt.text.tokens import Tokenizer
-from freemvmt.towers.transformer import Transformer
-from freemvmt.training import TrainingData, prepare, train
+from freemvmt.towers.transformer import TransformerTower, pretrained_tower
+from freemvmt.training import train
 
 CPU = torch.device("cpu")
 TEXTS = ["a tower", "", "the quick brown fox jumps over the lazy dog", "a tower", "of " * 100, "un-be-liev-able"]
@@ -40,9 +41,11 @@ def by_the_library(folder: str, text: str) -> torch.Tensor:
 
 def test_a_transformer_gives_the_mean_of_its_outputs(tiny_encoder: str) -> None:
     tokens = Tokenizer.from_file(Path(tiny_encoder, "tokenizer.json"), 256).encode(TEXTS)
-    vectors = Transformer(Path(tiny_encoder), CPU).encode(tokens)
+    with torch.no_grad():
+        vectors = pretrained_tower(Path(tiny_encoder))(tokens)
     for vector, text in zip(vectors, TEXTS, strict=True):
-        torch.testing.assert_close(vector, by_the_library(tiny_encoder, text), atol=1e-5, rtol=1e-4)
+        right = by_the_library(tiny_encoder, text) if text else torch.zeros(24)
+        torch.testing.assert_close(vector, right, atol=1e-5, rtol=1e-4)
 
 
 def test_vectors_are_made_once_and_a_stop_loses_a_chunk(
@@ -50,23 +53,28 @@ def test_vectors_are_made_once_and_a_stop_loses_a_chunk(
 ) -> None:
     first = Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "queries")
     assert first.shape == (6, 24)
-    assert np.linalg.norm(first.astype(np.float32), axis=1) == pytest.approx(1, abs=2e-3)
-    assert len(list(cache.glob("*.npy"))) == 2
+    assert np.linalg.norm(first.astype(np.float32), axis=1) == pytest.approx([1, 0, 1, 1, 1, 1], abs=2e-3)
+    assert len(list(cache.glob("*/*.safetensors"))) == 2  # five texts are different
 
     encoded: list[int] = []
-    encode = Transformer.encode
+    encode = TransformerTower.forward
     monkeypatch.setattr(
-        Transformer, "encode", lambda self, tokens: (encoded.append(len(tokens)), encode(self, tokens))[1]
+        TransformerTower, "forward", lambda self, tokens: (encoded.append(len(tokens)), encode(self, tokens))[1]
     )
     assert np.array_equal(Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "documents"), first)  # one tower for both
-    assert encoded == []
-    damaged, kept = sorted(cache.glob("*.npy"), key=lambda path: path.stat().st_size)
-    damaged.write_bytes(b"nothing")
+    more = Teacher(tiny_encoder, 256, CPU).vectors(["another", *reversed(TEXTS)], "queries")
+    assert np.array_equal(more[1:], first[::-1])  # in other company
+    assert encoded == [1]
+    damaged, kept = sorted(cache.glob("*/*.safetensors"), key=lambda path: path.stat().st_size)[1:]
+    damaged.write_bytes(kept.read_bytes()[:-1])
     assert np.array_equal(Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "queries"), first)
-    assert encoded == [2]
+    assert encoded[0] == 1
+    assert encoded[1:] in ([1], [4])  # that file alone
+    encoded.clear()
     Teacher(tiny_encoder, 7, CPU).vectors(TEXTS, "queries")  # cut elsewhere: other vectors
-    assert encoded == [2, 4, 2]
+    assert encoded == [4, 1]
     assert kept.exists()
+    assert Teacher(tiny_encoder, 7, CPU).vectors([], "queries").shape[0] == 0
 
 
 def test_a_model_of_ours_teaches_too(tiny_base: str, tmp_path: Path) -> None:
@@ -97,7 +105,7 @@ def test_a_student_comes_to_see_what_its_teacher_sees(
         queries = model.encode_query_tokens(tiny_data.queries.take(pairs[0]))
         return queries, model.encode_document_tokens(tiny_data.passages.take(pairs[1]))
 
-    far = Distillation(tiny_config.temperature, torch.float32)
+    far = Distillation(Temperature(tiny_config.temperature, CPU), torch.float32)
     right = seen(teacher_model)
     student = far(*seen(train(taught, prepare(taught)).model), right)
     other = far(*seen(train(alone, tiny_data).model), right)
@@ -106,6 +114,10 @@ def test_a_student_comes_to_see_what_its_teacher_sees(
 
 def test_no_teacher_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no model\.safetensors"):
+        Teacher(str(tmp_path), 256, CPU)
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        (tmp_path / name).write_text("nothing")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
         Teacher(str(tmp_path), 256, CPU)
     with pytest.raises(UserError, match="give --teacher FOLDER"):
         Teacher("some/one", 256, CPU)

@@ -7,7 +7,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
-from freemvmt.search.vectors import Kind
+from freemvmt.search.vectors import Kind, Stored
 
 from bundles import MakeBundle, make_documents, write_corpus
 
@@ -33,10 +33,10 @@ def make_bundle(
     home = tmp_path_factory.mktemp("indexed")
     file = write_corpus(home / "corpus.jsonl", corpus.values())
 
-    def make(place: Path, kind: Kind = "exact", quantize: bool = False) -> Path:
-        first = home / f"{kind}{quantize}"
+    def make(place: Path, kind: Kind = "exact", stored: Stored = "fp32") -> Path:
+        first = home / f"{kind}-{stored}"
         if not first.exists():
-            build(tiny_model, str(file), first, kind=kind, quantize=quantize)
+            build(tiny_model, str(file), first, kind=kind, stored=stored)
         shutil.copytree(first, place)
         return place
 

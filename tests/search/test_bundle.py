@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn import functional as F
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.files import sha256_of
 from freemvmt.model import TwoTowersModel
+from freemvmt.sealed import read_sealed, write_sealed
 from freemvmt.search import indexing
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.sealed import read_sealed, write_sealed
 
 from bundle_child import forks
 from bundles import MakeBundle, make_documents, write_corpus
@@ -77,13 +79,13 @@ def test_no_byte_of_the_lists_can_change(sound: Path, tmp_path: Path, name: str,
     for place in [*range(0, len(content), 3), len(content) - 1]:
         path.write_bytes(content[:place] + bytes([content[place] ^ (1 if place % 2 else 42)]) + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, 1)
+            read_sealed(path, kind, 1, {})
     for place in [place for place, byte in enumerate(content) if byte in b" \n"]:  # where JSON does not mind
         path.write_bytes(content[:place] + b"\t" + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, 1)
+            read_sealed(path, kind, 1, {})
     path.write_bytes(content)
-    assert read_sealed(path, kind, 1)[kind] == 1
+    assert read_sealed(path, kind, 1, {})[kind] == 1
 
 
 def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -113,8 +115,8 @@ def other_model(tiny_base: str, tmp_path: Path) -> Path:
 def test_the_vectors_must_be_the_models(
     make_bundle: MakeBundle, other_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind, quantize in (("exact", False), ("hnsw", True)):
-        bundle = make_bundle(tmp_path / kind, kind, quantize)
+    for kind, stored in (("exact", "fp32"), ("hnsw", "int8"), ("binary", "fp16")):
+        bundle = make_bundle(tmp_path / kind, kind, stored)
         Retriever.load(bundle).close()
         shutil.copytree(other_model, bundle / "model", dirs_exist_ok=True)
         assert "was changed" in refusal(capsys, tmp_path, "search", bundle, "river")
@@ -171,7 +173,7 @@ def test_a_newer_format_and_what_is_no_bundle_are_refused(
         said = refusal(capsys, tmp_path, "search", tmp_path / name, "x")
         assert "manifest.json" in said
     (tmp_path / "folder" / "manifest.json").write_text('{"name": 1}')
-    assert "is not a bundle's" in refusal(capsys, tmp_path, "search", tmp_path / "folder", "x")
+    assert "is of something else" in refusal(capsys, tmp_path, "search", tmp_path / "folder", "x")
     for content in ("", "[]", "[" * 100_000, "\xff", "{}", '{"bundle": 1}'):
         (tmp_path / "folder" / "manifest.json").write_text(content, encoding="latin-1")
         assert "; " in refusal(capsys, tmp_path, "search", tmp_path / "folder", "x")
@@ -347,7 +349,7 @@ def test_a_bundle_is_there_at_every_moment_of_its_replacement(tiny_model: TwoTow
     def read() -> None:
         while not finished.is_set():
             try:
-                seen.append(read_sealed(output / "manifest.json", "bundle", 1)["corpus"])
+                seen.append(read_sealed(output / "manifest.json", "bundle", 1, {})["corpus"])
             except UserError as error:
                 failures.append(error)
 
@@ -359,3 +361,28 @@ def test_a_bundle_is_there_at_every_moment_of_its_replacement(tiny_model: TwoTow
     reader.join()
     assert failures == []
     assert set(seen) == set(corpora)
+
+
+def test_fewer_dimensions_are_the_first_ones_where_the_model_was_trained_so(tiny_base: str, tmp_path: Path) -> None:
+    documents = make_documents((f"d{number}" for number in range(300)), seed=2)
+    file = str(write_corpus(tmp_path / "corpus.jsonl", documents))
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    whole = model.encode_documents([document.content for document in documents])
+    for record, head in (({}, None), ({"config": {"matryoshka": [8]}}, torch.eye(8, 48))):
+        model.record = record
+        build(model, file, tmp_path / "bundle", dim=8)
+        small = Retriever.load(tmp_path / "bundle")
+        assert small.model is not None
+        found = small.model.encode_documents([document.content for document in documents])
+        weight = small.model.document_head.weight.detach()
+        torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=1e-5, rtol=0)
+        torch.testing.assert_close(found, F.normalize(whole @ weight.T), atol=1e-5, rtol=0)
+        if head is not None:
+            assert torch.equal(weight, head)
+        else:  # no eight directions hold more of the vectors
+            assert (whole @ weight.T).square().sum() == pytest.approx(
+                float(torch.linalg.svdvals(whole)[:8].square().sum()), rel=1e-4
+            )
+        hit = small.search(documents[7].content, k=1, method="dense")[0]
+        assert small.explain(documents[7].content, hit.id).score == pytest.approx(hit.score, abs=1e-5)
+        small.close()

@@ -16,13 +16,13 @@ import pytest
 
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
+from freemvmt.sealed import read_sealed, write_sealed
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Added, Retriever
-from freemvmt.search.sealed import read_sealed, write_sealed
 from freemvmt.search.stores import live
 from freemvmt.search.stores.embedded import LOCK_FILE
-from freemvmt.search.vectors import Kind
+from freemvmt.search.vectors import Kind, Stored
 
 from bundle_child import forks
 from bundles import VOCABULARY, MakeBundle, Truth, make_documents, make_filter, write_corpus
@@ -31,7 +31,10 @@ ROOT = Path(__file__).parents[2]
 METHODS = ("dense", "bm25", "hybrid")
 
 
-@pytest.mark.parametrize(("kind", "quantize"), [("exact", False), ("pq", False), ("hnsw", False), ("hnsw", True)])
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [("exact", "fp32"), ("pq", "fp32"), ("ivf", "fp16"), ("binary", "int8"), ("hnsw", "fp32"), ("hnsw", "int8")],
+)
 def test_random_changes_against_a_dict(
     make_bundle: MakeBundle,
     tiny_model: TwoTowersModel,
@@ -39,14 +42,14 @@ def test_random_changes_against_a_dict(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: Kind,
-    quantize: bool,
+    stored: Stored,
 ) -> None:
     monkeypatch.setattr(live, "_WORTH_CLEARING", 12)
     monkeypatch.setattr(live, "_NAMED", 40)
-    draw = random.Random(f"{kind} {quantize}")
-    bundle = make_bundle(tmp_path / "bundle", kind, quantize)
+    draw = random.Random(f"{kind} {stored}")
+    bundle = make_bundle(tmp_path / "bundle", kind, stored)
     retriever = Retriever.load(bundle)
-    truth = Truth(tiny_model, corpus, tolerance=0.02 if quantize else 1e-5)
+    truth = Truth(tiny_model, corpus, tolerance={"int8": 0.02, "fp16": 1e-3}.get(stored, 1e-5))
     there = truth.documents
     for step in range(70):
         action = draw.choices(["add", "delete", "search", "reopen"], [40, 30, 25, 5])[0]
@@ -308,7 +311,7 @@ def test_what_was_acknowledged_is_seen_while_the_next_change_is_under_way(bundle
     other = Retriever.load(bundle)
     opened.add([Document("n1", "zebra")])
     opened.delete(["d1"])
-    state = read_sealed(bundle / "words.json", "words", 1)
+    state = read_sealed(bundle / "words.json", "words", 1, {})
     write_sealed(bundle / "words.json", {**state, "pending": True})
     assert other.search("zebra", 1, "dense")[0].id == "n1"
     with pytest.raises(NotFound):

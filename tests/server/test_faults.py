@@ -118,3 +118,28 @@ def test_a_bundle_that_is_gone_is_not_ready(own_bundle: Path) -> None:
         assert refused(response)[:2] == (503, "busy")
         assert "the disk is gone" in response.text
     retriever.close()
+
+
+def test_a_clock_that_is_set_back_changes_nothing(own_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(own_bundle) as address, httpx.Client(base_url=address) as client:
+        now = time.time
+        for hours in (0, -1, -100_000, 100_000):
+            monkeypatch.setattr(time, "time", lambda hours=hours: now() + hours * 3600)
+            assert 0 <= client.post("/search", json={"query": "tower"}).json()["took_ms"] < 10_000
+            document = {"id": "x", "text": f"the zebra of {hours}"}
+            assert client.post("/documents", json={"documents": [document]}).is_success
+            hits = client.post("/search", json={"query": "zebra", "method": "bm25"}).json()["hits"]
+            assert [hit["text"] for hit in hits] == [document["text"]]
+            assert client.get("/ready").is_success
+
+
+def test_no_answer_says_where_the_bundle_is(own_bundle: Path) -> None:
+    with running(own_bundle) as address, httpx.Client(base_url=address) as client:
+        aside = own_bundle.rename(own_bundle.with_name("aside"))
+        try:
+            status, _, message = refused(client.post("/documents", json={"documents": [{"id": "x", "text": "y"}]}))
+        finally:
+            aside.rename(own_bundle)
+        assert status == 409
+        assert "the bundle was taken away" in message
+        assert str(own_bundle.parent) not in message

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from freemvmt.server.access import WrongTokens
+
 from live_server import running
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -31,7 +33,10 @@ def test_every_answer_is_as_described(own_bundle: Path, tmp_path: Path) -> None:
     assert int(cases[1].replace(",", "")) > 500
 
 
-def test_the_token_is_asked_for_where_the_description_says_so(own_bundle: Path, tmp_path: Path) -> None:
+def test_the_token_is_asked_for_where_the_description_says_so(
+    own_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WrongTokens, "MOST", 10_000)  # wrong ones are tried here by the hundred
     with running(own_bundle, token="secret", protect_reads=True) as address:
         assert httpx.get(f"{address}/openapi.json").status_code == 401
         description = httpx.get(f"{address}/openapi.json", headers={"Authorization": "Bearer secret"}).json()

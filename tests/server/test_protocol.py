@@ -151,6 +151,36 @@ def test_too_large_a_body_is_refused_and_the_answer_arrives(address: str) -> Non
     assert said == b"" or error_of(said) == (413, "too_large")
 
 
+BATCH = json.dumps({"queries": ["tower"] * 100, "k": 60, "method": "dense"}).encode()
+LARGE = (
+    b"POST /search/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+    + str(len(BATCH)).encode() + b"\r\n\r\n" + BATCH
+)  # fmt: skip
+
+
+def test_a_client_that_does_not_read_is_left(hasty: str) -> None:
+    asked = 40
+    with connected(hasty) as connection:
+        connection.sendall(LARGE * asked)  # no buffer of the system holds all the answers
+        time.sleep(5)
+        said = all_of(connection)  # what the system had taken over by then, and the end
+        assert 0 < len(said) < asked * 1_000_000
+
+
+def test_a_client_that_reads_slowly_is_not(hasty: str) -> None:
+    with connected(hasty) as connection:
+        connection.sendall(LARGE.replace(b"localhost", b"localhost\r\nConnection: close"))
+        said, started = b"", time.monotonic()
+        while part := connection.recv(65536):
+            said += part
+            time.sleep(0.05)
+        assert time.monotonic() - started > PATIENCE
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head
+        assert len(json.loads(body)["results"]) == 100
+        assert len(body) > 1_000_000
+
+
 def test_requests_in_one_piece_and_in_many(address: str) -> None:
     body = b'{"query": "finance", "k": 1}'
     start = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "

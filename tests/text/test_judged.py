@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.cli import main
 from freemvmt.errors import UserError
 from freemvmt.text.judged import beir, beir_corpus, ms_marco_tsv, qrels_file_of, read_qrels
+
+from refusals import refusal
 
 DOCUMENTS = [
     {"_id": "d1", "title": "Tower", "text": "tall", "metadata": {}},
@@ -82,11 +85,11 @@ def test_a_split_that_is_not_there_is_an_error_that_names_those_that_are(folder:
         (f"q1\td1\t{'9' * 30}\n", "line 1: the grade '99999999999999999999' is not a whole number, at most 1,000,000"),
         (f"q1\td1\t1\nq1\td1\t{'9' * 5000}\n", "line 2: the grade"),
         ("q1\td1\t1\n\nq1\td1\n", "line 3: 2 tab-separated fields, not 3 or 4; mend"),
-        ("q1 0 d1 1\n", "line 1: 1 tab-separated fields"),
+        ("q1 0 d1 1 x\n", "line 1: 5 tab-separated fields"),
         ("", "holds no judgement"),
         ("query-id\tcorpus-id\tscore\n", "holds no judgement"),
     ],
-    ids=["word", "fraction", "vast", "vaster", "two fields", "spaces", "empty", "header only"],
+    ids=["word", "fraction", "vast", "vaster", "two fields", "five fields", "empty", "header only"],
 )
 def test_qrels_that_are_not_sound_are_an_error_of_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = write(tmp_path / "qrels.tsv", content)
@@ -153,3 +156,26 @@ def test_queries_of_a_part_may_stand_in_the_file_of_the_whole_split(ms_marco: Pa
 def test_a_split_that_ms_marcos_files_lack_is_an_error_that_names_those_that_are(ms_marco: Path) -> None:
     with pytest.raises(UserError, match=r"no qrels\.test\.tsv \(found: qrels\.dev\.small\.tsv, qrels\.train\.tsv\)"):
         ms_marco_tsv(ms_marco, "test")
+
+
+@pytest.mark.parametrize(("part", "year"), [("dl19", "2019"), ("dl20", "2020")])
+def test_the_files_of_trecs_tracks_stand_beside_ms_marcos(ms_marco: Path, part: str, year: str) -> None:
+    write(ms_marco / f"{year}qrels-pass.txt", "7 Q0 0 0\n7 Q0 2 3\n8 Q0 1 1\n")  # spaces, as published
+    write(ms_marco / f"msmarco-test{year}-queries.tsv", "7\tseventh\n9\tunjudged\n8\teighth\n")
+    found = ms_marco_tsv(ms_marco, part)
+    assert found.queries == ["seventh", "eighth"]
+    assert found.qrels == {"7": {"0": 0, "2": 3}, "8": {"1": 1}}
+
+
+def test_a_folder_and_its_split_may_be_named_together(
+    ms_marco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run.txt"
+    assert main(["evaluate", "bm25", f"{ms_marco}/dev", "--run", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["queries"] == 1
+    assert run.read_text().startswith("20 Q0 2 1 ")
+    assert main(["evaluate", "bm25", f"{ms_marco}/train"]) == 0
+    assert "2 queries" in capsys.readouterr().out
+    assert "no data set or path" in refusal(capsys, tmp_path, "evaluate", "bm25", f"{ms_marco}/test")
+    assert "no data set or path" in refusal(capsys, tmp_path, "evaluate", "bm25", f"{'x' * 5000}/dev")
+    assert "no data set or path" in refusal(capsys, tmp_path, "evaluate", "bm25", f"{ms_marco}/*")

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.towers.distilled import half_whitened
-from freemvmt.towers.transformer import Transformer
+from freemvmt.towers.transformer import TransformerTower
 
 
 def test_half_whitening_is_what_it_says() -> None:
@@ -34,7 +34,7 @@ def test_rows_come_from_each_token_alone_and_are_kept(
     (kept,) = (tmp_path / "rows").iterdir()
     assert torch.equal(load_file(kept)["rows"], table)
 
-    monkeypatch.setattr(Transformer, "encode", None)  # not needed again
+    monkeypatch.setattr(TransformerTower, "forward", None)  # not needed again
     assert torch.equal(TwoTowersModel(config).document_tower.table.detach(), table)
     monkeypatch.undo()
     monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))

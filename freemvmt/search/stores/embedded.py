@@ -16,15 +16,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from freemvmt.errors import UserError
-from freemvmt.files import share
+from freemvmt.files import put_in_place, share
+from freemvmt.sealed import Seals, Shape, check_seals, read_sealed, seal, write_sealed
 from freemvmt.search.documents import Document
-from freemvmt.search.fields import Kind, facets_of, kinds_of
-from freemvmt.search.sealed import Seals, check_seals, read_sealed, seal, write_sealed
+from freemvmt.search.fields import Kind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.live import Base, LiveView, payload_of
-from freemvmt.search.stores.protocol import Vectors
+from freemvmt.search.stores.protocol import Replaced, Vectors
 from freemvmt.search.words import LOCKS, Entry, Words
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
 STATE_FORMAT = 1
 Identity = tuple[int, int]
+_SHAPE: Shape = {"id": str, "next_row": int, "pending": bool, "fields": {}, "files": {}}
 _PATIENCE = 30.0  # seconds that a writer waits for another
 
 
@@ -84,6 +85,9 @@ class EmbeddedStore:
     @property
     def replaced(self) -> bool:
         """Whether another bundle has taken this one's place on disk: then nothing is read or written there any more."""
+        return self._is_replaced()
+
+    def _is_replaced(self) -> bool:
         try:
             return _stamp_of(self._manifest_path) != self._identity
         except OSError:  # taken away: what is mapped stays
@@ -97,16 +101,20 @@ class EmbeddedStore:
             stamp = self._stamp()
             if stamp in (None, self._seen) or self.replaced:
                 return False
-            state = self._state()
-            if state["pending"] and self._committing:
-                return False  # our own change is under way, and what was before it was taken up when it began
+            pending = False
             try:
-                self._view = self._view.after(self._words.snapshot(), state["fields"])
+                state = self._state()
+                pending = state["pending"]
+                if pending and self._committing:
+                    return False  # our own change is under way, and what was before it was taken up when it began
+                view = self._view.after(self._words.snapshot(), state["fields"])
             except UserError:
-                if self._writable or (self._stamp() == stamp and not state["pending"]):
+                if self._stamp() == stamp and not pending and not self.replaced:
                     raise
                 return False  # the next change has begun, and files are gone before they were read
-            self._seen = stamp
+            if self._is_replaced():
+                return False  # what was read may be of the other bundle
+            self._view, self._seen = view, stamp
             return True
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
@@ -194,21 +202,15 @@ class EmbeddedStore:
     def _alone(self) -> Iterator[None]:
         """Be the only writer, of this process and of all others."""
         with self._writing, (self._folder / LOCK_FILE).open("ab") as lock:
-            deadline = time.monotonic() + _PATIENCE
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise UserError(f"another process is writing to {self._folder}; try again later") from error
-                    time.sleep(0.002)
+            _take(lock, self._folder)
             if self.replaced:
-                raise UserError(f"{self._folder} was replaced by another bundle; open it again")
+                raise Replaced(f"{self._folder} was replaced by another bundle; open it again")
             yield
 
     def _state(self) -> dict[str, Any]:
-        return read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT)
+        state = read_sealed(self._folder / STATE_FILE, "words", STATE_FORMAT, _SHAPE)
+        check_kinds(self._folder, state["fields"])
+        return state
 
     def _write_state(self, state: dict[str, Any]) -> None:
         write_sealed(self._folder / STATE_FILE, {"words": STATE_FORMAT, **state})
@@ -222,6 +224,32 @@ class EmbeddedStore:
     def close(self) -> None:
         """Let go of the files."""
         self._words.close()
+
+
+def take_place(part: Path, folder: Path) -> None:
+    """Let the finished bundle ``part`` take the place of the one in ``folder``, if there is one, between two changes of
+    that: who waits to change it is told, and nothing of the old one is written into the new."""
+    try:
+        lock = (folder / LOCK_FILE).open("ab")
+    except OSError:  # nothing there yet, or nothing that could be changed
+        put_in_place(part, folder)
+        return
+    with lock:
+        _take(lock, folder)
+        put_in_place(part, folder)
+
+
+def _take(lock: IO[bytes], folder: Path) -> None:
+    """Lock the file ``lock`` of ``folder``; ``UserError`` when another holds it for long."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise UserError(f"another process is writing to {folder}; try again later") from error
+            time.sleep(0.002)
 
 
 def identity_of(folder: Path) -> Identity:
@@ -249,7 +277,7 @@ def _check_words(folder: Path, state: dict[str, Any]) -> None:
     if state["pending"]:
         # A change was under way: files that it let go of may be gone, and tantivy's own lists may be newer.
         files = {name: known for name, known in files.items() if not name.endswith(".json") and (words / name).exists()}
-    check_seals(words, files)
+    check_seals(words, files, "index the corpus again")
 
 
 def _can_write(folder: Path) -> bool:

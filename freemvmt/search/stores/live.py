@@ -27,6 +27,11 @@ _WORTH_CLEARING = 256  # added documents from which the deleted ones among them 
 _NAMED = 1000  # matching documents up to which a filter names them to the search for words
 
 
+def spread(size: int, most: int) -> list[int]:
+    """At most ``most`` of ``size`` rows, evenly from the first to the last."""
+    return sorted({int(row) for row in np.linspace(0, size - 1, min(most, size))})
+
+
 class Texts:
     """The columns id, title, text and metadata (as JSON) of a table, read by row from the mapped file."""
 
@@ -63,6 +68,18 @@ class _Strings:
 
     def __getitem__(self, row: int) -> str:
         return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Among):
+    """The documents that a filter keeps: ``mask`` by number.
+
+    ``facets``: of each list every one of them has a facet; ``whole``: and every document that has is one of them.
+    """
+
+    mask: NDArray[np.bool_]
+    facets: list[list[str]]
+    whole: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +160,12 @@ class LiveView:
         """Metadata fields that can be filtered on."""
         return self._added.kinds
 
-    def among(self, conditions: Filter) -> Among:
+    def among(self, conditions: Filter) -> Kept:
         """The documents that are there and meet ``conditions``."""
         fields.check(conditions, self.kinds)
         parts = [self._base.columns.mask(conditions), self._added.columns.mask(conditions)]
         facets = fields.facets_wanted(conditions)
-        return Among(np.concatenate(parts) & self._alive, facets, whole=len(facets) == len(conditions))
+        return Kept(np.concatenate(parts) & self._alive, facets, whole=len(facets) == len(conditions))
 
     def counts(self, field: str) -> dict[str, int]:
         """How often each value of a string field occurs."""
@@ -176,6 +193,10 @@ class LiveView:
         row = self._snapshot.row_of(name)
         return None if row is None else int(self._numbers(np.array([row]))[0])
 
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of ``ids`` are those of a document."""
+        return sum(self.number_of(id) is not None for id in ids)
+
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """(numbers, dim), as they are stored."""
         size = self._size
@@ -190,6 +211,7 @@ class LiveView:
 
     def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents; exactly those, where ``among`` keeps only some."""
+        assert among is None or isinstance(among, Kept)
         kept = self._alive if among is None else among.mask
         k = min(k, int(kept.sum()))
         if among is None:
@@ -220,6 +242,7 @@ class LiveView:
 
     def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
         """The best documents by their words."""
+        assert among is None or isinstance(among, Kept)
         k = min(k, len(self) if among is None else int(among.mask.sum()))
         numbers, scores = np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
         for row, query in enumerate(queries):
@@ -227,7 +250,7 @@ class LiveView:
             numbers[row, : len(found)], scores[row, : len(found)] = found, points
         return Ranking(numbers, scores)
 
-    def _matching(self, query: str, k: int, among: Among | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _matching(self, query: str, k: int, among: Kept | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if among is None:
             found = self._snapshot.rank(query, k)
             return self._numbers(found.rows), found.scores

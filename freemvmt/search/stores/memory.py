@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,7 +72,7 @@ class MemoryStore:
     def among(self, conditions: Filter) -> Among:
         """All documents, if there is no condition; there is no field to set one on."""
         fields.check(conditions, {})
-        return Among(np.ones(len(self), np.bool_), [], whole=True)
+        return Among()
 
     def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents, exactly."""
@@ -95,6 +94,10 @@ class MemoryStore:
     def number_of(self, name: str) -> int | None:
         """The number of the document with that id."""
         return self._numbers.get(name)
+
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of ``ids`` are those of a document."""
+        return sum(self.number_of(id) is not None for id in ids)
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """(numbers, dim)."""

@@ -1,12 +1,12 @@
 """What every store can do: hold documents, and rank them by vectors and by words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.errors import UserError
 from freemvmt.search.documents import Document
 from freemvmt.search.exact import Ranking
 from freemvmt.search.fields import Filter, Kind
@@ -14,16 +14,12 @@ from freemvmt.search.fields import Filter, Kind
 Vectors = NDArray[np.float32]  # (n, dim)
 
 
-@dataclass(frozen=True, eq=False)
+class Replaced(UserError):  # noqa: N818 - what has happened, and no fault
+    """Another bundle has taken the place of the one that was to be changed."""
+
+
 class Among:
-    """The documents that a filter keeps: ``mask`` by number.
-
-    ``facets``: of each list every one of them has a facet; ``whole``: and every document that has is one of them.
-    """
-
-    mask: NDArray[np.bool_]
-    facets: list[list[str]]
-    whole: bool
+    """The documents that a filter keeps, as the view that made it knows them."""
 
 
 class View(Protocol):
@@ -60,6 +56,10 @@ class View(Protocol):
 
     def number_of(self, name: str) -> int | None:
         """The number of the document with that id, or None."""
+        ...
+
+    def known(self, ids: Sequence[str]) -> int:
+        """How many of ``ids`` are those of a document."""
         ...
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:

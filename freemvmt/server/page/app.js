@@ -23,6 +23,7 @@ let info = null; // of GET /info
 let answers = new Map(); // method, "similar" or "source" -> the server's answer
 let asked = ""; // the question that `answers` answer, without its method
 let turn = 0; // counts the questions; only the newest may draw
+let pending = null; // the address whose answer is on its way
 let running = new AbortController();
 let roundTrip = 0; // milliseconds that the newest answers took, with the way
 let timer = 0; // typing, or the next try
@@ -97,6 +98,7 @@ const shown = () => (state.view !== "compare" ? [state.view] : narrow.matches ? 
 async function run() {
   const mine = giveUp();
   const { signal } = (running = new AbortController());
+  pending = location.search;
   setBusy(true);
   try {
     if (!info) receive(await ask("info", signal));
@@ -112,13 +114,17 @@ async function run() {
     if (!(error instanceof Failure)) throw error;
     drawFailure(error);
   } finally {
-    if (mine === turn) setBusy(false);
+    if (mine === turn) {
+      pending = null;
+      setBusy(false);
+    }
   }
 }
 
 /** From here on no answer to an earlier question is drawn; gives the number of the next question. */
 function giveUp() {
   running.abort();
+  pending = null;
   clearTimeout(timer);
   return ++turn;
 }
@@ -193,7 +199,7 @@ function intro() {
   const rows = [
     ["Documents", count(info.documents)],
     ["Model", [model.base, `${info.dim} dimensions`, model.id.slice(0, 12)].filter(Boolean).join(", ")],
-    ["Index", index.quantized ? `${index.kind}, int8` : index.kind],
+    ["Index", `${index.kind}, ${index.stored}`],
     ["Recall@10", recall === undefined ? null : `${(100 * recall).toFixed(1)} % of exact search`],
     ["Filters", Object.keys(info.fields).join(", ") || null],
   ].filter(([, value]) => value);
@@ -421,7 +427,7 @@ function start() {
   $("search").addEventListener("submit", (event) => {
     event.preventDefault();
     if (narrow.matches) $("query").blur(); // puts the keyboard of a phone away
-    run();
+    if (pending !== location.search) run(); // Enter does not ask twice what the resting keys asked just now
   });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("views").addEventListener("change", (event) => { state.view = event.target.value; change("view"); });

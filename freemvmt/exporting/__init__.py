@@ -1,0 +1,1 @@
+"""A model leaves in the form that others read."""

@@ -1,0 +1,1 @@
+"""Our models and bundles as other libraries want them."""

@@ -1,0 +1,73 @@
+"""For LangChain: embeddings with the roles of both towers, and a retriever over a bundle.
+
+from freemvmt.integrations.lang_chain import TwoTowersEmbeddings, TwoTowersRetriever
+
+TwoTowersEmbeddings("models/pydocs").embed_query("how tall is the tower")
+TwoTowersRetriever(bundle="bundles/pydocs", k=5).invoke("how tall is the tower")
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.extras import needed
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.retriever import Retriever
+
+needed("langchain_core")
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun  # noqa: E402
+from langchain_core.documents import Document  # noqa: E402
+from langchain_core.embeddings import Embeddings  # noqa: E402
+from langchain_core.retrievers import BaseRetriever  # noqa: E402
+
+
+class TwoTowersEmbeddings(Embeddings):
+    """Vectors of length 1 by ``model``: a folder, a name on the Hub, ``untrained``, or the model itself."""
+
+    def __init__(self, model: str | Path | TwoTowersModel = "untrained") -> None:
+        self.model = model if isinstance(model, TwoTowersModel) else TwoTowersModel.load(model)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """By the document tower."""
+        vectors: list[list[float]] = self.model.encode_documents(texts).tolist()
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """By the query tower."""
+        vector: list[float] = self.model.encode_queries([text])[0].tolist()
+        return vector
+
+
+class TwoTowersRetriever(BaseRetriever):
+    """The best ``k`` documents of the bundle in ``bundle``, as `two-towers search` finds them.
+
+    A document's metadata are its own, with ``id``, ``title`` where it has one, and ``score``.
+    """
+
+    bundle: str
+    k: int = 10
+    method: Method = "hybrid"
+    weight: float = HYBRID_WEIGHT
+    filter: dict[str, Any] | None = None
+
+    @functools.cached_property
+    def retriever(self) -> Retriever:
+        """The bundle, opened when it is first asked."""
+        return Retriever.load(self.bundle)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
+    ) -> list[Document]:
+        settings = {name: getattr(self, name) for name in ("k", "method", "weight", "filter")} | given
+        return [
+            Document(
+                id=hit.id,
+                page_content=hit.text,
+                metadata=hit.metadata
+                | {"id": hit.id, "score": hit.score}
+                | ({"title": hit.title} if hit.title else {}),
+            )
+            for hit in self.retriever.search(query, **settings)
+        ]

@@ -1,0 +1,75 @@
+"""For LlamaIndex: embeddings with the roles of both towers, and a retriever over a bundle.
+
+from freemvmt.integrations.llama_index_classes import TwoTowersEmbedding, TwoTowersRetriever
+
+TwoTowersEmbedding(model="models/pydocs").get_query_embedding("how tall is the tower")
+TwoTowersRetriever("bundles/pydocs", k=5).retrieve("how tall is the tower")
+"""
+
+from pathlib import Path
+from typing import Any
+
+from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.extras import needed
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.retriever import Retriever
+
+needed("llama_index.core")
+
+from llama_index.core.base.embeddings.base import BaseEmbedding  # noqa: E402
+from llama_index.core.bridge.pydantic import PrivateAttr  # noqa: E402
+from llama_index.core.retrievers import BaseRetriever  # noqa: E402
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode  # noqa: E402
+
+
+class TwoTowersEmbedding(BaseEmbedding):
+    """Vectors of length 1 by ``model``: a folder, a name on the Hub, or ``untrained``."""
+
+    _model: TwoTowersModel = PrivateAttr()
+
+    def __init__(self, model: str | Path | TwoTowersModel = "untrained", **settings: Any) -> None:
+        loaded = model if isinstance(model, TwoTowersModel) else TwoTowersModel.load(model)
+        super().__init__(model_name=loaded.config.base if isinstance(model, TwoTowersModel) else str(model), **settings)
+        self._model = loaded
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._vectors([query], queries=True)[0]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._vectors([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._vectors(texts)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+    def _vectors(self, texts: list[str], queries: bool = False) -> list[list[float]]:
+        made = (self._model.encode_queries if queries else self._model.encode_documents)(texts)
+        vectors: list[list[float]] = made.tolist()
+        return vectors
+
+
+class TwoTowersRetriever(BaseRetriever):
+    """The best ``k`` documents of ``bundle``, as `two-towers search` finds them, as nodes with their scores."""
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        k: int = 10,
+        method: Method = "hybrid",
+        weight: float = HYBRID_WEIGHT,
+        filter: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.retriever = Retriever.load(bundle)
+        self._k, self._method, self._weight, self._filter = k, method, weight, filter
+        super().__init__(**settings)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = self.retriever.search(query_bundle.query_str, self._k, self._method, self._weight, self._filter)
+        found = []
+        for hit in hits:
+            metadata = hit.metadata | ({"title": hit.title} if hit.title else {})
+            found.append(NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=metadata), score=hit.score))
+        return found

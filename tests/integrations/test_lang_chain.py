@@ -1,0 +1,82 @@
+"""LangChain's own standard tests of embeddings and retrievers, and what they do not ask."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from outside import NO_INTEGRATIONS
+
+pytest.importorskip("langchain_tests", reason=NO_INTEGRATIONS)
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests, RetrieversIntegrationTests
+from langchain_tests.unit_tests import EmbeddingsUnitTests
+
+from freemvmt.config import ModelConfig
+from freemvmt.integrations.lang_chain import TwoTowersEmbeddings, TwoTowersRetriever
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import Document
+from freemvmt.search.indexing import build
+from freemvmt.search.retriever import Retriever
+
+from bundles import write_corpus
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("langchain")
+    texts = ["river mountain", "engine kitchen", "river planet", "piano winter", "market soldier", "river doctor"]
+    documents = [Document(f"d{n}", text, f"title {n}" if n % 2 else "", {"n": n}) for n, text in enumerate(texts)]
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    build(model, str(write_corpus(home / "corpus.jsonl", documents)), home / "bundle")
+    return home / "bundle"
+
+
+class TestUnits(EmbeddingsUnitTests):
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        return TwoTowersEmbeddings
+
+
+class TestEmbeddings(EmbeddingsIntegrationTests):
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        return TwoTowersEmbeddings
+
+
+class TestRetriever(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _made(self, bundle: Path) -> None:
+        self.bundle = bundle
+
+    @property
+    def retriever_constructor(self) -> type[BaseRetriever]:
+        return TwoTowersRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"bundle": str(self.bundle)}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "river"
+
+
+def test_both_roles_and_the_same_hits(bundle: Path) -> None:
+    found = Retriever.load(bundle)
+    model = found.model
+    assert model is not None
+    embeddings = TwoTowersEmbeddings(model)
+    np.testing.assert_array_equal(embeddings.embed_query("river"), model.encode_queries(["river"])[0])
+    np.testing.assert_array_equal(embeddings.embed_documents(["a", "b"]), model.encode_documents(["a", "b"]))
+    retriever = TwoTowersRetriever(bundle=str(bundle), k=3, method="bm25", filter={"n": {"gte": 1}})
+    wanted = found.search("river", 3, "bm25", filter={"n": {"gte": 1}})
+    documents = retriever.invoke("river")
+    assert [(one.id, one.page_content) for one in documents] == [(hit.id, hit.text) for hit in wanted]
+    assert [one.metadata["score"] for one in documents] == [hit.score for hit in wanted]
+    assert documents[0].metadata["n"] >= 1
+    found.close()
+    retriever.retriever.close()

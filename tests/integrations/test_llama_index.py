@@ -1,0 +1,46 @@
+"""LlamaIndex's own machinery over our embeddings and our retriever."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outside import NO_INTEGRATIONS
+
+pytest.importorskip("llama_index.core", reason=NO_INTEGRATIONS)
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.schema import TextNode
+
+from freemvmt.config import ModelConfig
+from freemvmt.integrations.llama_index_classes import TwoTowersEmbedding, TwoTowersRetriever
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import Document
+from freemvmt.search.indexing import build
+from freemvmt.search.retriever import Retriever
+
+from bundles import write_corpus
+
+TEXTS = ["river mountain", "engine kitchen", "river planet", "piano winter", "market soldier", "river doctor"]
+
+
+def test_an_index_of_theirs_by_our_vectors(tiny_base: str) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True))
+    embedding = TwoTowersEmbedding(model)
+    index = VectorStoreIndex([TextNode(id_=f"d{n}", text=text) for n, text in enumerate(TEXTS)], embed_model=embedding)
+    found = index.as_retriever(similarity_top_k=3).retrieve("river")
+    scores = (model.encode_documents(TEXTS) @ model.encode_queries(["river"])[0]).numpy()
+    assert [one.node.node_id for one in found] == [f"d{n}" for n in np.argsort(-scores)[:3]]
+    np.testing.assert_allclose([one.score for one in found], np.sort(scores)[::-1][:3], atol=1e-6)
+
+
+def test_a_bundle_is_a_retriever(tiny_base: str, tmp_path: Path) -> None:
+    documents = [Document(f"d{n}", text, f"title {n}", {"n": n}) for n, text in enumerate(TEXTS)]
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    build(model, str(write_corpus(tmp_path / "corpus.jsonl", documents)), tmp_path / "bundle")
+    retriever = TwoTowersRetriever(tmp_path / "bundle", k=2, filter={"n": {"lt": 5}})
+    found = retriever.retrieve("river")
+    wanted = Retriever.load(tmp_path / "bundle").search("river", 2, filter={"n": {"lt": 5}})
+    assert [(one.node.node_id, one.score, one.node.metadata["title"]) for one in found] == [
+        (hit.id, hit.score, hit.title) for hit in wanted
+    ]

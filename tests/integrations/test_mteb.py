@@ -1,0 +1,56 @@
+"""MTEB measures what we measure: one task from a folder of ours, one score."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outside import NO_INTEGRATIONS
+
+pytest.importorskip("mteb", reason=NO_INTEGRATIONS)
+
+import datasets
+import mteb
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from freemvmt.config import ModelConfig, TrainConfig
+from freemvmt.evaluation import evaluate
+from freemvmt.integrations.mteb_encoder import TwoTowersEncoder
+from freemvmt.learning.preparation import TrainingData
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.retriever import Retriever
+
+
+def test_the_score_is_ours(tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path) -> None:
+    collection = tiny_data.validation
+
+    class Ours(AbsTaskRetrieval):
+        metadata = TaskMetadata(
+            name="Ours",
+            description="Rows whose passages answer in other words.",
+            type="Retrieval",
+            dataset={"path": "two-towers/ours", "revision": "1"},
+            eval_langs=["eng-Latn"],
+            main_score="ndcg_at_10",
+            reference=None,
+        )
+
+        def load_data(self, **_: Any) -> None:
+            corpus = [{"id": i, "text": t} for i, t in zip(collection.document_ids, collection.documents, strict=True)]
+            queries = [{"id": i, "text": t} for i, t in zip(collection.query_ids, collection.queries, strict=True)]
+            split = {
+                "corpus": datasets.Dataset.from_list(corpus), "queries": datasets.Dataset.from_list(queries),
+                "relevant_docs": collection.qrels, "top_ranked": None,
+            }  # fmt: skip
+            self.dataset = {"default": {"test": split}}
+            self.data_loaded = True
+
+    model = TwoTowersModel(ModelConfig(base=tiny_config.base, separate_towers=True))
+    found = mteb.evaluate(TwoTowersEncoder(model, name="tests/towers"), Ours(), cache=None, overwrite_strategy="always")
+    (scores,) = found.task_results[0].scores["test"]
+    retriever = Retriever(model, collection.documents, collection.document_ids)
+    ours = evaluate(retriever, collection, "dense")[0].metrics
+    assert scores["ndcg_at_10"] == pytest.approx(ours["ndcg@10"], abs=1e-4)
+    assert scores["mrr_at_10"] == pytest.approx(ours["mrr@10"], abs=1e-4)
+    assert scores["recall_at_100"] == pytest.approx(ours["recall@100"], abs=1e-4)

@@ -1,0 +1,109 @@
+"""Two processes under torchrun: the same weights as one, from any checkpoint, and no half of a training."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from stopping import Stopped, StoppedAt
+
+from freemvmt.cli import main
+from freemvmt.config import TrainConfig, changed_flags
+from freemvmt.learning.preparation import TrainingData
+from freemvmt.learning.ranks import Ranks
+from freemvmt.model import TwoTowersModel
+from freemvmt.training import train
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "freemvmt"]
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+
+
+def together(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in two processes."""
+    command = [*TORCHRUN, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | LOOPBACK)
+
+
+def farthest(one: TwoTowersModel, other: TwoTowersModel) -> float:
+    weights = one.tensors(), other.tensors()
+    assert weights[0].keys() == weights[1].keys()
+    return max(float((weights[0][name] - weights[1][name]).detach().abs().max()) for name in weights[0])
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "average": {"loss": "infonce", "learn_temperature": True, "dim": 24, "separate_towers": True, "precision": "fp32"},
+    "recurrent": {"tower": "recurrent", "hidden": 8, "dropout": 0.0, "batch_size": 63, "precision": "fp32"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_end_with_the_weights_of_one(
+    variant: str, tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(tiny_config, **VARIANTS[variant])
+    whole = train(config, tiny_data)
+    done = together("train", *changed_flags(config), "--output", str(tmp_path / "model"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("val ndcg@10") == 1  # the first speaks for both
+    model = TwoTowersModel.load(tmp_path / "model")
+    assert farthest(model, whole.model) < 1e-5
+    assert model.record["scores"]["ndcg@10"] == pytest.approx(whole.val_ndcg_10, abs=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_two_go_on_with_what_one_has_left(tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path) -> None:
+    whole = train(tiny_config, tiny_data)
+    checkpoints = StoppedAt(tmp_path / "checkpoints", tiny_config, tiny_data)
+    checkpoints.last = 5
+    with pytest.raises(Stopped):
+        train(tiny_config, tiny_data, checkpoints=checkpoints)
+    resume = ["train", "--resume", str(tmp_path / "checkpoints"), "--output", str(tmp_path / "model")]
+    done = together(*resume)
+    assert done.returncode == 0, done.stderr
+    assert farthest(TwoTowersModel.load(tmp_path / "model"), whole.model) < 1e-5
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_that_dies_ends_all_and_one_goes_on_alone(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config, epochs=400, checkpoint_steps=5)
+    words = ["train", *changed_flags(config), "--output", str(tmp_path / "model")]
+    child = subprocess.Popen(
+        [*TORCHRUN, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | LOOPBACK
+    )
+    folder, started = tmp_path / "model.checkpoints", time.monotonic()
+    while not list(folder.glob("step-*.safetensors")):
+        assert time.monotonic() - started < 60
+        time.sleep(0.02)
+    ranks = sorted(map(int, Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()))
+    os.kill(ranks[-1], signal.SIGKILL)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode != 0, said
+    assert not [rank for rank in ranks if Path(f"/proc/{rank}").exists()]
+    resume = ["train", "--resume", str(folder), "--output", str(tmp_path / "model"), "--epochs", "1"]
+    assert main([*resume, "--resume-anyway"]) == 0
+    assert TwoTowersModel.load(tmp_path / "model").record["ended"] in ("finished", "patience")
+
+
+def test_a_share_is_of_all_once() -> None:
+    for size in (1, 2, 3, 7):
+        for count in (0, 1, 6, 7, 100):
+            parts = []
+            for rank in range(size):
+                one = Ranks()
+                one.rank, one.size = rank, size
+                parts += list(range(count))[one.share(count)]
+            assert parts == list(range(count))
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    alone = Ranks()
+    alone.exchange([weight], [weight])
+    assert weight.grad.tolist() == [1, 1]
+    assert (alone.any(True), alone.any(False), alone.from_first(lambda: 0.5)) == (True, False, 0.5)

@@ -1,0 +1,145 @@
+"""Several processes behind one address: the real command, killed child by child."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from freemvmt.server.access import WrongTokens
+from freemvmt.server.settings import TOKEN_VARIABLE
+
+from live_server import running
+
+
+@contextmanager
+def family(bundle: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """(parent, address) of `two-towers serve --workers 2`."""
+    command = [sys.executable, "-W", "error", "-m", "freemvmt", "serve", str(bundle), "--port", "0", "--workers", "2"]
+    environment = os.environ | {TOKEN_VARIABLE: "secret"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, *flags], stdout=pipe, stderr=pipe, text=True, env=environment) as parent:
+        try:
+            assert parent.stdout
+            said = [parent.stdout.readline() for _ in range(3)]
+            found = re.fullmatch(r"page +(http://127\.0\.0\.1:\d+)/\n", said[1])
+            assert found, said
+            yield parent, found[1]
+        finally:
+            for child in children(parent):
+                os.kill(child, signal.SIGKILL)
+            parent.kill()
+
+
+def children(parent: subprocess.Popen[str]) -> list[int]:
+    try:
+        return sorted(map(int, Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()))
+    except FileNotFoundError:  # it has ended
+        return []
+
+
+def until(true: object) -> None:
+    """Wait until ``true()``; half a minute at most."""
+    assert callable(true)
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_takes_with_it_what_it_was_answering_and_nothing_else(bundle: Path) -> None:
+    clients = 4
+    with family(bundle, "--read-only", "--no-access-log") as (parent, address):
+        until(lambda: len(children(parent)) == 2)
+        failed: list[str] = []
+        answered = [0] * clients
+        over = threading.Event()
+
+        def ask(number: int) -> None:
+            while not over.is_set():
+                try:
+                    httpx.post(f"{address}/search", json={"query": "tower"}, timeout=30).raise_for_status()
+                    answered[number] += 1
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+        for thread in threads:
+            thread.start()
+
+        def all_are_answered() -> None:
+            before = list(answered)
+            until(lambda: all(now > then for now, then in zip(answered, before, strict=True)))
+
+        for _ in range(3):
+            all_are_answered()
+            first = children(parent)
+            os.kill(first[0], signal.SIGKILL)
+            until(lambda first=first: len(found := children(parent)) == 2 and found != first)
+        all_are_answered()
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert len(failed) <= 3 * clients, failed  # of each kill no more than were under way
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(30) == 0
+        assert children(parent) == []
+        assert parent.stderr
+        assert parent.stderr.read() == ""
+
+
+def test_the_token_reaches_the_workers_by_no_command_line(bundle: Path) -> None:
+    with family(bundle, "--protect-reads") as (parent, address):
+        assert httpx.get(f"{address}/info").status_code == 401
+        assert httpx.get(f"{address}/info", headers={"Authorization": "Bearer secret"}).is_success
+        shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (parent.pid, *children(parent))]
+        assert not [words for words in shown if b"secret" in words]
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(30) == 0
+
+
+def test_what_no_worker_can_start_with_ends_the_family(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "freemvmt", "serve", str(tmp_path / "none"), "--port", "0", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert 1 <= len(lines) <= 2  # of each worker that was quick enough
+    assert all(line.startswith("error: there is no ") for line in lines)
+
+
+def test_wrong_tokens_are_slow_to_guess_and_never_in_the_log(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(bundle, token="secret", protect_reads=True) as address, httpx.Client(base_url=address) as client:
+        monkeypatch.setattr(WrongTokens, "SECONDS", 1.0)
+        caplog.set_level("INFO")
+        right = {"Authorization": "Bearer secret"}
+        for number in range(WrongTokens.MOST):
+            assert client.get("/info").status_code == 401  # no token is no guess
+            assert client.get("/info", headers={"Authorization": f"Bearer guess{number}"}).status_code == 401
+        kept_out = client.get("/info", headers=right)
+        assert kept_out.status_code == 429
+        assert 0 < int(kept_out.headers["retry-after"]) <= 2
+        assert client.get("/health").is_success
+        time.sleep(1.1)
+        assert client.get("/info", headers=right).is_success
+        said = caplog.text
+        assert "10 wrong tokens from 127.0.0.1" in said
+        assert "guess" not in said
+        assert "secret" not in said
+
+
+def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WrongTokens, "ADDRESSES", 5)
+    wrong = WrongTokens()
+    for number in range(50):
+        wrong.count(f"10.0.0.{number}")
+    assert len(wrong._seen) == 5

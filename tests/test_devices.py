@@ -1,0 +1,67 @@
+"""How memory is used, seen from outside."""
+
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from freemvmt.devices import at_once
+
+HEAPS = """
+import ctypes, sys, threading
+from freemvmt.devices import share_freed_memory
+if sys.argv[1] == "shared":
+    share_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+gate = threading.Barrier(8)
+
+def take():
+    gate.wait()
+    libc.malloc(1000)
+    gate.wait()
+
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+def test_threads_share_what_they_free() -> None:
+    heaps = {}
+    for how in ("shared", "apart"):
+        done = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True)
+        heaps[how] = len(re.findall(r"<heap nr=", done.stdout))
+    assert heaps["shared"] <= 2 < heaps["apart"]
+
+
+def test_two_are_done_at_once_and_what_goes_wrong_in_either_comes_out() -> None:
+    gate = threading.Barrier(2, timeout=20)  # neither gets past it alone
+    assert at_once(lambda: (gate.wait(), "one")[1], lambda: (gate.wait(), "other")[1]) == ("one", "other")
+
+    def fail() -> str:
+        raise KeyError("here")
+
+    for pair in ((fail, str), (str, fail)):
+        with pytest.raises(KeyError, match="here"):
+            at_once(*pair)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    code = (
+        "import os\n"
+        "from freemvmt.devices import at_once\n"
+        "assert at_once(lambda: 1, lambda: 2) == (1, 2)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(0 if at_once(lambda: 3, lambda: 4) == (3, 4) else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
