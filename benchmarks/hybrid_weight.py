@@ -22,10 +22,11 @@ import record
 from freemvmt.config import TrainConfig
 from freemvmt.console import Console
 from freemvmt.evaluation import evaluate
+from freemvmt.learning.preparation import prepare
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 from freemvmt.text.sources import load_collection
-from freemvmt.training import prepare, train
+from freemvmt.training import train
 
 WEIGHTS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 FOLDS = [
@@ -47,10 +48,7 @@ def main() -> int:
     folds = []
     with tempfile.TemporaryDirectory() as place:
         for left_out in FOLDS:
-            rows = pq.read_table(folder / "train-00000-of-00001.parquet")
-            inside = pc.is_in(rows["query_type"], value_set=pa.array(left_out))
-            pq.write_table(rows.filter(pc.invert(inside)), Path(place) / "train.parquet")
-            pq.write_table(validation, Path(place) / "validation.parquet")
+            write_without(left_out, folder, Path(place))
             data = prepare(dataclasses.replace(config, dataset=(place,)), Console(stderr=True))
             model = train(config, data, console=Console(stderr=True)).model
             unseen = queries_of(corpus, validation, left_out)
@@ -72,6 +70,14 @@ def main() -> int:
     protocol = f"sources left out of training; their validation queries over {len(corpus.documents)} passages"
     record.write("hybrid_weight", protocol, [config.seed], {"folds": folds, "mean_ndcg@10": means, "best": best})
     return 0
+
+
+def write_without(sources: list[str], folder: Path, place: Path) -> None:
+    """The rows of ``folder`` but for those of ``sources``, and all of its validation rows, into ``place``."""
+    rows = pq.read_table(folder / "train-00000-of-00001.parquet")
+    inside = pc.is_in(rows["query_type"], value_set=pa.array(sources))
+    pq.write_table(rows.filter(pc.invert(inside)), place / "train.parquet")
+    pq.write_table(pq.read_table(folder / "validation-00000-of-00001.parquet"), place / "validation.parquet")
 
 
 def queries_of(corpus: Collection, validation: pa.Table, sources: list[str]) -> Collection:

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, from results/*.json: `uv run python benchmarks/plots.py` writes docs/images/."""
+"""The plots of docs, from results/*.json: `uv run python benchmarks/plots.py` writes docs/images/."""
 
 import sys
 from pathlib import Path
@@ -81,6 +81,96 @@ def scaling() -> None:
     _save(figure, "scaling.png")
 
 
+def towers() -> None:
+    """NDCG@10 of BM25, average, recurrence and hybrid on each collection."""
+    found = read("recurrent")["collections"]
+    ways = {
+        "BM25": ("#8a9299", lambda one: one["bm25"]["ndcg@10"]),
+        "average": ("#c9d6d5", lambda one: one["average"]["dense"]["ndcg@10"]),
+        "recurrent": (OURS, lambda one: one["recurrent"]["dense"]["ndcg@10"]),
+        "recurrent, hybrid": ("#e0a33c", lambda one: one["recurrent"]["hybrid"]["ndcg@10"]),
+    }
+    figure, axes = plt.subplots(figsize=(11, 4.2))
+    width = 0.8 / len(ways)
+    for place, (name, (color, score)) in enumerate(ways.items()):
+        values = [score(one) for one in found.values()]
+        bars = axes.bar([x + (place - 1.5) * width for x in range(len(found))], values, width, color=color, label=name)
+        axes.bar_label(bars, [f"{value:.2f}".removeprefix("0") for value in values], fontsize=8, padding=1)
+    axes.set_xticks(range(len(found)), [f"{name} test" if name == "qa" else name for name in found])
+    axes.set_ylabel("NDCG@10")
+    axes.set_ylim(0, 1.05)
+    axes.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    _plain(axes)
+    _save(figure, "towers.png")
+
+
+def smaller() -> None:
+    """NDCG@10 by bytes a passage: a line a tower and kind of number, a point a size."""
+    found = read("smaller")["towers"]
+    colors = {"average": "#8a9299", "average, matryoshka": "#e0a33c", "recurrent": OURS}
+    styles = {"fp32": "-", "fp16": "--", "int8": ":", "binary + int8": "-."}
+    figure, axes = plt.subplots(figsize=(9, 5.6))
+    for name, dims in found.items():
+        for kind, style in styles.items():
+            points = [dims[dim][kind] for dim in dims]
+            axes.plot(
+                [point["bytes"] for point in points], [point["ndcg@10"] for point in points], style, marker="o",
+                markersize=4, color=colors[name], label=f"{name}, {kind}",
+            )  # fmt: skip
+        for dim, kinds in dims.items():
+            point = kinds["fp32"]
+            axes.annotate(dim, (point["bytes"], point["ndcg@10"]), xytext=(0, 6), textcoords="offset points",
+                          ha="center", fontsize=8, color=colors[name])  # fmt: skip
+    axes.set_xscale("log", base=2)
+    ticks = [64, 128, 256, 512, 1024, 2048]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xlabel("bytes a passage (numbers at the points: dimensions)")
+    axes.set_ylabel("NDCG@10, mean of four collections")
+    axes.grid(color=GRID)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    _plain(axes)
+    _save(figure, "smaller.png")
+
+
+def scale() -> None:
+    """Seconds, memory and latency of a bundle by the number of passages, all axes logarithmic."""
+    rows, stages = read("msmarco_scale")["rows"], ("reading", "encoding", "vectors", "words")
+    sizes = [row["passages"] for row in rows]
+    lines: list[tuple[str, dict[str, list[float]]]] = [
+        ("seconds", {
+            "text to bundle": [row["seconds"] for row in rows],
+            **{stage: [row["stages_s"][stage] for row in rows] for stage in stages},
+        }),
+        ("memory, GiB", {
+            "index, peak": [row["peak_mib"] / 1024 for row in rows],
+            "search": [row["search"]["mib"] / 1024 for row in rows],
+            "bundle on disk": [row["bundle_bytes"] / 2**30 for row in rows],
+        }),
+        ("a search, p50, ms", {
+            name: [row["search"][name]["p50_ms"] for row in rows] for name in ("dense", "bm25", "hybrid")
+        }),
+    ]  # fmt: skip
+    figure, all_axes = plt.subplots(1, len(lines), figsize=(13, 4.2))
+    for axes, (title, found) in zip(all_axes, lines, strict=True):
+        for place, (label, values) in enumerate(found.items()):
+            line = axes.plot(sizes, values, marker="o", label=label)
+            beside = (6, 5 if place % 2 == 0 else -5)  # of two lines that end together
+            text = f"{values[-1]:,.3g}" if values[-1] < 100 else f"{values[-1]:,.0f}"
+            axes.annotate(text, (sizes[-1], values[-1]), xytext=beside, textcoords="offset points",
+                          va="center", fontsize=8, color=line[0].get_color())  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(min(sizes) / 1.3, max(sizes) * 2.8)
+        axes.set_xticks(sizes, [f"{size / 1e6:.3g} M" for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel("passages")
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.legend(fontsize=8, frameon=False)
+        axes.grid(color=GRID)
+        _plain(axes)
+    _save(figure, "scale.png")
+
+
 def _plain(axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -94,9 +184,9 @@ def _save(figure: Any, name: str) -> None:
 
 
 def main() -> int:
-    """Write both."""
-    ratios()
-    scaling()
+    """Write all."""
+    for plot in (ratios, scaling, towers, smaller, scale):
+        plot()
     return 0
 
 

@@ -21,11 +21,12 @@ import record
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig
 from freemvmt.console import Console
 from freemvmt.evaluation import Result, compare, evaluate
+from freemvmt.learning.preparation import prepare
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 from freemvmt.text.sources import load_collection
-from freemvmt.training import prepare, train
+from freemvmt.training import train
 
 SEEDS = [0, 1, 2]
 

