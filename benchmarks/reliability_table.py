@@ -51,8 +51,8 @@ def reliability_table() -> str:
         (
             "memory is flat after the warm-up",
             "`benchmarks/server_faults.py`",
-            f"{faults['memory_mb_a_minute_after_warm_up']:+.1f} MB a minute ({min(memory):.0f} to {max(memory):.0f} MB from "
-            f"minute {WARM_UP + 1} to {WARM_UP + len(memory)})",
+            f"{faults['memory_mb_a_minute_after_warm_up']:+.1f} MB a minute ({min(memory):.0f} to {max(memory):.0f} MB "
+            f"from minute {WARM_UP + 1} to {WARM_UP + len(memory)})",
         ),
         (
             "open files and p99 stay as they are",

@@ -21,6 +21,7 @@ VERBS = {
     "encode": ("cli_bundle", "Write the vectors of a corpus as Parquet shards."),
     "report": ("cli_export", "Lay trained models side by side on one page."),
     "export": ("cli_export", "Write a model in the form that others read."),
+    "push": ("cli_export", "Put a model on the Hugging Face Hub."),
     "index": ("cli_bundle", "Index a corpus with a model into a bundle."),
     "search": ("cli_bundle", "Search a bundle."),
     "add": ("cli_bundle", "Add documents to a bundle, without indexing it again."),

@@ -176,6 +176,11 @@ def ndcg_10(ranking: Ranking, collection: Collection) -> float:
     return float(found[nDCG @ 10])
 
 
+def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> tuple[float, float]:
+    """95 % bootstrap interval, over queries, of what ``ndcg_10`` gives."""
+    return measure(to_run(ranking.cut(10), collection), collection, "dense").intervals["ndcg@10"]
+
+
 def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean of ``values``."""
     generator = np.random.default_rng(seed)
@@ -256,7 +261,7 @@ def read_run(path: Path, collection: Collection) -> Run:
 
 def table(results: Sequence[Result], width: int = 12) -> list[str]:
     """Lines that show results under one another, NDCG@10 with half its interval."""
-    lines = [f"{'':<{width}} {'ndcg@10':>15} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
+    lines = [f"{'':<{width}} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
     for result in results:
         low, high = result.intervals["ndcg@10"]
         scores = result.metrics

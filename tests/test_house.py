@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"worst"},
     {"learning"},
     {"integrations"},
-    {"training", "server"},
+    {"training", "server", "publishing"},
     {"sweep_study", "sweep_report", "quickstart", "run_report"},
     {"sweeps"},
     {"cli", "cli_bundle", "cli_export", "cli_model", "sweep_config", "main", "__init__", "__main__"},

@@ -1,4 +1,4 @@
-"""A training that starts from a trained model: a recurrence on an average's table, say."""
+"""What the weights of a training start from: a trained model, or a table that is scaled."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,8 @@ from freemvmt import hub
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.model_files import ACCUMULATORS, check_files, read_description, read_tensors
+from freemvmt.text.arrays import TokenArray
+from freemvmt.towers.pretrained import idf
 
 
 @torch.no_grad()
@@ -55,3 +57,15 @@ def _of(tensors: dict[str, Tensor], name: str) -> Tensor:
 def _shared(name: str) -> str:
     """What ``name`` is called where one tower serves both sides."""
     return name.replace("query.", "document.", 1)
+
+
+def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> None:
+    """Multiply each token's row by ``scale`` times its inverse document frequency in ``passages``.
+
+    A plain average counts "the" as much as "aspirin"; this start does not, and the loss takes it from there.
+    """
+    weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
+    for table in model.tables().values():
+        table.data[: len(weights)] *= weights.unsqueeze(1)
+    for tower in model.towers():
+        tower.measure()
