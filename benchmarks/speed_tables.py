@@ -159,11 +159,35 @@ def arrow(test: dict[str, float] | None) -> str:
     return " ↑" if test["difference"] > 0 else " ↓"
 
 
+def gpu_table() -> str:
+    """The same work on the cores beside a GPU and on the GPU."""
+    result = read("gpu")
+    rows = []
+    for tower, found in result["training"].items():
+        cpu, cuda = found["cpu"], found["cuda"]
+        good = (
+            f"val ndcg@10 {cpu['val_ndcg_10']:.4f} / {cuda['val_ndcg_10']:.4f}; {cuda['gpu_memory_mb']:,} MB of the GPU"
+        )
+        rows.append((f"train, {tower}, pairs/s", cpu["pairs_a_second"], cuda["pairs_a_second"], good))
+    for tower, found in result["encoding"].items():
+        same = f"largest difference of a number of a vector {found['largest_difference']:.1e}"
+        cpu, cuda = (found[f"{device}_passages_a_second"] for device in ("cpu", "cuda"))
+        rows.append((f"encode, {tower}, passages/s", cpu, cuda, same))
+    found = result["exact_search"]
+    cpu, cuda = (round(1000 / found[f"{device}_seconds"]) for device in ("cpu", "cuda"))
+    rows.append(("exact best 100 of 1,000,000, queries/s", cpu, cuda, f"{found['same_ids']:.0%} the same ids"))
+    head = f"| | {result['machine']['cores']} cores | {result['gpu']} | ratio | |\n|---|---|---|---|---|\n"
+    lines = [f"| {name} | {a:,} | {b:,} | **{b / a:.1f}** | {same} |" for name, a, b, same in rows]
+    return (
+        head + "\n".join(lines) + f"\n\ntorch {result['versions']['torch']}. Made by `uv run python benchmarks/gpu.py`."
+    )
+
+
 def _machine(result: dict[str, Any]) -> str:
     versions = result["versions"]
     names = ("torch", "sentence-transformers", "model2vec", "nanotoken")
     return (
         f"{result['machine']['cores']} cores of {result['machine']['processor']}, no GPU; "
         + ", ".join(f"{name} {versions[name]}" for name in names)
-        + ". A GPU: not measured."
+        + ". On a GPU: docs/performance.md."
     )

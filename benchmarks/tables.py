@@ -20,7 +20,7 @@ from recurrent_tables import (
 )
 from reliability_table import reliability_table
 from scale_tables import encoding_table, plan_table, scale_table, streaming_table
-from speed_tables import arrow, roofline_table, scaling_table, speed_table, training_table
+from speed_tables import arrow, gpu_table, roofline_table, scaling_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,6 +101,7 @@ PAGES = {
         "training": training_table,
         "roofline": roofline_table,
         "scaling": scaling_table,
+        "gpu": gpu_table,
     },
     "docs/recurrent.md": {
         "recurrent": recurrent_table,
