@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from stopping import Stopped, StoppedAt
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.kept import keep, read_kept
 from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
 from freemvmt.learning.parts import Parts, Progress
 from freemvmt.learning.preparation import TrainingData, prepare
@@ -125,28 +127,30 @@ def test_two_are_kept_by_steps_or_by_time_and_none_when_it_is_over(
 
 def command(config: TrainConfig, output: Path) -> list[str]:
     data, base = config.dataset[0], config.base
-    flags = ["--dataset", data, "--base", base, "--epochs", "12", "--batch-size", "16", "--no-wandb"]
+    flags = ["--dataset", data, "--base", base, "--epochs", "6", "--batch-size", "16", "--no-wandb"]
     return ["train", *flags, "--checkpoint-steps", "1", "--output", str(output)]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
+@pytest.mark.parametrize(
+    "stops", [(signal.SIGKILL, signal.SIGTERM), (signal.SIGINT, signal.SIGKILL)], ids=["kill, term", "int, kill"]
+)
 def test_a_killed_command_goes_on_and_ends_the_same(
-    tiny_config: TrainConfig, tmp_path: Path, stop: signal.Signals, capsys: pytest.CaptureFixture[str]
+    tiny_config: TrainConfig, tmp_path: Path, stops: tuple[signal.Signals, ...]
 ) -> None:
     assert main(command(tiny_config, tmp_path / "whole")) == 0
     right = (tmp_path / "whole" / "model.safetensors").read_bytes()
     output, folder = tmp_path / "stopped", tmp_path / "stopped.checkpoints"
-    draw = np.random.default_rng(stop)
+    draw = np.random.default_rng(stops)
     child = subprocess.Popen(
         [sys.executable, "-m", "freemvmt", *command(tiny_config, output)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    for _ in range(2):
+    for stop in stops:
         started = time.monotonic()
         while not list(folder.glob("step-*.safetensors")) and time.monotonic() - started < 60:
             time.sleep(0.01)
-        time.sleep(draw.uniform(0.05, 0.6))
+        time.sleep(draw.uniform(0.05, 0.3))
         child.send_signal(stop)
         said = child.communicate(timeout=60)[1]
         assert child.returncode in (1, -stop), said  # -stop: before it had begun to train
@@ -203,7 +207,15 @@ def test_a_damaged_one_is_passed_over_and_without_one_there_is_a_line(
         damaged[int(draw.integers(len(sound)))] ^= 1 << int(draw.integers(8))
         newer.write_bytes(sound[: int(draw.integers(len(sound)))] if number % 4 == 0 else damaged)
         assert last_checkpoint(folder).path == older
-        assert "is damaged" in caplog.text
+        (said,) = caplog.messages
+        assert re.fullmatch(rf"{newer} is damaged \((?!None).+\); it is passed over", said, re.DOTALL)
+        caplog.clear()
+    newer.write_bytes(sound)
+    tensors, told = read_kept(newer)
+    for changed in ({"identity": "x"}, {"run_id": 7}, {"identity": [], "run_id": None}):
+        keep(newer, tensors, json.dumps(json.loads(told) | changed))
+        assert last_checkpoint(folder).path == older
+        assert "it does not say of which run it is" in caplog.text
         caplog.clear()
     older.write_bytes(b"")
     with pytest.raises(UserError, match="holds no checkpoint"):
@@ -215,6 +227,20 @@ def test_a_damaged_one_is_passed_over_and_without_one_there_is_a_line(
     wider = dataclasses.replace(tiny_config, separate_towers=True)
     with pytest.raises(UserError, match="does not fit this training"):
         train(wider, tiny_data, checkpoints=Checkpoints(folder, wider, tiny_data, saved, anyway=True))
+
+
+def test_what_is_gone_already_is_no_hindrance_to_taking_the_rest_away(
+    tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path
+) -> None:
+    Checkpoints(None, tiny_config, tiny_data).clear()
+    Checkpoints(tmp_path / "none", tiny_config, tiny_data).clear()
+    checkpoints = StoppedAt(tmp_path / "some", tiny_config, tiny_data)
+    checkpoints.last = 3
+    with pytest.raises(Stopped):
+        train(tiny_config, tiny_data, checkpoints=checkpoints)
+    next((tmp_path / "some").iterdir()).unlink()
+    checkpoints.clear()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_said_once_and_training_goes_on(

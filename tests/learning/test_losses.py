@@ -257,6 +257,27 @@ def test_margin_mse_is_the_definition_and_has_its_gradient(
         torch.testing.assert_close(leaf.grad, gradient.float(), atol=1e-6, rtol=1e-5)
 
 
+def test_one_term_alone_is_the_mean() -> None:
+    queries, documents = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    mask = torch.eye(2, dtype=torch.bool)
+    # Of the four terms only that of the second document and the first query is above 0: 0.3 + 0.6 - 0.8.
+    assert triplet("all")(queries, documents, named(mask)).item() == pytest.approx(0.1 / 2)
+    mask[0, 1] = True  # the pair of the second query and the first document is left: 1 - 0 and 0.8 - 0, 0 and 0
+    loss = MarginMSE("all", torch.float32, seed=0)
+    taught = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    assert loss(queries, documents, named(mask), taught).item() == pytest.approx((1.0**2 + 0.8**2) / 2)
+
+
+def test_margin_mse_multiplies_in_the_numbers_that_it_is_told(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
+    taught = F.normalize(torch.randn(BATCH, 9)), F.normalize(torch.randn(BATCH, 9))
+    exact, rough = (
+        MarginMSE("all", precision, seed=0)(*vectors, named(known), taught).item()
+        for precision in (torch.float32, torch.bfloat16)
+    )
+    assert exact != rough
+    assert exact == pytest.approx(rough, rel=0.05)
+
+
 def test_infonce_and_distillation_hold_queries_against_what_was_given_and_it_against_none(
     vectors: tuple[Tensor, Tensor], known: Tensor
 ) -> None:
