@@ -19,7 +19,7 @@ from freemvmt.evaluation import (
     to_run,
     write_run,
 )
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 

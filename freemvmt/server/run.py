@@ -36,7 +36,7 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
 def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
     """Serve ``bundle`` on a socket that is bound; without ``console`` nothing is said of it."""
     share_freed_memory()
-    retriever = Retriever.load(bundle)
+    retriever = Retriever.load(bundle, graphs=settings.model)
     try:
         server = make_server(retriever, settings)
         _set_up_logs(settings)
