@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,8 @@ def serve(argv: Sequence[str]) -> int:
     options = parse(ServeOptions, argv, "two-towers serve")
     options.check_exposure()
     for library in ("faiss", "tantivy", "fastapi", "uvicorn", "prometheus_client"):
-        needed(library)
+        if find_spec(library) is None:
+            needed(library)  # which says what brings it
     console = Console()
     if options.bundle is None:
         if options.backend == "onnx":
@@ -41,6 +43,6 @@ def serve(argv: Sequence[str]) -> int:
         from freemvmt.server.supervisor import supervise
 
         return supervise(bundle, options)
-    from freemvmt.server.run import serve as run_server
+    from freemvmt.server.start import serve as run_server
 
     return run_server(bundle, options, console)

@@ -1,6 +1,7 @@
 """A bundle is served by ONNX graphs where there is no PyTorch: the same answers, and nothing of it is imported."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,10 +34,15 @@ ROOT = Path(__file__).parent.parent
 ABSENT = (
     "torch", "transformers", "datasets", "wandb", "pyarrow", "safetensors", "bm25s", "ir_measures", "onnx", "uvloop",
 )  # fmt: skip
-WITHOUT = (
-    f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); "
-    "from freemvmt.cli import main; sys.exit(main(sys.argv[1:]))"
-)
+# Run at the start of every Python that has its folder on the path, the server's children among them.
+WITHOUT = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
 QUERIES = [*ASKED[:20], f"{ASKED[3]} {ANSWERED[5]}", ANSWERED[7], "passage 12", "nothing that is there"]
 
 
@@ -56,12 +62,20 @@ def graphs(bundle: Path) -> Path:
     return export(bundle / "model", bundle.parent / "onnx")
 
 
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of an environment in which what ``ABSENT`` names cannot be imported."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text(WITHOUT)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
 @contextmanager
-def without_torch(bundle: Path, graphs: Path, *flags: str) -> Iterator[httpx.Client]:
-    """A client of `two-towers serve --backend onnx`, in a process in which what ``ABSENT`` names cannot be imported."""
-    command = [sys.executable, "-W", "error", "-c", WITHOUT, "serve", str(bundle), "--backend", "onnx"]
+def serving(lite: dict[str, str], bundle: Path, graphs: Path, *flags: str) -> Iterator[httpx.Client]:
+    """A client of `two-towers serve --backend onnx`."""
+    command = [sys.executable, "-W", "error", "-m", "freemvmt", "serve", str(bundle), "--backend", "onnx"]
     command += ["--model", str(graphs), "--port", "0", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=lite) as server:
         try:
             assert server.stdout is not None
             said = "".join(server.stdout.readline() for _ in range(3))
@@ -94,12 +108,14 @@ def test_graphs_encode_and_explain_as_the_towers_do(variant: str, tiny_base: str
                 graphs.split_documents(tokens)
 
 
-def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(bundle: Path, graphs: Path) -> None:
-    with running(bundle) as address, without_torch(bundle, graphs) as lite, httpx.Client(base_url=address) as torch:
+def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
+    lite: dict[str, str], bundle: Path, graphs: Path
+) -> None:
+    with running(bundle) as address, serving(lite, bundle, graphs) as onnx, httpx.Client(base_url=address) as torch:
         for method in ("hybrid", "dense", "bm25"):
             for query in QUERIES:
                 asked = {"query": query, "k": 10, "method": method, "explain": True}
-                one, other = (client.post("/search", json=asked).json()["hits"] for client in (lite, torch))
+                one, other = (client.post("/search", json=asked).json()["hits"] for client in (onnx, torch))
                 assert [hit["id"] for hit in one] == [hit["id"] for hit in other]
                 assert [hit["score"] for hit in one] == pytest.approx([hit["score"] for hit in other], abs=1e-5)
                 for mine, its in zip(one, other, strict=True):
@@ -110,23 +126,23 @@ def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(bundle: Path, g
                         shares = [piece["share"] for piece in known]
                         assert [piece["share"] for piece in pieces] == pytest.approx(shares, abs=1e-5)
         asked = {"queries": QUERIES, "k": 5, "filter": {"source": ["debian", "scifact"], "year": {"gte": 1980}}}
-        one, other = (client.post("/search/batch", json=asked).json()["results"] for client in (lite, torch))
+        one, other = (client.post("/search/batch", json=asked).json()["results"] for client in (onnx, torch))
         assert [[hit["id"] for hit in hits] for hits in one] == [[hit["id"] for hit in hits] for hits in other]
         for path in ("/info", "/v1/models", "/documents/d3", "/openapi.json"):
-            assert lite.get(path).json() == torch.get(path).json()
+            assert onnx.get(path).json() == torch.get(path).json()
         for path in ("/", "/page/app.js", "/docs", "/metrics", "/ready", "/health"):
-            assert lite.get(path).status_code == 200
+            assert onnx.get(path).status_code == 200
         asked = {"input": QUERIES[:3], "model": "any", "input_type": "query"}
-        one, other = (client.post("/v1/embeddings", json=asked).json()["data"] for client in (lite, torch))
+        one, other = (client.post("/v1/embeddings", json=asked).json()["data"] for client in (onnx, torch))
         for mine, its in zip(one, other, strict=True):
             np.testing.assert_allclose(mine["embedding"], its["embedding"], atol=1e-5)
 
 
 def test_documents_are_added_and_deleted_by_several_processes_without_torch(
-    tiny_base: str, graphs: Path, tmp_path: Path
+    lite: dict[str, str], tiny_base: str, graphs: Path, tmp_path: Path
 ) -> None:
     bundle = make_bundle(tmp_path, tiny_base)
-    with without_torch(bundle, graphs, "--workers", "2") as client:
+    with serving(lite, bundle, graphs, "--workers", "2") as client:
         new = {"id": "new", "text": f"{ASKED[0]} zebra", "metadata": {"source": "debian", "year": 2001}}
         assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
         hit = client.post("/search", json={"query": "zebra", "k": 1}).json()["hits"][0]
@@ -174,7 +190,7 @@ def test_other_graphs_and_flags_that_do_not_fit_are_refused(
     capsys.readouterr()
     assert "graphs of another model than" in refused("--backend", "onnx", "--model", other)
     assert "there is no" in refused("--backend", "onnx", "--model", tmp_path / "nothing")
-    assert "--backend onnx needs --model" in refused("--backend", "onnx")
+    assert "--backend onnx has no graphs" in refused("--backend", "onnx")
     assert "--model is for --backend onnx" in refused("--model", graphs)
     assert "serves a bundle" in refusal(capsys, tmp_path, "serve", "--backend", "onnx", "--model", graphs)
     for name in ("model.onnx", "tokenizer.json"):
@@ -190,9 +206,11 @@ def test_other_graphs_and_flags_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("words", [["search", "BUNDLE", "a query"], ["index", "untrained", "c.jsonl", "--output", "b"]])
-def test_what_needs_torch_says_so_in_one_line(words: list[str], bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WITHOUT, *(str(bundle) if word == "BUNDLE" else word for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+def test_what_needs_torch_says_so_in_one_line(
+    words: list[str], lite: dict[str, str], bundle: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "freemvmt", *(str(bundle) if word == "BUNDLE" else word for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=lite)
     assert done.returncode == 2
     assert re.fullmatch(r"error: this needs \w+, which an environment made only to serve .*\n", done.stderr)
 

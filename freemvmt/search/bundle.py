@@ -18,7 +18,7 @@ from typing import Any, get_args
 import numpy as np
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, sha256_of
+from freemvmt.files import check_writable
 from freemvmt.sealed import Shape, check_seals, read_sealed
 from freemvmt.search import remote, vectors
 from freemvmt.search.columns import Columns
@@ -100,7 +100,8 @@ def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, S
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
-        check_seals(folder, manifest["files"], "index the corpus again")
+        files = {name: known for name, known in manifest["files"].items() if graphs is None or name != WEIGHTS_FILE}
+        check_seals(folder, files, "index the corpus again")
     index = manifest["index"]
     for key, known in (("kind", vectors.Kind), ("stored", vectors.Stored)):
         if index[key] not in get_args(known):
@@ -156,7 +157,8 @@ def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], 
 
 def _check_made_by(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
-    same = manifest["vectors_by"] == sha256_of(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
+    weights = manifest["files"].get(WEIGHTS_FILE, {}).get("sha256")  # checked with all others
+    same = manifest["vectors_by"] == weights and manifest["model"]["tokenizer"] == tokenizer
     if not same or dim != model.dim:
         raise _by_another(folder)
 

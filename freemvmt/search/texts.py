@@ -56,7 +56,7 @@ class _Strings:
 
     def __init__(self, array: Array) -> None:
         self._offsets = array.offsets
-        self._data = memoryview(array.values)
+        self._data = memoryview(array.values.data)
 
     def __getitem__(self, row: int) -> str:
         return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")

@@ -63,7 +63,9 @@ class ServeSettings:
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
         if self.backend == "onnx" and self.model is None:
-            raise UserError("--backend onnx needs --model, a folder that `export BUNDLE/model --format onnx` wrote")
+            raise UserError(
+                "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"
+            )
         if self.backend == "torch" and self.model is not None:
             raise UserError("--model is for --backend onnx; add it, or leave --model out: a bundle has its own")
         limits = {"workers": (0, 256), "threads": (1, 1024), "queue": (0, 10**6), "batch": (1, 4096)}
