@@ -1,6 +1,7 @@
 """Load a bundle, listen, and serve until the end. A bundle is loaded while the server's libraries are imported: much of
 the one is reading and summing files, all of the other is Python, and the first answer waits only for the longer."""
 
+import gc
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,11 +27,15 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
 def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
     """Serve ``bundle`` on a socket that is bound; without ``console`` nothing is said of it."""
     share_freed_memory()
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(Retriever.load, bundle, graphs=settings.model)
-        from freemvmt.server import run
+    gc.disable()  # what is made now stays: to look through it again and again takes a tenth of the start
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(Retriever.load, bundle, graphs=settings.model)
+            from freemvmt.server import run
 
-        retriever = loading.result()
+            retriever = loading.result()
+    finally:
+        gc.enable()
     try:
         server = run.make_server(retriever, settings)
         run.set_up_logs(settings)
