@@ -28,9 +28,9 @@ from rounds import summary
 ROUNDS, QUERIES = 9, 200
 PROTOCOL = (
     "seconds from a process's start to its answer to a first search (hybrid, 10 documents), files in the system's "
-    "cache, bytecode compiled, in turns, ratios within a round, their median; memory: largest resident set until then; "
-    "size: the bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} "
-    "queries, dense"
+    "cache, bytecode compiled, in turns, ratios within a round, their median; cpu: what the server took of the cores "
+    "until then, which other work on the machine disturbs less; memory: largest resident set until then; size: the "
+    "bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} queries, dense"
 )
 
 
@@ -54,26 +54,33 @@ def main() -> int:
         }
         queries = _queries(work)
         times: dict[str, list[float]] = {name: [] for name in ways}
+        cores: dict[str, list[float]] = {name: [] for name in ways}
         memory: dict[str, list[float]] = {name: [] for name in ways}
+        load = os.getloadavg()[0]
         for number in range(-1, ROUNDS):
             for name, way in ways.items():
-                seconds, mebibytes = _cold(way, queries[0])
+                seconds, cpu, mebibytes = _cold(way, queries[0])
                 if number >= 0:
                     times[name].append(seconds)
+                    cores[name].append(cpu)
                     memory[name].append(mebibytes)
         size = _bytes(lite)
         cold = summary(times, "onnx")
-        for name, found in memory.items():
-            cold[name]["peak_mib"] = round(statistics.median(found))
+        for name in ways:
+            cold[name]["cpu"] = round(statistics.median(cores[name]), 2)
+            cold[name]["peak_mib"] = round(statistics.median(memory[name]))
         figures: dict[str, Any] = {
             "documents": json.loads((work / "bundle" / "manifest.json").read_text())["documents"],
             "environment": {"bytes": size, "packages": _packages(lite)},
+            "load_before": round(load, 1),
             "cold_start": cold,
             "answers": _compared(ways, queries),
         }
     sys.stdout.write(f"environment  {size / 1e6:.0f} MB\n")
     for name, figure in figures["cold_start"].items():
-        sys.stdout.write(f"cold start   {name:<12}{figure['seconds']:.2f} s, {figure['peak_mib']} MiB\n")
+        sys.stdout.write(
+            f"cold start   {name:<12}{figure['seconds']:.2f} s, cpu {figure['cpu']:.2f} s, {figure['peak_mib']} MiB\n"
+        )
     for name, figure in figures["answers"].items():
         sys.stdout.write(f"answers      {name:<12}{figure}\n")
     path = record.write("lite", PROTOCOL.format(queries=QUERIES), [0], figures, ("onnxruntime", "faiss-cpu", "tantivy"))
@@ -127,15 +134,16 @@ def _search(address: str, query: str, method: str) -> list[dict[str, Any]]:
     raise TimeoutError("the server does not answer")
 
 
-def _cold(way: Sequence[str], query: str) -> tuple[float, float]:
-    """(seconds until the first answer, the largest memory in MiB until then)."""
+def _cold(way: Sequence[str], query: str) -> tuple[float, float, float]:
+    """(seconds until the first answer, those of the cores, the largest memory in MiB until then)."""
     started = time.perf_counter()
     with _serving(way) as (address, process):
         _search(address, query, "hybrid")
         seconds = time.perf_counter() - started
-        status = Path(f"/proc/{process}/status").read_text()
+        status, times = (Path(f"/proc/{process}/{name}").read_text() for name in ("status", "stat"))
     (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-    return seconds, int(peak) / 1024
+    ticks = sum(map(int, times.rpartition(")")[2].split()[11:13]))
+    return seconds, ticks / os.sysconf("SC_CLK_TCK"), int(peak) / 1024
 
 
 def _compared(ways: dict[str, list[str]], queries: Sequence[str]) -> dict[str, Any]:
