@@ -30,7 +30,8 @@ PROTOCOL = (
     "seconds from a process's start to its answer to a first search (hybrid, 10 documents), files in the system's "
     "cache, bytecode compiled, in turns, ratios within a round, their median; cpu: what the server took of the cores "
     "until then, which other work on the machine disturbs less; memory: largest resident set until then; size: the "
-    "bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} queries, dense"
+    "bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} "
+    "queries, dense"
 )
 
 
