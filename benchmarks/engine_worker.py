@@ -17,8 +17,8 @@ from engine_adapters import Engine, Filter, Found, Rows, parts_of
 from numpy.typing import NDArray
 
 from freemvmt.config import HYBRID_WEIGHT
-from freemvmt.search.exact import Ranking
 from freemvmt.search.lexical import fuse
+from freemvmt.search.ranking import Ranking
 
 BATCH = 50  # documents that the writer which is killed adds at once
 TIE = 1e-4  # scores that are this near (relative to the larger) may change places

@@ -26,8 +26,8 @@ from passages import passages, questions
 
 from freemvmt.evaluation import measure, to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import Ranking
 from freemvmt.search.lexical import BM25
+from freemvmt.search.ranking import Ranking
 from freemvmt.text.corpus import Collection
 from freemvmt.text.judged import beir
 

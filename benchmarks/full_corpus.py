@@ -27,7 +27,8 @@ from serving_peer import static_model
 
 from freemvmt.evaluation import measure
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import Ranking, top_k
+from freemvmt.search.exact import top_k
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 

@@ -29,8 +29,8 @@ from freemvmt.console import Console
 from freemvmt.evaluation import Result, measure, to_run
 from freemvmt.learning.preparation import prepare
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import Ranking
 from freemvmt.search.lexical import DEPTH, fuse
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 from freemvmt.text.sources import load_collection

@@ -25,7 +25,7 @@ from freemvmt.learning.preparation import prepare
 from freemvmt.learning.teacher import Teacher
 from freemvmt.learning.warm_start import warm_start
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import read_corpus
+from freemvmt.search.corpora import read_corpus
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
 from freemvmt.sweep_study import open_study

@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.run import listen, make_server
+from freemvmt.server.listening import listen
+from freemvmt.server.run import make_server
 from freemvmt.server.settings import ServeSettings
 
 LARGEST = 300_000  # bytes of a picture

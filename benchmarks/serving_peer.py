@@ -27,8 +27,8 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from tokenizers import Tokenizer
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle import MODEL_FOLDER, TEXTS_FILE, mapped
-from freemvmt.search.stores.live import Texts
+from freemvmt.search.bundle import MODEL_FOLDER, TEXTS_FILE
+from freemvmt.search.texts import Texts
 
 NEAR = 1e-4
 
@@ -75,7 +75,7 @@ def save(model: SentenceTransformer, folder: Path) -> None:
 
 def make_app(ours: TwoTowersModel, bundle: Path) -> FastAPI:
     """POST /search and GET /health over the documents that the bundle was made of."""
-    stored = Texts(mapped(bundle / TEXTS_FILE))
+    stored = Texts.read(bundle / TEXTS_FILE)
     documents = [stored[row] for row in range(len(stored))]
     texts = [document.content for document in documents]
     model = static_model(ours)

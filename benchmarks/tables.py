@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from install_tables import extras_table, lite_table, pythons_table
 from live_tables import engine_table, serving_table
 from record import read
 from recurrent_tables import (
@@ -96,6 +97,8 @@ PAGES = {
         "smaller": smaller_table,
     },
     "docs/engines.md": {"engines": engine_table},
+    "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
+    "docs/lite.md": {"lite": lite_table},
     "docs/performance.md": {
         "speed": speed_table,
         "training": training_table,

@@ -26,7 +26,7 @@ VERBS = {
     "search": ("cli_bundle", "Search a bundle."),
     "add": ("cli_bundle", "Add documents to a bundle, without indexing it again."),
     "delete": ("cli_bundle", "Delete documents from a bundle."),
-    "serve": ("cli_bundle", "Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."),
+    "serve": ("cli_serve", "Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."),
 }
 
 

@@ -1,4 +1,4 @@
-"""The verbs of `two-towers` that make, ask, change and serve a bundle."""
+"""The verbs of `two-towers` that make, ask and change a bundle."""
 
 import time
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from freemvmt.config import HYBRID_WEIGHT, Method
-from freemvmt.extras import needed
-from freemvmt.server.settings import ServeSettings
 from freemvmt.shell import counted, cut, parse, report
 
 if TYPE_CHECKING:
@@ -212,7 +210,7 @@ def add(argv: Sequence[str]) -> int:
     """Add documents to a bundle, without indexing it again."""
     options = parse(AddOptions, argv, "two-towers add")
     from freemvmt.console import Console
-    from freemvmt.search.documents import read_corpus
+    from freemvmt.search.corpora import read_corpus
     from freemvmt.search.retriever import Retriever
 
     console = Console(stderr=options.json)
@@ -259,35 +257,3 @@ def delete(argv: Sequence[str]) -> int:
         console.line(f"          not there: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}")
     report(options.json, {"deleted": gone, "missing": missing, "documents": len(retriever)})
     return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions(ServeSettings):
-    """Serve a bundle over HTTP, with a search page. Writing needs the token in TWO_TOWERS_TOKEN off loopback."""
-
-    bundle: Annotated[str | None, tyro.conf.arg(metavar="[BUNDLE]"), tyro.conf.Positional] = None
-    """A folder that `index` wrote; none: the docs of the Python packages installed here."""
-
-
-def serve(argv: Sequence[str]) -> int:
-    """Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."""
-    options = parse(ServeOptions, argv, "two-towers serve")
-    options.check_exposure()
-    for library in ("faiss", "tantivy", "fastapi", "uvicorn", "prometheus_client"):
-        needed(library)
-    from freemvmt.console import Console
-
-    console = Console()
-    if options.bundle is None:
-        from freemvmt.quickstart import pydocs_bundle
-
-        bundle = pydocs_bundle(console)
-    else:
-        bundle = Path(options.bundle)
-    if options.workers:
-        from freemvmt.server.supervisor import supervise
-
-        return supervise(bundle, options)
-    from freemvmt.server.run import serve as run_server
-
-    return run_server(bundle, options, console)

@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.style import Style
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _LARGEST = 12  # shares that are shown as numbers
 
@@ -46,6 +48,8 @@ class Console:
             ranked = sorted((piece for piece in pieces if piece[1] > 0.05 * most), key=lambda piece: -piece[1])
             self.line(" " * indent + "  ".join(f"{text} {share:+.3f}" for text, share in ranked[:_LARGEST]))
             return
+        from rich.padding import Padding
+
         text = Text()
         for piece, share in pieces:
             depth = round(155 * share / most) if share > 0 else 0
@@ -60,6 +64,8 @@ class Console:
         if not self._rich.is_terminal:
             yield _PlainBar(self, label, total)
             return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -78,7 +84,7 @@ class Bar:
 
 
 class _LiveBar(Bar):
-    def __init__(self, live: Progress, label: str, total: int) -> None:
+    def __init__(self, live: "Progress", label: str, total: int) -> None:
         self._live = live
         self._task = live.add_task(label, total=total, note="")
 

@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Literal, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from freemvmt.errors import UserError
+
+if TYPE_CHECKING:  # imported where it is used: what serves without it needs the rest
+    import torch
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -17,8 +18,10 @@ KINDS = ("cpu", "cuda", "mps")
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # as malloc.h numbers them
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """The device of that name; ``auto`` is a GPU where there is one (one for each process), else the CPU."""
+    import torch
+
     if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")
@@ -34,8 +37,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
+def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: "torch.device") -> "torch.dtype":
     """The numbers of similarity matrices; ``auto`` is bf16 where the processor multiplies it natively, else fp32."""
+    import torch
+
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     if device.type == "cuda":
@@ -98,6 +103,8 @@ def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
 
     Where a piece goes through many small steps, no core waits for another between them.
     """
+    import torch
+
     threads = torch.get_num_threads()
     if threads == 1 or len(pieces) < 2:
         for piece in pieces:

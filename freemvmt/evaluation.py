@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from freemvmt.config import HYBRID_WEIGHT, Method, Protocol
 from freemvmt.errors import UserError
 from freemvmt.files import whole_file
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 from freemvmt.text.formats import numbered_lines

@@ -60,13 +60,15 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
         part.write_text(sealed(content), encoding="utf-8")
 
 
-def read_sealed(path: Path, kind: str, wanted: int, shape: Shape, maker: str = "index") -> dict[str, Any]:
+def read_sealed(
+    path: Path, kind: str, wanted: int, shape: Shape, maker: str = "index", what: str = "corpus"
+) -> dict[str, Any]:
     """What ``write_sealed`` wrote, if its ``kind`` entry is the number ``wanted``; else ``UserError``.
 
     A checksum tells what was damaged, not who wrote it: entries must be of the types in ``shape`` all the same.
-    ``maker`` is the command that makes such a folder.
+    ``maker`` is the command that makes such a folder, of ``what``.
     """
-    again, give = f"{maker} the corpus again", f"give a folder that `two-towers {maker}` wrote"
+    again, give = f"{maker} the {what} again", f"give a folder that `two-towers {maker}` wrote"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)

@@ -16,6 +16,7 @@ import tyro
 from freemvmt.errors import UserError
 
 T = TypeVar("T")
+LEFT_OUT = ("torch", "pyarrow", "transformers", "datasets", "safetensors", "bm25s", "ir_measures")  # by serve-lite
 
 
 def run(action: Callable[[], object]) -> int:
@@ -30,6 +31,13 @@ def run(action: Callable[[], object]) -> int:
         from freemvmt.console import fail
 
         fail(" ".join(str(error).split()))
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in LEFT_OUT:
+            raise
+        from freemvmt.console import fail
+
+        fail(f"this needs {error.name}, which an environment made only to serve leaves out; install two-towers whole")
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

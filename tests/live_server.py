@@ -13,8 +13,9 @@ from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
+from freemvmt.server.listening import listen
 from freemvmt.server.refusals import KINDS
-from freemvmt.server.run import listen, make_server
+from freemvmt.server.run import make_server
 from freemvmt.server.settings import ServeSettings
 
 from rows import ANSWERED, FILLER

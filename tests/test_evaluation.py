@@ -25,7 +25,7 @@ from freemvmt.evaluation import (
     write_run,
 )
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
 

@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"training", "server", "publishing"},
     {"sweep_study", "sweep_report", "quickstart", "run_report"},
     {"sweeps"},
-    {"cli", "cli_bundle", "cli_export", "cli_model", "sweep_config", "main", "__init__", "__main__"},
+    {"cli", "cli_bundle", "cli_export", "cli_model", "cli_serve", "sweep_config", "main", "__init__", "__main__"},
 ]
 
 

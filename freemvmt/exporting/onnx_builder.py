@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class Builder:
-    """A graph from ``input_ids`` and ``attention_mask`` (texts, tokens) int64 to ``embedding`` (texts, dim)."""
+    """A graph from ``input_ids`` and ``attention_mask`` (texts, tokens) int64 to what ``model`` names."""
 
     def __init__(self) -> None:
         onnx = needed("onnx")
@@ -94,14 +94,14 @@ class Builder:
         some = self("Cast", self("Min", whole, self.ints(1)), to=kind)
         return states, self("Mul", ends, self("Unsqueeze", some, self.ints(1)))
 
-    def model(self, dim: int) -> Any:
-        """The whole of it."""
+    def model(self, outputs: dict[str, list[str | int]]) -> Any:
+        """The whole of it; ``outputs`` are the shapes of what comes out, by name."""
         helper = self._helper
         texts = ["texts", "tokens"]
         inputs = [
             helper.make_tensor_value_info(name, self.types.INT64, texts) for name in ("input_ids", "attention_mask")
         ]
-        output = helper.make_tensor_value_info("embedding", self.types.FLOAT, ["texts", dim])
-        graph = helper.make_graph(self._nodes, "tower", inputs, [output], initializer=self._constants)
+        found = [helper.make_tensor_value_info(name, self.types.FLOAT, shape) for name, shape in outputs.items()]
+        graph = helper.make_graph(self._nodes, "tower", inputs, found, initializer=self._constants)
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR, producer_name="two-towers")

@@ -1,12 +1,16 @@
 """A tower as an ONNX graph: token ids in, vectors of length 1 out, for any runtime that reads ONNX.
 
-    input_ids, attention_mask (texts, tokens) int64  ->  embedding (texts, dim) float32
+    input_ids, attention_mask (texts, tokens) int64
+    ->  embedding (texts, dim), length (texts, 1), weights (texts, tokens) float32
 
-``attention_mask`` is 1 where there is a token and 0 behind a text's end. int8 keeps a byte for each number of the token
+``attention_mask`` is 1 where there is a token and 0 behind a text's end. ``embedding`` times ``length`` is the vector
+before it was made to length 1; of a tower that weighs its tokens it is the sum of what each gives alone, by
+``weights``, which add up to 1. int8 keeps a byte for each number of the token
 table, with a scale for each row, and all else as it is. The steps of an SRU are a Scan; GRU and LSTM are ONNX's own.
 """
 
-import json
+import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +21,10 @@ from torch import nn
 from freemvmt.errors import UserError
 from freemvmt.exporting.onnx_builder import Array, Builder
 from freemvmt.extras import needed
-from freemvmt.files import check_free, whole_folder
+from freemvmt.files import check_free, sha256_of, whole_folder
 from freemvmt.model import TwoTowersModel
+from freemvmt.model_files import TOKENIZER, WEIGHTS
+from freemvmt.sealed import seal, write_sealed
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm, Sru
 from freemvmt.towers.recurrent import RecurrentTower
@@ -43,13 +49,22 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
     with whole_folder(folder) as part:
         for side, (tower, head) in sides.items():
             _write(graph_of(tower, head, precision), part / names[side])
-        (part / "tokenizer.json").write_text(model.tokenizer.definition, encoding="utf-8")
+        (part / TOKENIZER).write_text(model.tokenizer.definition, encoding="utf-8")
         told = {
             "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length, "precision": precision,
             "tower": model.config.tower, "document": names["document"], "query": names.get("query", names["document"]),
-            "add_special_tokens": False,
+            "add_special_tokens": False, "model": _identity(model),
+            "files": seal(part, [TOKENIZER, *names.values()]),
         }  # fmt: skip
-        (part / "config.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        write_sealed(part / "config.json", told)
+
+
+def _identity(model: TwoTowersModel) -> dict[str, str]:
+    """What a bundle that was indexed with ``model`` calls it: the sums of its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        weights = sha256_of(Path(folder) / "model" / WEIGHTS)
+    return {"id": weights, "tokenizer": hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()}
 
 
 def _write(graph: Any, path: Path) -> None:
@@ -71,12 +86,16 @@ def graph_of(tower: nn.Module, head: nn.Module, precision: Precision) -> Any:
     else:
         assert isinstance(tower, AverageTower)
         pooled = mean
+        build("Div", mask, count, output="weights")
     if isinstance(head, nn.Linear):
         pooled = build("MatMul", pooled, build.weights(head.weight.T))
-    length = build("Max", build("ReduceL2", pooled, build.ints(1), keepdims=1), build.floats(1e-12))
-    build("Div", pooled, length, output="embedding")
+    build("Max", build("ReduceL2", pooled, build.ints(1), keepdims=1), build.floats(1e-12), output="length")
+    build("Div", pooled, "length", output="embedding")
     dim = head.out_features if isinstance(head, nn.Linear) else tower.table.shape[1]
-    return build.model(int(dim))
+    outputs: dict[str, list[str | int]] = {"embedding": ["texts", int(dim)], "length": ["texts", 1]}
+    if not isinstance(tower, RecurrentTower) or tower.pooling == "weighted":
+        outputs["weights"] = ["texts", "tokens"]
+    return build.model(outputs)
 
 
 def _rows(build: Builder, tower: nn.Module, precision: Precision) -> str:
@@ -107,7 +126,8 @@ def _recurred(build: Builder, tower: RecurrentTower, rows: str, mask: str, each:
         held = build("Exp", build("Clip", logits, build.number(-_LIMIT), build.number(_LIMIT)))
         weights = build("Mul", held, mask)
         total = build("Max", build("ReduceSum", weights, build.ints(1), keepdims=1), build.floats(1e-12))
-        return build("Div", _summed(build, rows, build("Unsqueeze", weights, build.ints(2))), total)
+        shares = build("Div", weights, total, output="weights")
+        return _summed(build, rows, build("Unsqueeze", shares, build.ints(2)))
     in_order = build("Transpose", states, perm=[1, 0, 2])
     if tower.pooling == "mean":
         state = build("Div", _summed(build, in_order, each), count)

@@ -16,23 +16,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, sha256_of
-from freemvmt.model import TwoTowersModel
+from freemvmt.files import check_writable
 from freemvmt.sealed import Shape, check_seals, read_sealed
 from freemvmt.search import remote, vectors
+from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, is_storable
-from freemvmt.search.fields import Columns, check_kinds
-from freemvmt.search.remote import FIELDS_FILE, STORE_FILE, TEXTS_FILE, mapped
+from freemvmt.search.encoder import Encoder, plain
+from freemvmt.search.fields import check_kinds
+from freemvmt.search.onnx_encoder import OnnxEncoder
+from freemvmt.search.remote import FIELDS_FILE, STORE_FILE, TEXTS_FILE
 from freemvmt.search.stores.embedded import MANIFEST_FILE, STATE_FILE, EmbeddedStore, Identity, identity_of
-from freemvmt.search.stores.live import Base, Texts, spread
+from freemvmt.search.stores.live import Base, spread
 from freemvmt.search.stores.protocol import Store, Vectors
+from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
 
 FORMAT = 1
-TEXTS = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text", "metadata")])
 MODEL_FOLDER = "model"
 WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
 _SHAPE: Shape = {  # of the manifest, as far as it is relied on
@@ -67,18 +68,20 @@ def is_bundle(folder: Path) -> bool:
         return False
 
 
-def open_bundle(folder: Path, *, verify: bool = True) -> tuple[TwoTowersModel, Store, dict[str, Any]]:
+def open_bundle(
+    folder: Path, *, verify: bool = True, graphs: Path | None = None
+) -> tuple[Encoder, Store, dict[str, Any]]:
     """(model, store, manifest) of the bundle in ``folder``.
 
     Raises ``UserError`` when a file is missing or was changed, or the vectors are not that model's. ``verify=False``
-    leaves out the sums of the files, which take a second for two gigabytes. A bundle that takes this one's place
-    meanwhile is opened instead.
+    leaves out the sums of the files, which take a second for two gigabytes. ``graphs`` is a folder of the model's
+    graphs in ONNX, which then encode. A bundle that takes this one's place meanwhile is opened instead.
     """
     _check_name(folder)
     while True:
         before = _identity(folder)
         try:
-            return _opened(folder, verify)
+            return _opened(folder, verify, graphs)
         except UserError:
             if _identity(folder) == before:
                 raise
@@ -91,37 +94,51 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
-def _opened(folder: Path, verify: bool) -> tuple[TwoTowersModel, Store, dict[str, Any]]:
+def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
     manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
     if link := next((path for path in folder.rglob("*") if path.is_symlink()), None):
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
-        check_seals(folder, manifest["files"], "index the corpus again")
+        files = {name: known for name, known in manifest["files"].items() if graphs is None or name != WEIGHTS_FILE}
+        check_seals(folder, files, "index the corpus again")
     index = manifest["index"]
     for key, known in (("kind", vectors.Kind), ("stored", vectors.Stored)):
         if index[key] not in get_args(known):
             raise UserError(f"{folder} has an index of {key} {index[key]!r}, which is not known; update two-towers")
     check_kinds(folder, manifest["fields"])
-    model = TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its sums
+    model = _towers(folder) if graphs is None else _graphs_of(folder, manifest, graphs)
     if STORE_FILE in manifest["files"]:
         store = remote.open_store(folder, identity)
         _check_made_by(folder, manifest, model, store.dim)
         _check_vectors(folder, model, *store.sample(8))
         return model, store, manifest
-    table = mapped(folder / TEXTS_FILE)
-    if table.schema != TEXTS:
-        raise UserError(f"{folder / TEXTS_FILE} has other columns than a bundle's; index the corpus again")
-    columns = Columns(mapped(folder / FIELDS_FILE), manifest["fields"])
-    columns.check(folder / FIELDS_FILE)
-    base = Base(VectorIndex.read(folder, index["kind"], index["stored"]), Texts(table), columns)
-    if not len(base.index) == len(base.texts) == len(base.columns.table) == manifest["documents"]:
+    texts = Texts.read(folder / TEXTS_FILE)
+    columns = Columns.read(folder / FIELDS_FILE, manifest["fields"])
+    base = Base(VectorIndex.read(folder, index["kind"], index["stored"]), texts, columns)
+    if not len(base.index) == len(base.texts) == len(base.columns) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
     return model, EmbeddedStore(folder, base, identity, manifest["id"], verify=verify), manifest
 
 
-def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, base: Base) -> None:
+def _towers(folder: Path) -> Encoder:
+    from freemvmt.model import TwoTowersModel
+
+    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its sums
+
+
+def _graphs_of(folder: Path, manifest: dict[str, Any], graphs: Path) -> Encoder:
+    encoder = OnnxEncoder(graphs)
+    if encoder.model != {key: manifest["model"][key] for key in encoder.model}:
+        again = f"two-towers export {folder / MODEL_FOLDER} --format onnx"
+        raise UserError(
+            f"{graphs} holds graphs of another model than {folder} was indexed with; `{again}` makes its own"
+        )
+    return encoder
+
+
+def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: Base) -> None:
     """The vectors must be this model's: by the name of what made them, and by making a few of them again."""
     _check_made_by(folder, manifest, model, base.index.dim)
     rows = spread(len(base.texts), 8) if len(base.texts) else []
@@ -129,18 +146,19 @@ def _check_model(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, 
     _check_vectors(folder, model, [base.texts[row] for row in rows], there)
 
 
-def _check_vectors(folder: Path, model: TwoTowersModel, documents: Sequence[Document], there: Vectors) -> None:
+def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], there: Vectors) -> None:
     """Raise ``UserError`` unless ``there`` (documents, dim) are what ``model`` makes of ``documents``."""
     if not documents:
         return
-    made = model.encode_documents([document.content for document in documents]).cpu().numpy()
+    made = plain(model.encode_documents([document.content for document in documents]))
     if np.abs(made - there).max() >= 0.02:
         raise _by_another(folder)
 
 
-def _check_made_by(folder: Path, manifest: dict[str, Any], model: TwoTowersModel, dim: int) -> None:
+def _check_made_by(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
-    same = manifest["vectors_by"] == sha256_of(folder / WEIGHTS_FILE) and manifest["model"]["tokenizer"] == tokenizer
+    weights = manifest["files"].get(WEIGHTS_FILE, {}).get("sha256")  # checked with all others
+    same = manifest["vectors_by"] == weights and manifest["model"]["tokenizer"] == tokenizer
     if not same or dim != model.dim:
         raise _by_another(folder)
 

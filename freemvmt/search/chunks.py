@@ -12,12 +12,22 @@ import torch
 from numpy.typing import NDArray
 
 from freemvmt.console import Console
+from freemvmt.errors import UserError
 from freemvmt.files import sha256_of, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import content_of
 from freemvmt.search.exact import top_k
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.vectors import VectorIndex
+
+
+def mapped(path: Path) -> pa.Table:
+    """The table in an Arrow file, mapped and not read."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}); index the corpus again") from error
 
 
 def contents_of(batch: pa.RecordBatch) -> list[str]:

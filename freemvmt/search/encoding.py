@@ -26,7 +26,8 @@ from freemvmt.errors import UserError
 from freemvmt.files import check_writable, remove_leftovers, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import Shape, check_seals, read_sealed, seal, write_sealed
-from freemvmt.search.documents import Document, read_corpus
+from freemvmt.search.corpora import read_corpus
+from freemvmt.search.documents import Document
 from freemvmt.search.stores.protocol import Vectors
 
 Side = Literal["documents", "queries"]

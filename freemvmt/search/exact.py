@@ -1,31 +1,13 @@
 """Exact nearest documents by inner product, in blocks: memory stays flat however many documents there are."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from freemvmt.search.ranking import Ranking
 
 QUERY_BLOCK = 512
 DOCUMENT_BLOCK = 8192
 _GROUP = 64  # documents of which only the best is looked at first
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """For each query its best documents, best first.
-
-    ``documents`` (queries, k): int64 numbers into the corpus, -1 where a query has fewer; ``scores`` (queries, k):
-    float32.
-    """
-
-    documents: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-    def cut(self, k: int) -> "Ranking":
-        """The first ``k`` of each query."""
-        return Ranking(self.documents[:, :k], self.scores[:, :k])
 
 
 @torch.no_grad()

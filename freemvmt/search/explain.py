@@ -7,8 +7,8 @@ no gradient, and what the shares of a text's words add up to is its score.
 
 from dataclasses import dataclass
 
-from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document
+from freemvmt.search.encoder import Encoder, plain
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,11 @@ class Explanation:
     text: list[Piece]
 
 
-def explain(model: TwoTowersModel, query: str, document: Document) -> Explanation:
+def explain(model: Encoder, query: str, document: Document) -> Explanation:
     """How much each word of ``document`` adds to its cosine with ``query``; what the tower does not read adds 0."""
     words, tokens = model.tokenizer.words(document.content)
-    vectors = model.split_documents(tokens)  # (tokens, dim), their sum is the document's vector
-    asked = model.encode_queries([query])[0]
-    shares = (vectors @ asked).double().cpu().tolist()
+    vectors = plain(model.split_documents(tokens))  # (tokens, dim), their sum is the document's vector
+    shares = (vectors @ plain(model.encode_queries([query]))[0]).tolist()
     pieces: list[tuple[int, int, float]] = []
     first = 0
     for start, stop, count in words:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from freemvmt.search.documents import Metadata
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import View
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -24,16 +25,20 @@ from freemvmt.files import explained
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import seal, write_sealed
 from freemvmt.search import bundle, remote, vectors
-from freemvmt.search.chunks import Chunks, contents_of, encoded, recall_of, tenths
-from freemvmt.search.documents import Document, Ids, read_corpus
-from freemvmt.search.fields import Columns, Kind, facets_of, kinds_of
+from freemvmt.search.chunks import Chunks, contents_of, encoded, mapped, recall_of, tenths
+from freemvmt.search.columns import Booleans, Columns, Numbers, Part, Strings
+from freemvmt.search.corpora import read_corpus
+from freemvmt.search.documents import Document, Ids
+from freemvmt.search.fields import Kind, facets_of, kinds_of
 from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state, take_place
-from freemvmt.search.stores.live import Texts, spread
+from freemvmt.search.stores.live import spread
 from freemvmt.search.stores.protocol import Vectors
+from freemvmt.search.texts import TEXTS, Texts
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.search.words import Entry, Words
 from freemvmt.towers.pretrained import principal_directions
 
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in TEXTS])
 CHUNK = 16_384  # documents whose vectors are kept as one file while a corpus is indexed
 _DIRECTIONS_FROM = 20_000  # documents that tell in which directions vectors are longest
 PROBES = 200  # queries that recall is measured with
@@ -70,19 +75,19 @@ def build(
         console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _since(clock))
 
         clock = time.perf_counter()
-        table = remote.mapped(part / remote.TEXTS_FILE)
+        table = mapped(part / remote.TEXTS_FILE)
         if dim is not None:
-            texts = Texts(table)
+            texts = Texts.read(part / remote.TEXTS_FILE)
             model = narrowed(model, dim, [texts[row].content for row in spread(len(texts), _DIRECTIONS_FROM)])
         chunks = encoded(model, table, work / "chunks", console)
         console.line(f"encoding  {count:,} vectors of {model.dim}", _since(clock))
 
-        probes = _probes(model, table)
+        probes = _probes(model, Texts.read(part / remote.TEXTS_FILE))
         if place is None:
             id, index = _into_files(part, table, chunks, probes, kind, stored, console)
         else:
             tenth = tenths(probes, chunks)
-            told = remote.into_milvus(place, part, work, table, chunks, probes, tenth, kind, kinds, console)
+            told = remote.into_milvus(place, part, work, chunks, probes, tenth, kind, kinds, console)
             id, index = told
         model.save(part / bundle.MODEL_FOLDER)
         manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
@@ -152,7 +157,7 @@ def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> 
     ids = Ids()
     metadata: list[dict[str, Any]] = []
     nothing: dict[str, Any] = {}  # one for all that have none
-    with pa.OSFile(str(part / remote.TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, bundle.TEXTS) as writer:
+    with pa.OSFile(str(part / remote.TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows: list[tuple[str, str, str, str]] = []
         for document in documents:
             ids.see(document.id)
@@ -166,17 +171,38 @@ def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> 
             writer.write_batch(_batch(rows))
     if not len(ids):
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
-    batches = remote.mapped(part / remote.TEXTS_FILE).to_batches()
+    batches = mapped(part / remote.TEXTS_FILE).to_batches()
     ids.check((name for batch in batches for name in batch.column("id").to_pylist()), corpus)
-    columns = Columns.of(metadata, kinds).table
+    columns = _table(Columns.of(metadata, kinds))
     with pa.OSFile(str(part / remote.FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)
     return len(ids), kinds
 
 
+def _table(columns: Columns) -> pa.Table:
+    """The columns as Arrow has them, beside one of zeros: a table without a column would have no length."""
+    made = {}
+    for name, column in columns.columns.items():
+        if isinstance(column, Strings):
+            values = pa.array(column.values, pa.large_string())
+            made[name] = values.take(pa.array(column.codes, mask=column.codes < 0))
+        elif isinstance(column, Numbers):
+            parts = [_array(part) for part in column.parts]
+            both = len(parts) == 2
+            made[name] = pa.StructArray.from_arrays(parts, ["whole", "fraction"]) if both else parts[0]
+        else:
+            assert isinstance(column, Booleans)
+            made[name] = _array(column.part)
+    return pa.table({**made, "": pa.array(np.zeros(len(columns), np.int8))})
+
+
+def _array(part: Part) -> pa.Array:
+    return pa.array(part.values, mask=~part.there)
+
+
 def _batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
     columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=bundle.TEXTS)
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
 
 
 def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:
@@ -199,9 +225,8 @@ def narrowed(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowers
     return model.cut(principal_directions(model.encode_documents(texts), dim))
 
 
-def _probes(model: TwoTowersModel, table: pa.Table) -> Vectors:
+def _probes(model: TwoTowersModel, texts: Texts) -> Vectors:
     """Vectors of queries like those that will be asked: the beginnings of documents from all over the corpus."""
-    texts = Texts(table)
     rows = spread(len(texts), PROBES)
     beginnings = [" ".join((texts[row].title or texts[row].text).split()[:8]) for row in rows]
     queries: Vectors = model.encode_queries(beginnings).cpu().numpy()

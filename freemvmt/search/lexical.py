@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 
 K1, B = 0.9, 0.4  # Anserini's choice for passages, and that of the scores known for our collections
 DEPTH = 1000  # candidates of each side that a fusion looks at

@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from freemvmt.console import Console
 from freemvmt.errors import UserError
 from freemvmt.sealed import Shape, read_sealed, write_sealed
 from freemvmt.search import vectors
 from freemvmt.search.fields import Kind
 from freemvmt.search.stores.embedded import Identity
-from freemvmt.search.stores.live import Texts
 from freemvmt.search.stores.milvus import MilvusStore
 from freemvmt.search.stores.milvus_client import Client, Place
 from freemvmt.search.stores.protocol import Vectors
+from freemvmt.search.texts import Texts
 
 STORE_FILE, TEXTS_FILE, FIELDS_FILE, FORMAT = "store.json", "documents.arrow", "fields.arrow", 1
 EXACT_BELOW = 100_000  # documents; beyond, a graph
@@ -40,7 +38,6 @@ def into_milvus(
     place: Place,
     part: Path,
     work: Path,
-    table: pa.Table,
     chunks: Sequence[Vectors],
     probes: Vectors,
     tenth: Vectors,
@@ -48,14 +45,15 @@ def into_milvus(
     kinds: dict[str, Kind],
     console: Console,
 ) -> tuple[str, dict[str, Any]]:
-    """Put the documents of ``table`` and their vectors into a new collection, which ``part`` then names.
+    """Put the documents of ``part`` and their vectors into a new collection, which ``part`` then names.
 
     ``probes`` are queries and ``tenth`` (probes, 1) the scores of their true tenth best. ``work`` remembers the
     collection until the bundle is there, so that the next try takes away what a killed one left. Returns the name of
     the collection and what the manifest says of the index.
     """
     clock = time.perf_counter()
-    size = len(table)
+    texts = Texts.read(part / TEXTS_FILE)
+    size = len(texts)
     chosen: Literal["exact", "hnsw"] = "exact" if kind == "exact" or (kind is None and size < EXACT_BELOW) else "hnsw"
     _drop_named_in(work)
     client = Client(place)
@@ -67,7 +65,6 @@ def into_milvus(
         client.create(name, chunks[0].shape[1], chosen)
         client.close()
         store = open_store(part, (0, 0))
-        texts = Texts(table)
         with console.progress("milvus", size) as bar:
             store.fill((texts[row] for row in range(size)), chunks, kinds, bar.advance)
         found = store.view().dense(probes, 10, None)
@@ -117,12 +114,3 @@ def _drop(named: dict[str, Any]) -> None:
     client = Client(Place(named["uri"], named["base"]))
     client("drop_collection", named["collection"])  # one that is not there is no error
     client.close()
-
-
-def mapped(path: Path) -> pa.Table:
-    """The table in an Arrow file, mapped and not read."""
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}); index the corpus again") from error

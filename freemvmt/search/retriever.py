@@ -17,24 +17,23 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from freemvmt.config import HYBRID_WEIGHT, Method
-from freemvmt.devices import at_once
 from freemvmt.errors import NotFound, UserError
-from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document, distinct
-from freemvmt.search.exact import Ranking
+from freemvmt.search.encoder import Encoder, plain
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.fields import Filter, Kind
 from freemvmt.search.hits import Added, Hit, hits_of
-from freemvmt.search.lexical import DEPTH, fuse
+from freemvmt.search.methods import check_k, rank_by
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.memory import MemoryStore
-from freemvmt.search.stores.protocol import Among, Replaced, Store, Vectors, View
+from freemvmt.search.stores.protocol import Replaced, Store, View
 
 __all__ = ["Added", "Hit", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _PATIENCE = 30.0  # seconds that a change waits for a bundle that takes this one's place
-_Parts = tuple[TwoTowersModel | None, Store, dict[str, Any]]
+_Parts = tuple[Encoder | None, Store, dict[str, Any]]
 
 
 class Retriever:
@@ -43,19 +42,18 @@ class Retriever:
     Several threads may search while others add and delete: each search sees one state of the documents.
     """
 
-    def __init__(
-        self, model: TwoTowersModel | None, documents: Sequence[str], ids: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str] | None = None) -> None:
         names = ids if ids is not None else [str(number) for number in range(len(documents))]
         if len(names) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(names)} ids; give one id a document")
         self.folder: Path | None = None  # where the bundle is, if there is one
+        self._graphs: Path | None = None  # of ONNX, where they encode
         self._reading = threading.Lock()
         self._damaged: tuple[int, int] | None = None
         self._parts: _Parts = (model, MemoryStore(model, documents, names), {"documents": len(documents)})
 
     @property
-    def model(self) -> TwoTowersModel | None:
+    def model(self) -> Encoder | None:
         """What encodes; None when there are only words to search by."""
         return self._parts[0]
 
@@ -70,20 +68,22 @@ class Retriever:
         return self._parts[2]
 
     @classmethod
-    def load(cls, folder: str | Path, *, verify: bool = True) -> "Retriever":
+    def load(cls, folder: str | Path, *, verify: bool = True, graphs: str | Path | None = None) -> "Retriever":
         """The retriever over the bundle in ``folder``, whose manifest is ``about``.
 
         Raises ``UserError`` when it is not a bundle, a file is missing or was changed, or model and vectors do not
-        belong together. ``verify=False`` leaves out the sums of the files.
+        belong together. ``verify=False`` leaves out the sums of the files. ``graphs`` is a folder of the model's ONNX
+        graphs, which then encode; PyTorch is not needed.
         """
         from freemvmt.search.bundle import open_bundle
 
         retriever = cls(None, [])
         retriever.folder = Path(folder)
-        retriever._parts = open_bundle(Path(folder), verify=verify)
+        retriever._graphs = None if graphs is None else Path(graphs)
+        retriever._parts = open_bundle(Path(folder), verify=verify, graphs=retriever._graphs)
         return retriever
 
-    def _now(self) -> tuple[TwoTowersModel | None, View]:
+    def _now(self) -> tuple[Encoder | None, View]:
         """The model, and the documents as they are now; a bundle that took the place of this one is opened."""
         if self.store.replaced and self._reading.acquire(blocking=False):
             try:
@@ -103,7 +103,7 @@ class Retriever:
         try:
             found = identity_of(self.folder)
             if found != self._damaged:
-                self._parts = open_bundle(self.folder)
+                self._parts = open_bundle(self.folder, graphs=self._graphs)
         except (UserError, OSError) as error:
             with suppress(OSError):
                 if identity_of(self.folder) != found:
@@ -142,13 +142,13 @@ class Retriever:
         queries = [query] if isinstance(query, str) else query
         model, view = self._now()
         among = None if filter is None else view.among(filter)
-        ranking, parts = _rank(model, view, queries, k, method, weight, among)
+        ranking, parts = rank_by(model, view, queries, k, method, weight, among)
         found = [hits_of(view, ranking, parts, row) for row in range(len(queries))]
         return found[0] if isinstance(query, str) else found
 
     def rank(self, queries: Sequence[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
         """As ``search``, but numbers of documents, for measuring: in memory they count as the documents were given."""
-        return _rank(*self._now(), queries, k, method, weight, None)[0]
+        return rank_by(*self._now(), queries, k, method, weight, None)[0]
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless exactly the documents of ``ids`` are here; ``name`` is what they are called."""
@@ -163,7 +163,7 @@ class Retriever:
     ) -> list[dict[str, float]]:
         """For each query the scores of its best ``k`` documents by id, best first: what a TREC run holds."""
         model, view = self._now()
-        ranking, _ = _rank(model, view, queries, k, method, weight, None)
+        ranking, _ = rank_by(model, view, queries, k, method, weight, None)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
             for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
@@ -171,7 +171,7 @@ class Retriever:
 
     def similar(self, id: str, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a document's own vector, itself left out. Raises ``NotFound``."""
-        _check_k(k)
+        check_k(k)
         view = self._now()[1]
         number = _number(view, id)
         among = None if filter is None else view.among(filter)
@@ -200,10 +200,10 @@ class Retriever:
         """
         kept = distinct(documents)
 
-        def put_in(model: TwoTowersModel | None, store: Store) -> Added:
+        def put_in(model: Encoder | None, store: Store) -> Added:
             if model is None:
                 raise UserError("adding documents needs a model; give one")
-            vectors = model.encode_documents([document.content for document in kept]).cpu().numpy()
+            vectors = plain(model.encode_documents([document.content for document in kept]))
             replaced = store.add(kept, vectors)
             return Added(len(kept) - replaced, replaced)
 
@@ -215,7 +215,7 @@ class Retriever:
             raise UserError("ids are given as a list of texts; give one")
         return self._changed(lambda model, store: store.delete(ids))
 
-    def _changed(self, change: Callable[[TwoTowersModel | None, Store], T]) -> T:
+    def _changed(self, change: Callable[[Encoder | None, Store], T]) -> T:
         """Change what is there now; a bundle that takes its place in that moment is opened, and changed instead."""
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -255,40 +255,6 @@ class Retriever:
     def close(self) -> None:
         """Let go of the files."""
         self.store.close()
-
-
-def _rank(
-    model: TwoTowersModel | None,
-    view: View,
-    queries: Sequence[str],
-    k: int,
-    method: Method,
-    weight: float,
-    among: Among | None,
-) -> tuple[Ranking, dict[str, Ranking]]:
-    _check_k(k)
-    if not isinstance(queries, Sequence) or not all(isinstance(query, str) for query in queries):
-        raise UserError("a query is text; give one text, or a list of texts")
-    if not isinstance(weight, float | int) or not 0 <= weight <= 1:
-        raise UserError(f"the weight is {weight!r}; give the dense side a share between 0 and 1")
-    if method == "bm25":
-        lexical = view.lexical(queries, k, among)
-        return lexical, {"bm25": lexical}
-    if method not in ("dense", "hybrid"):
-        raise UserError(f"there is no method {method!r}; give dense, bm25 or hybrid")
-    if model is None:
-        raise UserError("dense and hybrid search need a model; give one, or search with bm25")
-    vectors: Vectors = model.encode_queries(queries).cpu().numpy()
-    if method == "dense":
-        return (dense := view.dense(vectors, k, among)), {"dense": dense}
-    depth = max(k, DEPTH)
-    dense, lexical = at_once(lambda: view.dense(vectors, depth, among), lambda: view.lexical(queries, depth, among))
-    return fuse(dense, lexical, weight, k), {"dense": dense, "bm25": lexical}
-
-
-def _check_k(k: object) -> None:
-    if not isinstance(k, int) or k < 1:
-        raise UserError(f"k is {k!r}; ask for 1 document or more")
 
 
 def _number(view: View, id: str) -> int:

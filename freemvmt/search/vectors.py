@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from freemvmt.console import Bar
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
-from freemvmt.search.exact import Ranking
+from freemvmt.search.ranking import Ranking
 
 Kind = Literal["exact", "pq", "ivf", "binary", "hnsw"]
 Stored = Literal["fp32", "fp16", "int8"]

@@ -1,4 +1,4 @@
-"""Load a bundle, listen, say where, and stop in order: what is under way is finished, then the process ends with 0."""
+"""The server itself: it says where it listens, and stops in order: what is under way is finished first."""
 
 import contextlib
 import logging
@@ -8,44 +8,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 import uvicorn
 
 from freemvmt.console import Console
-from freemvmt.devices import share_freed_memory
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.app import create_app
-from freemvmt.server.listening import listen
 from freemvmt.server.protocol import protocol
 from freemvmt.server.settings import ServeSettings
 
 _IDLE_SECONDS = 30  # that a connection is kept without a request
-
-
-def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
-    """Serve ``bundle`` until SIGTERM or SIGINT; 0.
-
-    Raises ``UserError`` when it is damaged, the address cannot be had, or others could write without a token.
-    """
-    settings.check_exposure()
-    with listen(settings) as listener:
-        return serve_on(listener, bundle, settings, console)
-
-
-def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
-    """Serve ``bundle`` on a socket that is bound; without ``console`` nothing is said of it."""
-    share_freed_memory()
-    retriever = Retriever.load(bundle)
-    try:
-        server = make_server(retriever, settings)
-        _set_up_logs(settings)
-        if console is not None:
-            server.on_listening = lambda: _say(console, retriever, settings, listener)
-        server.run(sockets=[listener])
-    finally:
-        retriever.close()
-    return 0
 
 
 class Server(uvicorn.Server):
@@ -94,7 +66,8 @@ def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
     return Server(config)
 
 
-def _say(console: Console, retriever: Retriever, settings: ServeSettings, listener: socket.socket) -> None:
+def say_where(console: Console, retriever: Retriever, settings: ServeSettings, listener: socket.socket) -> None:
+    """What is served, and where."""
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
     about = retriever.about
@@ -105,7 +78,7 @@ def _say(console: Console, retriever: Retriever, settings: ServeSettings, listen
     sys.stdout.flush()
 
 
-def _set_up_logs(settings: ServeSettings) -> None:
+def set_up_logs(settings: ServeSettings) -> None:
     """Lines as they are, to stderr: a console would wrap and colour them, and leave tracebacks out."""
     for name, shown in (("freemvmt.access", settings.access_log), ("freemvmt.server", True)):
         logger = logging.getLogger(name)

@@ -4,16 +4,17 @@ import base64
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
-import torch
 
 from freemvmt.config import Method
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.documents import Document
+from freemvmt.search.encoder import plain
 from freemvmt.search.explain import Explanation
 from freemvmt.search.retriever import Hit, Retriever
 from freemvmt.server import schemas
@@ -166,7 +167,7 @@ class Service:
             raise UserError("these documents have no model beside them, so there are no vectors; ask for bm25")
         tokens = model.tokenizer.encode(asked.texts)
         encode = model.encode_query_tokens if asked.input_type == "query" else model.encode_document_tokens
-        rows = encode(tokens).numpy().astype("<f4", copy=False)
+        rows = plain(encode(tokens)).astype("<f4", copy=False)
         vectors: Sequence[object] = (
             list(rows) if asked.encoding_format == "float" else [base64.b64encode(row).decode() for row in rows]
         )
@@ -254,7 +255,8 @@ def _one_core() -> None:
     import faiss
 
     faiss.omp_set_num_threads(1)
-    torch.set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:  # where ONNX graphs encode there is none
+        torch.set_num_threads(1)
 
 
 def _milliseconds(started: float) -> float:

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,6 +24,10 @@ def _token_of_environment() -> str | None:
 class ServeSettings:
     """How a bundle is served. The token comes from TWO_TOWERS_TOKEN, never from a flag that others could read."""
 
+    backend: Literal["torch", "onnx"] = "torch"
+    """What encodes. onnx: the graphs in --model, for an environment without PyTorch."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """onnx: a folder that `export BUNDLE/model --format onnx` wrote."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every one of this machine."""
     port: int = 8000
@@ -58,6 +62,12 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
+        if self.backend == "onnx" and self.model is None:
+            raise UserError(
+                "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"
+            )
+        if self.backend == "torch" and self.model is not None:
+            raise UserError("--model is for --backend onnx; add it, or leave --model out: a bundle has its own")
         limits = {"workers": (0, 256), "threads": (1, 1024), "queue": (0, 10**6), "batch": (1, 4096)}
         for name, (lowest, highest) in limits.items():
             value = getattr(self, name)

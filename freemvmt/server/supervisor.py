@@ -26,7 +26,7 @@ _SOON, _TOO_OFTEN = 10.0, 5  # so many deaths within so many seconds: something 
 
 def supervise(bundle: Path, settings: ServeSettings) -> int:
     """Serve ``bundle`` by ``settings.workers`` processes until SIGTERM or SIGINT; 0, or what a child could not start
-    with. Raises ``UserError`` as ``run.serve`` does."""
+    with. Raises ``UserError`` as ``start.serve`` does."""
     settings.check_exposure()
     with listen(settings) as listener:
         listener.listen(_BACKLOG)
@@ -89,7 +89,7 @@ class _Family:
 def child(words: list[str]) -> int:
     """What a child does: serve on the socket that it was given."""
     from freemvmt.console import Console
-    from freemvmt.server.run import serve_on
+    from freemvmt.server.start import serve_on
 
     listener, bundle, settings, *announce = words
     plain = json.loads(settings)

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.documents import LARGEST_METADATA, LONGEST_ID, Document, distinct, document_of, read_corpus
+from freemvmt.search.corpora import document_of, read_corpus
+from freemvmt.search.documents import LARGEST_METADATA, LONGEST_ID, Document, distinct
 from freemvmt.text.corpus import passage_id
 from freemvmt.text.sources import read_pydocs
 

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.fields import Columns, Kind, check, kind_of, kinds_of, parse_filters
+from freemvmt.search.columns import Columns
+from freemvmt.search.fields import Kind, check, kind_of, kinds_of, parse_filters
 
 from bundles import make_filter, make_metadata, matches
 

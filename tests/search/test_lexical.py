@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from freemvmt.search.exact import Ranking
 from freemvmt.search.lexical import BM25, K1, B, fuse
+from freemvmt.search.ranking import Ranking
 
 DOCUMENTS = ["towers tower high", "a river runs", "rivers and towers and rivers", "nothing else matters here"]
 

@@ -17,8 +17,8 @@ import pytest
 from freemvmt.console import QUIET
 from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.run import serve
 from freemvmt.server.settings import TOKEN_VARIABLE, ServeSettings
+from freemvmt.server.start import serve
 
 from live_server import running
 
@@ -28,7 +28,7 @@ import sys, time
 from pathlib import Path
 from freemvmt.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.run import serve
+from freemvmt.server.start import serve
 from freemvmt.server.settings import ServeSettings
 search = Retriever.search
 def slow(self, query, *arguments, **options):

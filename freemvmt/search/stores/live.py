@@ -3,23 +3,22 @@
 A document's number is its row in the base, or the size of the base and its place among those that were added.
 """
 
-import bisect
 import functools
-import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from freemvmt.search import fields
+from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, stored_document
-from freemvmt.search.exact import Ranking
-from freemvmt.search.fields import Columns, Filter, Kind, kinds_of
+from freemvmt.search.fields import Filter, Kind, kinds_of
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import Among, Vectors
+from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.search.words import Snapshot
 
@@ -30,44 +29,6 @@ _NAMED = 1000  # matching documents up to which a filter names them to the searc
 def spread(size: int, most: int) -> list[int]:
     """At most ``most`` of ``size`` rows, evenly from the first to the last."""
     return sorted({int(row) for row in np.linspace(0, size - 1, min(most, size))})
-
-
-class Texts:
-    """The columns id, title, text and metadata (as JSON) of a table, read by row from the mapped file."""
-
-    def __init__(self, table: pa.Table) -> None:
-        batches = table.select(["id", "text", "title", "metadata"]).to_batches()
-        self._batches = [[_Strings(column) for column in batch.columns] for batch in batches]
-        self._starts = list(itertools.accumulate(map(len, batches), initial=0))
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def __getitem__(self, row: int) -> Document:
-        columns, within = self._place(row)
-        name, text, title, metadata = (column[within] for column in columns)
-        return stored_document(name, text, title, {} if metadata == "{}" else json.loads(metadata))
-
-    def id_of(self, row: int) -> str:
-        """The id alone."""
-        columns, within = self._place(row)
-        return columns[0][within]
-
-    def _place(self, row: int) -> "tuple[list[_Strings], int]":
-        batch = bisect.bisect_right(self._starts, row) - 1
-        return self._batches[batch], row - self._starts[batch]
-
-
-class _Strings:
-    """A ``large_string`` array, read straight from its buffers: a tenth of the time of an Arrow scalar."""
-
-    def __init__(self, array: pa.Array) -> None:
-        _, offsets, data = array.buffers()
-        self._offsets = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        self._data = memoryview(data if data is not None else b"")
-
-    def __getitem__(self, row: int) -> str:
-        return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
 
 
 @dataclass(frozen=True, eq=False)

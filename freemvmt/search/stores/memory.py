@@ -3,16 +3,13 @@
 import functools
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from freemvmt.errors import UserError
-from freemvmt.model import TwoTowersModel
 from freemvmt.search import fields
 from freemvmt.search.documents import Document
-from freemvmt.search.exact import Ranking, top_k
+from freemvmt.search.encoder import Encoder, Made, plain
 from freemvmt.search.fields import Filter, Kind
 from freemvmt.search.lexical import BM25
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import Among, Vectors, View
 
 
@@ -22,13 +19,13 @@ class MemoryStore:
     The only filter is the empty one, which keeps all.
     """
 
-    def __init__(self, model: TwoTowersModel | None, documents: Sequence[str], ids: Sequence[str]) -> None:
+    def __init__(self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str]) -> None:
         self._model = model
         self._documents = documents
         self._ids = ids
 
     @functools.cached_property
-    def all_vectors(self) -> Tensor:
+    def all_vectors(self) -> Made:
         """(documents, dim), each of length 1, on the model's device."""
         if self._model is None:
             raise UserError("dense and hybrid search need a model; give one, or search with bm25")
@@ -76,7 +73,11 @@ class MemoryStore:
 
     def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents, exactly."""
-        vectors = self.all_vectors
+        import torch  # a bundle is served without it
+
+        from freemvmt.search.exact import top_k
+
+        vectors = torch.as_tensor(self.all_vectors)
         return top_k(torch.from_numpy(queries).to(vectors.device), vectors, k)
 
     def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
@@ -101,8 +102,7 @@ class MemoryStore:
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """(numbers, dim)."""
-        vectors: Vectors = self.all_vectors[list(numbers)].cpu().numpy()
-        return vectors
+        return plain(self.all_vectors[list(numbers)])
 
     def counts(self, field: str) -> dict[str, int]:
         """None: there is no metadata."""

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.search import fields
+from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, is_storable, stored_document
-from freemvmt.search.exact import Ranking
-from freemvmt.search.fields import Columns, Filter, Kind
+from freemvmt.search.fields import Filter, Kind
+from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.milvus_client import MOST, Client
 from freemvmt.search.stores.protocol import Among, Vectors
 from freemvmt.search.words import Analyzer

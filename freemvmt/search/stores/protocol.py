@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.search.documents import Document
-from freemvmt.search.exact import Ranking
 from freemvmt.search.fields import Filter, Kind
+from freemvmt.search.ranking import Ranking
 
 Vectors = NDArray[np.float32]  # (n, dim)
 
