@@ -35,7 +35,8 @@ from freemvmt.learning.tracking import Tracker, start
 from freemvmt.learning.warm_start import scale_by_idf, warm_start
 from freemvmt.model import TwoTowersModel
 from freemvmt.model_files import check_output
-from freemvmt.search.exact import Ranking, top_k
+from freemvmt.search.exact import top_k
+from freemvmt.search.ranking import Ranking
 
 MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # what --batch-size None keeps to
 MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # for all that is kept of a token in training
