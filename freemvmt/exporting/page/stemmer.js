@@ -1,17 +1,17 @@
-// English stems: Snowball's "english" (Porter 2), as published at snowballstem.org, of the version that tantivy has.
+// English stems: Snowball's "english" (Porter 2) of version 3, as published at snowballstem.org.
 //
 // Words are lower-case letters and digits; apostrophes do not occur.
 
 const SPECIAL = {
-  skis: "ski", skies: "sky", dying: "die", lying: "lie", tying: "tie", idly: "idl", gently: "gentl", ugly: "ugli",
-  early: "earli", only: "onli", singly: "singl", sky: "sky", news: "news", howe: "howe", atlas: "atlas",
-  cosmos: "cosmos", bias: "bias", andes: "andes",
+  skis: "ski", skies: "sky", idly: "idl", gently: "gentl", ugly: "ugli", early: "earli", only: "onli", singly: "singl",
+  sky: "sky", news: "news", howe: "howe", atlas: "atlas", cosmos: "cosmos", bias: "bias", andes: "andes",
 };
-const STAY_AFTER_1A = new Set("inning outing canning herring earring proceed exceed succeed".split(" "));
+const WHOLE = /^(gener|commun|arsen|past|univers|later|emerg|organ|inter)/; // no ending reaches into these
+const STAYS = /^(inning|outing|canning|herring|earring|evening|(proc|exc|succ)eed(ly)?)$/;
 const STEP_2 = {
   tional: "tion", enci: "ence", anci: "ance", abli: "able", entli: "ent", izer: "ize", ization: "ize",
   ational: "ate", ation: "ate", ator: "ate", alism: "al", aliti: "al", alli: "al", fulness: "ful", ousli: "ous",
-  ousness: "ous", iveness: "ive", iviti: "ive", biliti: "ble", bli: "ble", ogi: "og", fulli: "ful", lessli: "less",
+  ousness: "ous", iveness: "ive", iviti: "ive", biliti: "ble", bli: "ble", ogi: "og", ogist: "og", fulli: "ful", lessli: "less",
   li: "",
 };
 const STEP_3 = {
@@ -29,13 +29,10 @@ export function stem(word) {
   if (Object.hasOwn(SPECIAL, word)) return SPECIAL[word];
   if ([...word].length <= 2) return word;
   let found = markConsonants(word);
-  const first = /^(gener|commun|arsen)/.exec(found)?.[0].length ?? afterSyllable(found, 0);
-  const regions = [first, afterSyllable(found, first)];
-  found = step1a(found);
-  if (!STAY_AFTER_1A.has(found)) {
-    found = step1c(step1b(found, regions[0]));
-    found = step5(step4(step3(step2(found, regions[0]), regions), regions[1]), regions);
-  }
+  const first = WHOLE.exec(found)?.[0].length ?? afterSyllable(found, 0);
+  const inner = afterSyllable(found, first);
+  found = step1c(step1b(step1a(found), first));
+  found = step5(step4(step3(step2(found, first), first, inner), inner), first, inner);
   return found.replaceAll("Y", "y");
 }
 
@@ -61,6 +58,7 @@ const hasVowel = (text) => [...text].some(isVowel);
 /** Whether `text` ends in a short syllable. */
 function endsShort(text) {
   const [before, vowel, last] = [text.at(-3), text.at(-2), text.at(-1)];
+  if (text.endsWith("past")) return true;
   if (text.length < 2 || isVowel(last) || !isVowel(vowel)) return false;
   return text.length === 2 || (!isVowel(before) && !"wxY".includes(last));
 }
@@ -83,11 +81,13 @@ function step1a(word) {
 
 function step1b(word, region) {
   const ending = /(eedly|eed|ingly|edly|ing|ed)$/.exec(word)?.[0];
-  if (!ending) return word;
+  if (!ending || STAYS.test(word)) return word;
   const base = word.slice(0, -ending.length);
+  if (ending === "ing" && /^[^aeiouy]y$/.test(base)) return `${base[0]}ie`;
   if (ending.startsWith("eed")) return base.length >= region ? `${base}ee` : word;
   if (!hasVowel(base)) return word;
   if (/(at|bl|iz)$/.test(base)) return `${base}e`;
+  if (/^[aeo](bb|dd|ff|gg|mm|nn|pp|rr|tt)$/.test(base)) return base;
   if (/(bb|dd|ff|gg|mm|nn|pp|rr|tt)$/.test(base)) return base.slice(0, -1);
   return base.length === region && endsShort(base) ? `${base}e` : base;
 }
@@ -106,7 +106,7 @@ function step2(word, region) {
   return base + STEP_2[ending];
 }
 
-function step3(word, [region, inner]) {
+function step3(word, region, inner) {
   const ending = endingOf(word, STEP_3);
   if (!ending) return word;
   const base = word.slice(0, -ending.length);
@@ -120,7 +120,7 @@ function step4(word, region) {
   return base.length < region || (ending === "ion" && !/[st]$/.test(base)) ? word : base;
 }
 
-function step5(word, [region, inner]) {
+function step5(word, region, inner) {
   const base = word.slice(0, -1);
   if (word.endsWith("e")) return base.length >= inner || (base.length >= region && !endsShort(base)) ? base : word;
   return word.endsWith("ll") && base.length >= inner ? base : word;

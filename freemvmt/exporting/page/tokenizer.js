@@ -69,16 +69,15 @@ export class Tokenizer {
       if (act === BARRIER) { run = units.length; continue; }
       let at = units.length;
       if (rank) while (at > run && ranks[at - 1] > rank) at--;
-      if (at < units.length) {
-        [units, starts, stops, ranks].forEach((list, which) => list.splice(at, 0, [to[0], place, place + width, rank][which]));
-        continue;
+      if (at < units.length) { // a mark that goes before others; where each came from stays in the order of the text
+        units.splice(at, 0, to[0]);
+        ranks.splice(at, 0, rank);
+      } else {
+        units.push(...to);
+        ranks.push(...to.map(() => rank));
       }
-      for (const unit of to) {
-        units.push(unit);
-        starts.push(place);
-        stops.push(place + width);
-        ranks.push(rank);
-      }
+      starts.push(...to.map(() => place));
+      stops.push(...to.map(() => place + width));
       if (!rank) run = units.length;
     }
     return { units, starts, stops };
