@@ -2,9 +2,10 @@
 
 import { Ranges, codeAt } from "./characters.js";
 
-const STAYS = 0, REMOVED = 1, BARRIER = 2, SPACED = 3; // what happens to a character
+const STAYS = 0, REMOVED = 1, BARRIER = 2; // what happens to a character
 const WORD = 0, WHITE = 1, ALONE = 2; // what it then is
 const FIRST_SYLLABLE = 0xac00, SYLLABLES = 11172; // of Hangul, which are taken apart by a rule
+const MOST_KEPT = 50_000; // words whose pieces are remembered
 
 export class Tokenizer {
   /** From tokenizer.bin. */
@@ -22,6 +23,7 @@ export class Tokenizer {
     const added = Object.keys(rules.added).sort((a, b) => b.length - a.length).map(escaped);
     this.added = added.length ? new RegExp(added.join("|"), "g") : null;
     this.known = new Map(); // code point -> what happens to it
+    this.cut = new Map(); // word -> its pieces
   }
 
   /** {ids, words}: the token ids, and for each word [start, stop, number of tokens] in the text; both cut at the length. */
@@ -40,47 +42,42 @@ export class Tokenizer {
 
   /** Add what stands between `start` and `stop`, where no special token is. */
   encodePlain(text, start, stop, found) {
-    const { units, starts, stops } = this.normalized(text, start, stop);
+    const { units, kinds, starts, stops } = this.normalized(text, start, stop);
     let first = 0; // of the word that is read
-    const end = (last) => {
-      const word = [units, starts, stops].map((list) => list.slice(first, last));
-      if (last > first) this.encodeWord(...word, found);
-      first = last;
-    };
-    for (let place = 0; place < units.length && found.ids.length < this.rules.most_tokens; place++) {
-      const kind = this.kindOf(units[place]);
+    for (let place = 0; place <= units.length && found.ids.length < this.rules.most_tokens; place++) {
+      const kind = place < units.length ? kinds[place] : WHITE;
       if (kind === WORD) continue;
-      end(place);
-      if (kind === ALONE) end(place + 1);
+      if (place > first) this.encodeWord(units, starts, stops, first, place, found);
+      if (kind === ALONE) this.encodeWord(units, starts, stops, place, place + 1, found);
       first = place + 1;
     }
-    end(units.length);
   }
 
-  /** The characters that remain, and where each came from. */
+  /** The characters that remain, what they are, and where each came from. */
   normalized(text, start, stop) {
-    const units = [], starts = [], stops = [], ranks = [];
+    const units = [], kinds = [], starts = [], stops = [], ranks = [];
     let run = 0; // from here on, marks may still change places
     for (let place = start, width; place < stop; place += width) {
       let code;
       [code, width] = codeAt(text, place);
-      const { act, to, rank } = this.treatment(code);
-      if (act === REMOVED) continue;
-      if (act === BARRIER) { run = units.length; continue; }
+      const { act, to, are, rank } = this.treatment(code);
+      if (act === BARRIER) run = units.length;
+      if (act !== STAYS) continue;
       let at = units.length;
       if (rank) while (at > run && ranks[at - 1] > rank) at--;
-      if (at < units.length) { // a mark that goes before others; where each came from stays in the order of the text
-        units.splice(at, 0, to[0]);
-        ranks.splice(at, 0, rank);
-      } else {
-        units.push(...to);
-        ranks.push(...to.map(() => rank));
+      for (let number = 0; number < to.length; number++) { // a mark that goes before others is one character
+        if (at < units.length) units.splice(at, 0, to[number]);
+        else units.push(to[number]);
+        kinds.push(are[number]);
+        starts.push(place);
+        stops.push(place + width);
+        if (at < ranks.length) ranks.splice(at, 0, rank);
+        else ranks.push(rank);
+        at = units.length;
       }
-      starts.push(...to.map(() => place));
-      stops.push(...to.map(() => place + width));
       if (!rank) run = units.length;
     }
-    return { units, starts, stops };
+    return { units, kinds, starts, stops };
   }
 
   treatment(code) {
@@ -90,14 +87,14 @@ export class Tokenizer {
   }
 
   lookUp(code) {
+    const stays = (to, rank = 0) => ({ act: STAYS, to, are: to.map((unit) => this.kindOf(unit)), rank });
     const character = String.fromCodePoint(code);
-    if (this.barriers.has(code)) return { act: BARRIER, to: [], rank: 0 };
-    if (this.removed.has(code)) return { act: REMOVED, to: [], rank: 0 };
-    if (this.spaced.has(code)) return { act: SPACED, to: [" ", character, " "], rank: 0 };
-    if (this.rules.characters.hangul && code >= FIRST_SYLLABLE && code < FIRST_SYLLABLE + SYLLABLES) {
-      return { act: STAYS, to: jamo(code - FIRST_SYLLABLE), rank: 0 };
-    }
-    return { act: STAYS, to: [...(this.becomes.get(character) ?? character)], rank: this.late.get(character) ?? 0 };
+    if (this.barriers.has(code)) return { act: BARRIER };
+    if (this.removed.has(code)) return { act: REMOVED };
+    if (this.spaced.has(code)) return stays([" ", character, " "]);
+    const syllable = code - FIRST_SYLLABLE;
+    if (this.rules.characters.hangul && syllable >= 0 && syllable < SYLLABLES) return stays(jamo(syllable));
+    return stays([...(this.becomes.get(character) ?? character)], this.late.get(character));
   }
 
   kindOf(character) {
@@ -105,24 +102,33 @@ export class Tokenizer {
     return this.white.has(code) ? WHITE : this.alone.has(code) ? ALONE : WORD;
   }
 
-  /** Add the longest pieces of one word that are in the vocabulary, from left to right; or that it is unknown. */
-  encodeWord(units, starts, stops, found) {
-    const { unknown, prefix, longest_word: longest } = this.rules;
-    const pieces = units.length > longest ? null : this.pieces(units, prefix);
-    const [ids, ends] = pieces ?? [[unknown], [units.length]];
-    const room = this.rules.most_tokens - found.ids.length; // a word may be cut in the middle
-    if (room <= 0) return;
-    const last = ends[Math.min(room, ends.length) - 1];
-    found.ids.push(...ids.slice(0, room));
-    found.words.push([starts[0], Math.max(...stops.slice(0, last)), Math.min(room, ids.length)]);
+  /** Add the pieces of the word of `units` from `first` to `last`; or that it is unknown. */
+  encodeWord(units, starts, stops, first, last, found) {
+    const { unknown, longest_word: longest, most_tokens: most } = this.rules;
+    const pieces = last - first > longest ? null : this.pieces(units.slice(first, last));
+    const { ids, ends } = pieces ?? { ids: [unknown], ends: [last - first] };
+    const count = Math.min(ids.length, most - found.ids.length); // a word may be cut in the middle
+    for (let number = 0; number < count; number++) found.ids.push(ids[number]);
+    found.words.push([starts[first], stops[first + ends[count - 1] - 1], count]);
   }
 
-  pieces(units, prefix) {
+  /** The longest pieces that are in the vocabulary, from left to right: {ids, ends}; null where there are none. */
+  pieces(word) {
+    const whole = word.join("");
+    let found = this.cut.get(whole);
+    if (found !== undefined) return found;
+    found = this.cutUp(word);
+    if (this.cut.size >= MOST_KEPT) this.cut.clear();
+    this.cut.set(whole, found);
+    return found;
+  }
+
+  cutUp(word) {
     const ids = [], ends = [];
-    for (let first = 0; first < units.length;) {
-      let stop = units.length, id;
+    for (let first = 0; first < word.length;) {
+      let stop = word.length, id;
       for (; stop > first; stop--) {
-        id = this.ids.get((first ? prefix : "") + units.slice(first, stop).join(""));
+        id = this.ids.get((first ? this.rules.prefix : "") + word.slice(first, stop).join(""));
         if (id !== undefined) break;
       }
       if (stop === first) return null;
@@ -130,7 +136,7 @@ export class Tokenizer {
       ends.push(stop);
       first = stop;
     }
-    return [ids, ends];
+    return { ids, ends };
   }
 }
 

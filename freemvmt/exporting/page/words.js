@@ -6,6 +6,7 @@ import { stem } from "./stemmer.js";
 const K1 = Math.fround(1.2), B = Math.fround(0.75); // tantivy's, which computes with 32 bits
 const EXACT = 40; // lengths below are kept as they are
 const { fround, log } = Math;
+const utf8 = new TextEncoder();
 
 export class Words {
   /** From words.bin, postings.bin and the rules of tokenizer.bin. */
@@ -43,7 +44,7 @@ export class Words {
     }
     const { longest } = this.rules;
     return found
-      .filter((word) => new TextEncoder().encode(word).length < longest)
+      .filter((word) => utf8.encode(word).length < longest)
       .map((word) => Array.from(word, (letter) => this.lower.get(letter) ?? letter).join(""))
       .filter((word) => !this.stop.has(word))
       .map(stem);
