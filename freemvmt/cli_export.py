@@ -32,7 +32,7 @@ class ExportOptions:
     max_mb: float | None = None
     """site: million bytes that all its files may have together; None: 20."""
     onnx_web: str | None = None
-    """site: the folder `dist` of the npm package onnxruntime-web, to run the query tower of recurrent ones in the page."""
+    """site: the folder `dist` of the npm package onnxruntime-web, by which a recurrent query tower runs in the page."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 

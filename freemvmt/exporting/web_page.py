@@ -1,4 +1,4 @@
-"""The page of a site: the served one, with modules that search in the browser in place of the one that asks a server."""
+"""The page of a site: the served one, with modules that search in the browser in place of what asks a server."""
 
 from pathlib import Path
 
@@ -34,9 +34,10 @@ def page_files(model: TwoTowersModel, runtime: Path | None) -> dict[str, bytes]:
     else:
         files |= _runtime_files(model, runtime)
     html = (SERVED / "index.html").read_text(encoding="utf-8")
-    policy = _POLICY.format(wasm="" if runtime is None else " 'wasm-unsafe-eval'")
+    wasm = "" if runtime is None else " 'wasm-unsafe-eval'"
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY.format(wasm=wasm)}">'
     for there, instead in (
-        ('<meta name="referrer"', f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n  <meta name="referrer"'),
+        ('<meta name="referrer"', f'{policy}\n  <meta name="referrer"'),
         ('<script type="module"', '<link rel="stylesheet" href="page/site.css">\n  <script type="module"'),
         ('tabindex="-1"></section>', f'tabindex="-1">{_UNOPENED}</section>'),
         (' The same search answers at POST /search; see <a href="docs">the API</a>.', " Nothing is sent anywhere."),

@@ -4,6 +4,7 @@ A browser's own Unicode is newer than that of the libraries, and another in each
 every character is given to them once, in blocks, and what comes out is written down.
 """
 
+import functools
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +28,6 @@ def tokenizer_rules(tokenizer: Tokenizer) -> dict[str, Any]:
 
     Raises ``UserError`` for a tokenizer that is no WordPiece behind BERT's normalizer and pre-tokenizer.
     """
-    from tokenizers import Tokenizer as HFTokenizer
-
     definition = json.loads(tokenizer.definition)
     model = definition["model"]
     kinds = [(definition.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
@@ -42,7 +41,6 @@ def tokenizer_rules(tokenizer: Tokenizer) -> dict[str, Any]:
         if token["normalized"] or token["single_word"] or token["lstrip"] or token["rstrip"]:
             raise UserError(f"a page cannot read with the added token {token['content']!r}; only plain special tokens")
         added[token["content"]] = token["id"]
-    reference = HFTokenizer.from_str(tokenizer.definition)
     return {
         "vocabulary": vocabulary,
         "added": added,
@@ -50,25 +48,30 @@ def tokenizer_rules(tokenizer: Tokenizer) -> dict[str, Any]:
         "prefix": model["continuing_subword_prefix"],
         "longest_word": model["max_input_chars_per_word"],
         "most_tokens": tokenizer.max_length,
-        "characters": _characters(reference.normalizer.normalize_str, reference.pre_tokenizer.pre_tokenize_str),
+        "characters": _characters(json.dumps([definition["normalizer"], definition["pre_tokenizer"]])),
     }
 
 
-def _characters(
-    normalize: Callable[[str], str], pre_tokenize: Callable[[str], list[tuple[str, tuple[int, int]]]]
-) -> dict[str, Any]:
-    """How each character is treated.
+@functools.cache
+def _characters(parts: str) -> dict[str, Any]:
+    """How each character is treated by a normalizer and a pre-tokenizer, given as JSON.
 
     ``removed``, ``spaced`` (itself between two spaces): ranges; ``becomes``: what any other turns into; ``hangul``:
     whether syllables are taken apart. ``late``: marks that canonical order moves, by their class; ``barriers``: removed
     marks that it does not move others across. ``white``, ``alone``: what parts words, and is a word of its own.
     """
+    from tokenizers import Tokenizer as HFTokenizer
+
+    normalizer, pre_tokenizer = json.loads(parts)
+    plain = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}, "added_tokens": []}
+    reference = HFTokenizer.from_str(json.dumps({**plain, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
+    normalize = reference.normalizer.normalize_str
     becomes = dict(zip(_ALL, _each(normalize, _ALL), strict=True))
     removed = [character for character, found in becomes.items() if found == ""]
     late = _late(normalize, becomes)
     spaced = [character for character, found in becomes.items() if found == f" {character} "]
     by_rule = {*removed, *spaced, *map(chr, _SYLLABLES)}
-    white, alone = _apart(pre_tokenize)
+    white, alone = _apart(reference.pre_tokenizer.pre_tokenize_str)
     return {
         "removed": ranges_of(removed),
         "spaced": ranges_of(spaced),
@@ -84,16 +87,22 @@ def _characters(
 def word_rules(analyzer: Analyzer, words: Iterable[str]) -> dict[str, Any]:
     """How BM25's words are made: ``letters`` are what they consist of, ``lower`` what becomes of the large ones,
     ``stop`` those of ``words`` that are left out."""
-    tantivy = needed("tantivy")
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.lowercase())
-    found = builder.build().analyze(" ".join("a" + character for character in _ALL))
-    small = {character: word[1:] for character, word in zip(_ALL, found, strict=True) if word != "a"}
+    small = _letters()
     return {
         "letters": ranges_of(small),
         "lower": {character: found for character, found in small.items() if found != character},
         "stop": sorted(word for word in words if word.isalpha() and not analyzer.words(word)),
         "longest": LONGEST_WORD,
     }
+
+
+@functools.cache
+def _letters() -> dict[str, str]:
+    """The characters of which tantivy makes words, each as it is in lower case."""
+    tantivy = needed("tantivy")
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.lowercase())
+    found = builder.build().analyze(" ".join("a" + character for character in _ALL))
+    return {character: word[1:] for character, word in zip(_ALL, found, strict=True) if word != "a"}
 
 
 def ranges_of(characters: Iterable[str]) -> Ranges:

@@ -202,7 +202,8 @@ def quantized(rows: Tensor) -> bytes:
     """Rows (n, dim) as n float32 scales and n * dim int8: a row's largest number is 127 times its scale."""
     numbers = rows.detach().cpu().numpy()
     scales = np.maximum(np.abs(numbers).max(1, initial=0) / 127, 1e-12).astype("<f4")
-    return scales.tobytes() + np.rint(numbers / scales[:, None]).astype(np.int8).tobytes()
+    kept: bytes = scales.tobytes() + np.rint(numbers / scales[:, None]).astype(np.int8).tobytes()
+    return kept
 
 
 def restored(content: bytes, dim: int) -> Tensor:

@@ -28,7 +28,7 @@ export const timing = (took, shown) => `ranked in ${milliseconds(took)} · shown
 /** What the first page says beside the counts. */
 export function about({ notice, megabytes }) {
   const loaded = `Everything is searched in this browser: ${megabytes} MB are loaded, and passages as they are shown.`;
-  return [make("p", {}, loaded), notice ? make("p", { class: "site-notice" }, notice) : null];
+  return [make("p", { class: "site-loaded" }, loaded), notice ? make("p", { class: "site-notice" }, notice) : null];
 }
 
 async function info() {
