@@ -41,7 +41,7 @@ from freemvmt.text.tokens import Tokenizer
 SEED = 0
 LOADS = 5  # visits in a fresh profile
 BATCH = 2000  # texts that are given to the page at once
-OPEN = "const { open } = await import(new URL('page/search.js', location.href)); window.search ??= await open();"
+OPEN = "const { open } = await import(new URL('page/search.js', location.href)); window.search = await open();"
 ASK = "const { ask } = await import(new URL('page/ask.js', location.href));"
 PROTOCOL = (
     "headless Chromium and `python -m http.server` on one machine; first search: from the load event of a fresh "
