@@ -405,6 +405,39 @@ def test_a_folder_without_the_runtime_is_refused(
     assert "give the folder dist of the npm package onnxruntime-web" in line
 
 
+RUNTIME = """export const env = { wasm: {} };
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
+export const InferenceSession = { create: async (graph) => ({ run: async ({ input_ids, attention_mask }) => {
+  const { type, dims } = input_ids;
+  window.given = { size: graph.length, type, dims, mask: attention_mask.data.join(" ") };
+  const data = new Float32Array(24);
+  data[0] = 1;
+  return { embedding: { data } };
+} }) };
+"""
+
+
+def test_a_recurrent_query_tower_runs_where_its_runtime_came_along(
+    tiny_base: str, tmp_path: Path, visits: Visits
+) -> None:
+    """The runtime is a stand-in here: it gives one vector, and tells what it was given."""
+    (tmp_path / "dist").mkdir()
+    for name in ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / "dist" / name).write_text("")
+    (tmp_path / "dist" / "ort.wasm.min.mjs").write_text(RUNTIME)
+    (tmp_path / "corpus.jsonl").write_text('{"id": "1", "text": "a river"}\n', encoding="utf-8")
+    model = TwoTowersModel(ModelConfig(base=tiny_base, tower="recurrent", hidden=4))
+    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
+    export_site(tmp_path / "bundle", tmp_path / "site", dim=DIM, runtime=tmp_path / "dist")
+    assert "'wasm-unsafe-eval'" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    with hosting(tmp_path / "site") as address:
+        page = visits(address)
+        expect(page.locator(".site-notice")).to_contain_text("runs in this page")
+        ask(page, "a river")
+        size = (tmp_path / "site" / "data" / "query.onnx").stat().st_size
+        assert page.evaluate("window.given") == {"size": size, "type": "int64", "dims": [1, 2], "mask": "1 1"}
+
+
 def test_lengths_are_kept_in_a_byte_as_tantivy_does() -> None:
     kept = norms_of([0, 1, 39, 40, 41, 42, 55, 56, 59, 60, 151, 152, 2_000_000_000])
     assert kept.tolist()[:12] == [0, 1, 39, 40, 40, 41, 47, 48, 48, 49, 63, 64]

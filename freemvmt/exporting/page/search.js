@@ -70,7 +70,7 @@ export class Search {
 
   /** The documents nearest to the one in `row`, itself left out. */
   similar(row, k) {
-    const { rows, scores } = best(null, this.documents.products(this.documents.row(row)), k + 1);
+    const { rows, scores } = best(null, this.documents.products(this.documents.sum([row])), k + 1);
     const kept = rows.map((other, place) => [other, scores[place]]).filter(([other]) => other !== row).slice(0, k);
     const dense = { rows: kept.map(([other]) => other), scores: kept.map(([, score]) => score) };
     return { ...dense, dense, bm25: null };
@@ -103,8 +103,8 @@ export class Search {
     if (this.manifest.model.tower !== "average") return null;
     const content = passage.title ? `${passage.title} ${passage.text}` : passage.text;
     const { ids, words } = (passage.tokens ??= this.tokenizer.encode(content));
-    const length = Math.max(Math.hypot(...this.documentTable.sum(ids)), 1e-12);
-    const shares = ids.map((id) => this.documentTable.product(id, vector) / length);
+    passage.length ??= Math.max(Math.hypot(...this.documentTable.sum(ids)), 1e-12);
+    const shares = ids.map((id) => this.documentTable.product(id, vector) / passage.length);
     const boundary = passage.title ? passage.title.length + 1 : 0;
     const title = [], text = [];
     let first = 0;

@@ -9,16 +9,14 @@ export class Rows {
     this.numbers = new Int8Array(bytes, 4 * this.count);
   }
 
-  /** Row `number` as numbers. */
-  row(number) {
-    const scale = this.scales[number];
-    return Float64Array.from(this.numbers.subarray(number * this.dim, (number + 1) * this.dim), (value) => value * scale);
-  }
-
   /** The sum of rows. */
-  sum(numbers) {
-    const total = new Float64Array(this.dim);
-    for (const number of numbers) this.row(number).forEach((value, place) => { total[place] += value; });
+  sum(rows) {
+    const { dim, numbers, scales } = this;
+    const total = new Float64Array(dim);
+    for (const row of rows) {
+      const scale = scales[row];
+      for (let place = 0, at = row * dim; place < dim; place++, at++) total[place] += numbers[at] * scale;
+    }
     return total;
   }
 
