@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write a model in the form that others read, or a bundle as a site without a server."""
+    """Write a model in the form that others read, or a bundle as a site."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
     """A model folder, a name on the Hub, or `untrained`; for a site, a bundle."""
@@ -38,7 +38,7 @@ class ExportOptions:
 
 
 def export(argv: Sequence[str]) -> int:
-    """Write a model in the form that others read, or a bundle as a site without a server."""
+    """Write a model in the form that others read, or a bundle as a site."""
     options = parse(ExportOptions, argv, "two-towers export")
     from freemvmt.console import Console
     from freemvmt.errors import UserError
