@@ -2,9 +2,10 @@
 
 const { fround } = Math;
 
-/** The `k` best, best first, of equal ones the lower row first: {rows, scores}. `rows` null: scores of all rows. */
+/** The `k` best, best first, of equal ones the lower row first: {rows, scores}. `rows` null: scores of all rows;
+ *  `scores` is a Float32Array, whose sort goes by value. */
 export function best(rows, scores, k) {
-  const least = scores.length > k ? Float32Array.from(scores).sort()[scores.length - k] : -Infinity;
+  const least = scores.length > k ? scores.slice().sort()[scores.length - k] : -Infinity;
   const found = [];
   for (let place = 0; place < scores.length; place++) if (scores[place] >= least) found.push(place);
   const rowOf = rows ? (place) => rows[place] : (place) => place;
