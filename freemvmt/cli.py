@@ -20,7 +20,7 @@ VERBS = {
     "sweep": ("cli_model", "Search for good settings."),
     "encode": ("cli_bundle", "Write the vectors of a corpus as Parquet shards."),
     "report": ("cli_export", "Lay trained models side by side on one page."),
-    "export": ("cli_export", "Write a model in the form that others read."),
+    "export": ("cli_export", "Write a model in the form that others read, or a bundle as a site."),
     "push": ("cli_export", "Put a model on the Hugging Face Hub."),
     "index": ("cli_bundle", "Index a corpus with a model into a bundle."),
     "search": ("cli_bundle", "Search a bundle."),

@@ -1,56 +1,93 @@
-"""The verbs of `two-towers` by which a model leaves, and what is told of several."""
+"""The verbs of `two-towers` by which a model or a bundle leaves, and what is told of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from freemvmt.shell import parse
 from freemvmt.shell import report as tell
 
+if TYPE_CHECKING:
+    from freemvmt.console import Console
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write a model in the form that others read."""
+    """Write a model in the form that others read, or a bundle as a site."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, or `untrained`."""
-    format: Literal["sentence-transformers", "onnx"]
-    """sentence-transformers: a folder that SentenceTransformer(FOLDER) loads. onnx: graphs for any runtime."""
+    """A model folder, a name on the Hub, or `untrained`; for a site, a bundle."""
+    format: Literal["sentence-transformers", "onnx", "site"]
+    """sentence-transformers: a folder that SentenceTransformer(FOLDER) loads. onnx: graphs for any runtime. site: a
+    page and files that it searches in the browser, from any static host."""
     output: str
     """Folder for it; it must not be there."""
-    precision: Literal["fp32", "int8"] = "fp32"
-    """onnx: what a number of the token table is kept in."""
+    precision: Literal["fp32", "int8"] | None = None
+    """onnx: what a number of the token table is kept in; None: fp32."""
+    dim: int | None = None
+    """site: dimensions of the vectors; None: the most with which it fits into --max-mb."""
+    max_mb: float | None = None
+    """site: million bytes that all its files may have together; None: 20."""
+    onnx_web: str | None = None
+    """site: the folder `dist` of the npm package onnxruntime-web, by which a recurrent query tower runs in the page."""
     json: bool = False
     """Print one JSON object on stdout, all else on stderr."""
 
 
 def export(argv: Sequence[str]) -> int:
-    """Write a model in the form that others read."""
+    """Write a model in the form that others read, or a bundle as a site."""
     options = parse(ExportOptions, argv, "two-towers export")
     from freemvmt.console import Console
     from freemvmt.errors import UserError
+
+    console = Console(stderr=options.json)
+    own = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
+    for name, format in own.items():
+        if options.format != format and getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is for --format {format}; leave it out")
+    found = _site(options, console) if options.format == "site" else _model(options, console)
+    tell(options.json, {"output": options.output, "format": options.format, **found})
+    return 0
+
+
+def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:
     from freemvmt.files import size_of
     from freemvmt.model import TwoTowersModel
 
-    console, output = Console(stderr=options.json), Path(options.output)
-    model = TwoTowersModel.load(options.model)
+    model, output = TwoTowersModel.load(options.model), Path(options.output)
     if options.format == "onnx":
         from freemvmt.exporting.onnx_graph import export_onnx
 
-        export_onnx(model, output, options.precision)
-    elif options.precision != "fp32":
-        raise UserError("--precision is for --format onnx; leave it out")
+        export_onnx(model, output, options.precision or "fp32")
     else:
         from freemvmt.exporting.static import export_static
 
         export_static(model, output)
     size = size_of(output)
     console.line(f"saved     {output} ({size / 1e6:,.0f} MB, {model.dim} dimensions)")
-    tell(options.json, {"output": str(output), "format": options.format, "bytes": size, "dim": model.dim})
-    return 0
+    return {"bytes": size, "dim": model.dim}
+
+
+def _site(options: ExportOptions, console: "Console") -> dict[str, Any]:
+    from freemvmt.errors import UserError
+    from freemvmt.exporting.web_site import MAX_MB, export_site
+
+    max_mb = MAX_MB if options.max_mb is None else options.max_mb
+    if not max_mb > 0:  # also what is no number
+        raise UserError(f"--max-mb is {max_mb:g}; give more than 0")
+    runtime = None if options.onnx_web is None else Path(options.onnx_web)
+    site = export_site(
+        Path(options.model), Path(options.output), dim=options.dim, max_mb=max_mb, runtime=runtime, console=console
+    )
+    console.line(
+        f"saved     {options.output} ({site.bytes / 1e6:.1f} MB, {site.dim} dimensions; of the ten best by whole "
+        f"vectors it finds {site.recall:.0%})"
+    )
+    console.line(f"next      python -m http.server --directory {options.output}    http://localhost:8000")
+    return {"bytes": site.bytes, "dim": site.dim, "documents": site.documents, "recall@10": round(site.recall, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)

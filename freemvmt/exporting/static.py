@@ -25,7 +25,7 @@ def export_static(model: TwoTowersModel, folder: Path) -> None:
         how = "reads tokens in their order" if model.config.tower == "recurrent" else "is a transformer"
         raise UserError(f"a tower that {how} is no StaticEmbedding; export it with --format onnx")
     check_free(folder)
-    tables = _tables(model)
+    tables = folded_tables(model)
     with whole_folder(folder) as part:
         if len(tables) == 1:
             _write_embedding(part, tables["document"], model)
@@ -50,7 +50,7 @@ def export_static(model: TwoTowersModel, folder: Path) -> None:
         (part / "README.md").write_text(_card(model), encoding="utf-8")
 
 
-def _tables(model: TwoTowersModel) -> dict[str, Tensor]:
+def folded_tables(model: TwoTowersModel) -> dict[str, Tensor]:
     """The table of each side, heads folded in; one where both sides are the same."""
     tensors = {name: tensor.detach().cpu() for name, tensor in model.tensors().items()}
     sides = ("query", "document") if model.config.separate_towers else ("document",)

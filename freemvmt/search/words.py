@@ -28,7 +28,7 @@ from freemvmt.search.documents import is_storable
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is tantivy's least
 _LAST_ROW = 2**62
-_LONGEST_WORD = 40  # characters; what is longer is no word
+LONGEST_WORD = 40  # characters; what is longer is no word
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Analyzer:
         filters = tantivy.Filter
         builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
         for step in (
-            filters.remove_long(_LONGEST_WORD),
+            filters.remove_long(LONGEST_WORD),
             filters.lowercase(),
             filters.stopword("english"),
             filters.stemmer("english"),

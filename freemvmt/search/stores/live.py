@@ -134,6 +134,11 @@ class LiveView:
         found.update(self._added.columns.counts(field, self._alive[self._size :]))
         return dict(found)
 
+    def numbers(self) -> list[int]:
+        """The numbers of all documents, in order."""
+        found: list[int] = np.flatnonzero(self._alive).tolist()
+        return found
+
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents of those numbers."""
         size = self._size

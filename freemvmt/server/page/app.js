@@ -2,11 +2,12 @@
 //
 //     address <-> state -> run() -> answers -> draw()
 //
-// An answer is drawn only when no newer question was asked since. ask.js asks the server, hits.js draws the hits.
+// An answer is drawn only when no newer question was asked since. ask.js asks the server, hits.js draws the hits. A site
+// without a server (`two-towers export --format site`) has another ask.js, and all else as it is here.
 
-import { Failure, ask, useToken } from "./ask.js";
+import { Failure, about, ask, timing, useToken } from "./ask.js";
 import {
-  card, column, columns, count, expand, firstHit, hitOf, linkSame, make, milliseconds, neighbour, plural, terms, unseen,
+  card, column, columns, count, expand, firstHit, hitOf, linkSame, make, neighbour, plural, terms, unseen,
 } from "./hits.js";
 
 const METHODS = ["hybrid", "dense", "bm25"];
@@ -171,9 +172,8 @@ function drawLists(lists, columnsOf) {
   const of = similar ? " like this passage" : ` of ${plural(lists[0].documents, "document")}`;
   const status = [hits ? plural(hits, "hit") + of : "No hits", similar ? "" : unseen(` for ${state.q}`)];
   const took = Math.max(...lists.map((list) => list.took_ms));
-  const latency = `server ${milliseconds(took)} · round trip ${milliseconds(roundTrip)}`;
   const found = hits ? columns(columnsOf(), state.tints && !similar) : nothing();
-  show(status, latency, ...(similar ? [sourcePassage(), found] : [found]));
+  show(status, timing(took, roundTrip), ...(similar ? [sourcePassage(), found] : [found]));
 }
 
 function show(status, latency, ...nodes) {
@@ -208,7 +208,7 @@ function intro() {
     make("p", {}, "By meaning, by words, and by both. Each word is tinted by what it adds to the score."),
     make("dl", { class: "facts" }, terms(rows)),
     make("p", { class: "wide" }, make("kbd", {}, "/"), " to search, ", make("kbd", {}, "?"), " for all keys"),
-    make("p", {}, make("a", { href: "docs" }, "The same over HTTP")));
+    about(info));
 }
 
 function nothing() {

@@ -1,5 +1,7 @@
 // Asking the server: what it answers, or a Failure that says in words why there is no answer.
 
+import { make, milliseconds } from "./hits.js";
+
 export class Failure extends Error {
   /** `wait`: seconds after which to ask again; null: asking again would not help; `reference`: the request's id. */
   constructor(title, message, { status = 0, wait = null, reference = "" } = {}) {
@@ -24,6 +26,12 @@ export async function ask(path, signal, body) {
 export function useToken(token) {
   sessionStorage.setItem("token", token);
 }
+
+/** What is said of the time that an answer took, on the server and with its way. */
+export const timing = (took, roundTrip) => `server ${milliseconds(took)} · round trip ${milliseconds(roundTrip)}`;
+
+/** What the first page says beside the counts. */
+export const about = () => make("p", {}, make("a", { href: "docs" }, "The same over HTTP"));
 
 function refusal({ status, headers }, { message = `The server answered ${status}.`, request_id: reference = "" }) {
   const busy = status === 503;

@@ -1,0 +1,88 @@
+// Asking: what the server of `two-towers serve` would answer, answered here from the files of the site.
+
+import { Failure } from "./failure.js";
+import { readManifest } from "./files.js";
+import { make, milliseconds } from "./hits.js";
+import { open } from "./search.js";
+
+export { Failure };
+
+const TABLE_NOTICE =
+  "Documents were encoded by a recurrent tower. This site has none for queries: their vectors are the average of their " +
+  "words, so dense and hybrid hits differ from the server’s, and words are not tinted.";
+const ONNX_NOTICE = "The towers are recurrent: the query’s runs in this page. Words are not tinted.";
+
+/** The answer to a question of the page. Throws a Failure, or an AbortError. */
+export async function ask(path, signal, body) {
+  const answer = await (path === "info" ? info() : answered(path, body));
+  signal.throwIfAborted();
+  return answer;
+}
+
+/** No host of files asks for a token. */
+export function useToken() {}
+
+/** What is said of the time: ranking alone, and with the passages that had to be loaded. */
+export const timing = (took, shown) => `ranked in ${milliseconds(took)} · shown in ${milliseconds(shown)}`;
+
+/** What the first page says beside the counts. */
+export function about({ notice, megabytes }) {
+  const loaded = `Everything is searched in this browser: ${megabytes} MB are loaded, and passages as they are shown.`;
+  return [make("p", { class: "site-loaded" }, loaded), notice ? make("p", { class: "site-notice" }, notice) : null];
+}
+
+async function info() {
+  const manifest = await readManifest();
+  open().catch(() => {}); // all that a search needs; what goes wrong is said at the first one
+  const bytes = Object.entries(manifest.files)
+    .filter(([name]) => !name.startsWith("data/passages/") && name !== "data/ids.bin")
+    .reduce((sum, [, file]) => sum + file.bytes, 0);
+  return {
+    documents: manifest.documents,
+    dim: manifest.dim,
+    model: manifest.model,
+    index: { kind: "exact", stored: "int8", "recall@10": manifest.recall },
+    fields: {},
+    limits: { k: manifest.most_hits },
+    notice: manifest.model.tower === "average" ? "" : manifest.queries === "onnx" ? ONNX_NOTICE : TABLE_NOTICE,
+    megabytes: (bytes / 1e6).toFixed(1),
+  };
+}
+
+async function answered(path, body) {
+  const search = await open();
+  if (path === "search") return searched(search, body);
+  if (path === "similar") return similar(search, body);
+  const row = await search.rowOf(decodeURIComponent(path.slice("documents/".length)));
+  return (await search.passages([row]))[0];
+}
+
+async function searched(search, { query, method, k, explain }) {
+  const began = performance.now();
+  const ranking = await search.rank(query, method, k);
+  const took_ms = performance.now() - began;
+  const hits = await hitsOf(search, ranking);
+  if (explain) {
+    const vector = await search.encoded(query);
+    for (const hit of hits) hit.explanation = search.explain(vector, hit.passage);
+  }
+  return { query, method, k, took_ms, documents: search.manifest.documents, hits };
+}
+
+async function similar(search, { id, k }) {
+  const began = performance.now();
+  const ranking = search.similar(await search.rowOf(id), k);
+  const took_ms = performance.now() - began;
+  return { id, took_ms, hits: await hitsOf(search, ranking) };
+}
+
+async function hitsOf(search, { rows, scores, dense, bm25 }) {
+  const passages = await search.passages(rows);
+  const part = (ranking, row) => {
+    const place = ranking ? ranking.rows.indexOf(row) : -1;
+    return place < 0 ? null : ranking.scores[place];
+  };
+  return passages.map((passage, place) => ({
+    ...passage, passage, score: scores[place], dense: part(dense, rows[place]), bm25: part(bm25, rows[place]),
+  }));
+}

@@ -1,0 +1,101 @@
+// BM25: a query's words as tantivy would analyse them, and its scores of the documents that have them.
+
+import { Ranges, codeAt } from "./characters.js";
+import { stem } from "./stemmer.js";
+
+const K1 = Math.fround(1.2), B = Math.fround(0.75); // tantivy's, which computes with 32 bits
+const EXACT = 40; // lengths below are kept as they are
+const { fround, log } = Math;
+const utf8 = new TextEncoder();
+
+export class Words {
+  /** From words.bin, postings.bin and the rules of tokenizer.bin. */
+  constructor(words, postings, rules) {
+    const head = new DataView(postings);
+    const count = head.getUint32(0, true);
+    this.documents = head.getUint32(4, true);
+    this.rules = rules;
+    this.letters = new Ranges(rules.letters);
+    this.lower = new Map(Object.entries(rules.lower));
+    this.stop = new Set(rules.stop);
+    const names = count ? new TextDecoder().decode(words).split("\n") : [];
+    this.numberOf = new Map(names.map((word, number) => [word, number]));
+    const sizes = new Uint32Array(postings, 8, count);
+    this.starts = new Uint32Array(count + 1); // of each word's list among the bytes
+    sizes.forEach((size, number) => { this.starts[number + 1] = this.starts[number] + size; });
+    this.lengths = new Uint8Array(postings, 8 + 4 * count, this.documents);
+    this.bytes = new Uint8Array(postings, 8 + 4 * count + this.documents);
+    this.norms = normsFor(fround(fround(rules.tokens) / fround(this.documents)));
+    this.scores = new Float32Array(this.documents); // of one query; zero in between
+  }
+
+  /** The words of a text: lower case, no stop words, stems. */
+  analyzed(text) {
+    const found = [];
+    let start = -1;
+    for (let place = 0, width; place <= text.length; place += width) {
+      let code = -1;
+      [code, width] = place < text.length ? codeAt(text, place) : [-1, 1];
+      const inside = code >= 0 && this.letters.has(code);
+      if (inside && start < 0) start = place;
+      if (inside || start < 0) continue;
+      found.push(text.slice(start, place));
+      start = -1;
+    }
+    const { longest } = this.rules;
+    return found
+      .filter((word) => utf8.encode(word).length < longest)
+      .map((word) => Array.from(word, (letter) => this.lower.get(letter) ?? letter).join(""))
+      .filter((word) => !this.stop.has(word))
+      .map(stem);
+  }
+
+  /** {rows, scores}: every document that has a word of the query, in no order. */
+  score(query) {
+    const times = new Map();
+    for (const word of this.analyzed(query)) times.set(word, (times.get(word) ?? 0) + 1);
+    const rows = [];
+    for (const [word, count] of times) if (this.numberOf.has(word)) this.addScores(this.numberOf.get(word), count, rows);
+    const scores = Float32Array.from(rows, (row) => this.scores[row]);
+    for (const row of rows) this.scores[row] = 0;
+    return { rows: Int32Array.from(rows), scores };
+  }
+
+  /** Add what word `number` gives each document, `count` times; documents that had nothing join `rows`. */
+  addScores(number, count, rows) {
+    const { bytes, scores, lengths, norms } = this;
+    let at = this.starts[number];
+    const next = () => {
+      let value = 0;
+      for (let shift = 0; ; shift += 7) {
+        const byte = bytes[at++];
+        value |= (byte & 0x7f) << shift;
+        if (byte < 0x80) return value;
+      }
+    };
+    const having = next();
+    const weight = fround(fround(this.rarity(having) * fround(1 + K1)) * count);
+    for (let left = having, row = 0; left > 0; left--) {
+      const step = next();
+      row += step >> 1;
+      const times = step & 1 || next();
+      const worth = fround(times / fround(times + norms[lengths[row]]));
+      if (scores[row] === 0) rows.push(row);
+      scores[row] += fround(weight * worth);
+    }
+  }
+
+  /** The inverse document frequency of a word that `having` documents have. */
+  rarity(having) {
+    return fround(log(fround(1 + fround(fround(this.documents - having + 0.5) / fround(having + 0.5)))));
+  }
+}
+
+/** For each length, which is kept as 3 bits and an exponent: what stands beside a word's count in BM25. */
+function normsFor(average) {
+  return Float32Array.from({ length: 256 }, (_, code) => {
+    const over = code - EXACT;
+    const length = over < 0 ? code : 24 + ((8 + (over % 8)) << (Math.floor(over / 8) + 1));
+    return fround(K1 * fround(fround(1 - B) + fround(fround(B * fround(length)) / average)));
+  });
+}
