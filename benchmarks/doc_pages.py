@@ -62,7 +62,7 @@ def blocks(page: str) -> list[Block]:
 def pages() -> list[Path]:
     """The tutorial and the pages that go on with what it made, in the order of the site."""
     nav = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
-    return [DOCS / name for name in re.findall(r"(?:tutorial|index|how-to/[\w-]+)\.md", nav)]
+    return [DOCS / name for name in re.findall(r"(?:index|tutorial|explanation|how-to/[\w-]+)\.md", nav)]
 
 
 def commands(script: str) -> list[str]:
