@@ -139,7 +139,7 @@ class Pages(serving_page.Transcript):
         command = self._here(line)
         if re.match(r"(\w+=\S+ )*two-towers serve ", command):
             return self._serve(command)
-        if command.startswith("two-towers ") and not re.search(r"[|>]", command):
+        if command.startswith("two-towers ") and not {"|", ">"} & set(shlex.split(command)):
             return self._two_towers(shlex.split(command, comments=True)[1:])
         said = self._run(["bash", "-c", re.sub(r"^curl ", "curl --silent ", command)])
         return said if not said or said.endswith("\n") else f"{said}\n"

@@ -1,6 +1,6 @@
 """Writes docs/reference/commands.md, the help page: what every command says of itself.
 
-    uv run python benchmarks/help_page.py
+uv run python benchmarks/help_page.py
 """
 
 import contextlib

@@ -22,14 +22,23 @@ class Picture:
     def __init__(self, width: int, height: int, title: str) -> None:
         self._size, self._title, self._parts = (width, height), title, [""]
 
-    def box(self, x: float, y: float, width: float, height: float, fill: str = WHITE, edge: str = LINE) -> None:
+    def box(
+        self, x: float, y: float, width: float, height: float, fill: str = WHITE, edge: str = LINE, round: int = 4
+    ) -> None:
         """A rectangle with round corners."""
         self._add(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="4" fill="{fill}" stroke="{edge}"/>'
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round}" fill="{fill}" stroke="{edge}"/>'
         )
 
     def text(
-        self, x: float, y: float, words: str, color: str = INK, size: float = 13, anchor: str = "middle", bold: int = 400
+        self,
+        x: float,
+        y: float,
+        words: str,
+        color: str = INK,
+        size: float = 13,
+        anchor: str = "middle",
+        bold: int = 400,
     ) -> None:
         """Words on a line whose foot is at ``y``."""
         self._add(
@@ -47,9 +56,7 @@ class Picture:
 
     def line(self, x1: float, y1: float, x2: float, y2: float, color: str = LINE, dash: str = "none") -> None:
         """A line."""
-        self._add(
-            f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{color}" stroke-dasharray="{dash}"/>'
-        )
+        self._add(f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{color}" stroke-dasharray="{dash}"/>')
 
     def dot(self, x: float, y: float, radius: float, fill: str, edge: str) -> None:
         """A circle."""
@@ -58,7 +65,7 @@ class Picture:
     def stack(self, x: float, y: float, count: int, fill: str) -> None:
         """A vector: ``count`` small cells in a row."""
         for number in range(count):
-            self.box(x + 11 * number, y, 11, 14, fill, OURS)
+            self.box(x + 11 * number, y, 11, 14, fill, OURS, round=1)
 
     def _add(self, part: str) -> None:
         self._parts.append(part)
@@ -95,10 +102,9 @@ def towers() -> str:
             picture.stack(x + 1.5, 208, 5, PALE)
             picture.arrow(x + 29, 204, middle + (x + 29 - middle) * 0.35, 170)
         picture.box(left + 40, 136, 240, 32, WHITE, OURS)
-        picture.text(middle, 157, "average, at length 1", INK, 13)
+        picture.text(middle, 157, f"{name}: the average, at length 1", INK, 13)
         picture.arrow(middle, 134, middle, 112)
         picture.stack(middle - 55, 94, 10, OURS)
-        picture.text(left + 10, 116, name, OURS, 14, "start", 600)
     picture.box(20, 264, 680, 30, FAINT, WARM)
     picture.text(360, 284, "one token table, shared by both towers: 30,522 rows of 384 numbers", INK, 13)
     for _, left, words in sides:
@@ -116,7 +122,10 @@ def loss() -> str:
     """Left, what a triplet asks for; right, the cosines of a batch and what is the negative of each query."""
     picture = Picture(720, 350, "The triplet loss, and where its negatives come from")
     picture.text(20, 28, "one triplet, by distance 1 - cosine", OURS, 14, "start", 600)
-    for y, near, far, said in ((90, 70, 120, "too near: pushed away, loss > 0"), (215, 70, 235, "beyond the margin: loss 0")):
+    for y, near, far, said in (
+        (90, 70, 120, "too near: pushed away, loss > 0"),
+        (215, 70, 235, "beyond the margin: loss 0"),
+    ):
         picture.line(40, y, 320, y)
         picture.dot(40, y, 7, OURS, OURS)
         picture.text(40, y + 26, "query", INK, 12)
@@ -146,7 +155,11 @@ def loss() -> str:
                 picture.text(x + 16.5, y + 22, "−", WARM, 18, bold=600)
             else:
                 picture.box(x, y, 33, 33)
-    for x, fill, edge, said in ((400, OURS, OURS, "answer"), (484, FAINT, WARM, "hardest"), (572, "#eef0f2", LINE, "known: left out")):
+    for x, fill, edge, said in (
+        (400, OURS, OURS, "answer"),
+        (484, FAINT, WARM, "hardest"),
+        (572, "#eef0f2", LINE, "known: left out"),
+    ):
         picture.box(x, 306, 14, 14, fill, edge)
         picture.text(x + 20, 318, said, INK, 12, "start")
     return picture.svg()
@@ -206,7 +219,9 @@ def variants() -> str:
             picture.text(zero + side * (width + 6), y + 14, f"{gain:+.3f}".replace("-", "−"), INK, 12, _anchor(side))
     for place, name in enumerate(names):
         picture.text(20, 76 + 30 * place, name, INK, 12.5, "start")
-    picture.text(20, bottom + 20, "full colour: p < 0.05; the upper ones weigh, the lower ones use states", SOFT, 12, "start")
+    picture.text(
+        20, bottom + 20, "full colour: p < 0.05; the upper ones weigh, the lower ones use states", SOFT, 12, "start"
+    )
     return picture.svg()
 
 
