@@ -32,7 +32,9 @@ _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<info>[^\n]*)\n(?P<body>.*?)^```$\n?", re.DOTALL | re.MULTILINE
 )
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:    [^\n]*\n(?:\n(?=    ))?)+")
-_COMMAND = re.compile(r"(?:^|[ ;|&(])(?:two-towers|-m freemvmt)(?= |$)(?P<flags>[^|;&]*)")
+_COMMAND = re.compile(
+    r"^(?:\$ )?(?:\w+=\S+ )*(?:uv run )?(?:two-towers|torchrun [^|;&]*-m freemvmt|python -m freemvmt) (?P<flags>[^|;&]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,13 @@ def flags_of(line: str) -> list[list[str]]:
 def check_flags(argv: list[str]) -> None:
     """Let the command itself read ``argv``, and go no further; raises ``UserError`` for what it does not take."""
 
-    class Read(Exception):
-        """It has."""
+    class ReadError(Exception):
+        """It has been read."""
 
     def parse(real: Any) -> Any:
         def parsed(*given: Any, **named: Any) -> None:
             real(*given, **named)
-            raise Read
+            raise ReadError
 
         return parsed
 
@@ -95,8 +97,9 @@ def check_flags(argv: list[str]) -> None:
     with contextlib.ExitStack() as stack:
         for module in (cli_bundle, cli_export, cli_model, shell):
             stack.enter_context(mock.patch.object(module, "parse", parse(module.parse)))
-        stack.enter_context(mock.patch.object(cli_model, "_stopped_training", lambda argv: None))
-        stack.enter_context(contextlib.suppress(Read, SystemExit))
+        stack.enter_context(mock.patch.object(cli_model, "_stopped_training", return_value=None))
+        stack.enter_context(mock.patch.dict(os.environ, {"TWO_TOWERS_TOKEN": "one"}))  # what some flags ask for
+        stack.enter_context(contextlib.suppress(ReadError, SystemExit))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         cli._function(argv[0])(argv[1:])
 

@@ -20,10 +20,11 @@ WIDTH = "92"
 _HEAD = """\
 # Commands
 
-What each command says with `--help`. `benchmarks/help_page.py` writes this page, and a test compares it with the commands.
+What each command says with `--help`. `benchmarks/help_page.py` writes this page, and a test compares it with the
+commands.
 
-Exit codes: 0 done; 2 what was given is wrong (one line says what, and what to do instead); 1 anything else. A command that
-takes `--json` prints one JSON object on stdout, all else on stderr.
+Exit codes: 0 done; 2 what was given is wrong (one line says what, and what to do instead); 1 anything else. A command
+that takes `--json` prints one JSON object on stdout, all else on stderr.
 """
 
 

@@ -27,7 +27,8 @@ class Picture:
     ) -> None:
         """A rectangle with round corners."""
         self._add(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round}" fill="{fill}" stroke="{edge}"/>'
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round}" '
+            f'fill="{fill}" stroke="{edge}"/>'
         )
 
     def text(

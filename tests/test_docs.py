@@ -1,4 +1,4 @@
-"""The documentation says what is true: its blocks are run or say why not, its flags are read, its help page is fresh."""
+"""The documentation says what is true: blocks are run or say why not, flags are read, the help page is fresh."""
 
 from pathlib import Path
 
