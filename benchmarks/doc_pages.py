@@ -33,7 +33,7 @@ _BLOCK = re.compile(
 )
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:    [^\n]*\n(?:\n(?=    ))?)+")
 _COMMAND = re.compile(
-    r"^(?:\$ )?(?:\w+=\S+ )*(?:uv run )?(?:two-towers|torchrun [^|;&]*-m freemvmt|python -m freemvmt) (?P<flags>[^|;&]+)"
+    r"^(?:\$ )?(?:\w+=\S+ )*(?:uv run )?(?:two-towers|(?:torchrun [^|;&]*|python )-m freemvmt) (?P<flags>[^|;&]+)"
 )
 
 

@@ -102,7 +102,7 @@ def towers() -> str:
             picture.arrow(x + 29, 340, x + 29, 296)
             picture.stack(x + 1.5, 208, 5, PALE)
             picture.arrow(x + 29, 204, middle + (x + 29 - middle) * 0.35, 170)
-        picture.box(left + 40, 136, 240, 32, WHITE, OURS)
+        picture.box(left + 10, 136, 300, 32, WHITE, OURS)
         picture.text(middle, 157, f"{name}: the average, at length 1", INK, 13)
         picture.arrow(middle, 134, middle, 112)
         picture.stack(middle - 55, 94, 10, OURS)
