@@ -8,6 +8,7 @@ commands' flags are still read. `two-towers` runs in this process, a server in o
 """
 
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -75,7 +76,7 @@ def commands(script: str) -> list[str]:
 
 def flags_of(line: str) -> list[list[str]]:
     """What every `two-towers` command of a line is given."""
-    words = " ".join(re.sub(r"\[[^]]*\] ?", "", line).split(" # ")[0].split("      # ")[0].split())
+    words = " ".join(re.sub(r"\[[^]]*\] ?| > \S+$", "", line).split(" # ")[0].split("      # ")[0].split())
     return [shlex.split(found["flags"], comments=True) for found in _COMMAND.finditer(words)]
 
 
@@ -92,10 +93,12 @@ def check_flags(argv: list[str]) -> None:
 
         return parsed
 
-    from freemvmt import cli_bundle, cli_export, cli_model, shell
+    from freemvmt import cli_model, shell
 
+    # All are imported before any is changed: one that came later would keep what stands in for the parser.
+    modules = [importlib.import_module(f"freemvmt.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})]
     with contextlib.ExitStack() as stack:
-        for module in (cli_bundle, cli_export, cli_model, shell):
+        for module in (*modules, shell):
             stack.enter_context(mock.patch.object(module, "parse", parse(module.parse)))
         stack.enter_context(mock.patch.object(cli_model, "_stopped_training", return_value=None))
         stack.enter_context(mock.patch.dict(os.environ, {"TWO_TOWERS_TOKEN": "one"}))  # what some flags ask for
