@@ -63,7 +63,7 @@ def _characters(parts: str) -> dict[str, Any]:
     from tokenizers import Tokenizer as HFTokenizer
 
     normalizer, pre_tokenizer = json.loads(parts)
-    words = {"type": "WordLevel", "vocab": {}, "unk_token": ""}  # nosec B105 - a token of text
+    words = {"type": "WordLevel", "vocab": {}, "unk_token": ""}  # nosec B105
     plain = {"version": "1.0", "model": words, "added_tokens": []}
     reference = HFTokenizer.from_str(json.dumps({**plain, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
     normalize = reference.normalizer.normalize_str
