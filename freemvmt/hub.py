@@ -32,7 +32,7 @@ CONFIGS = ("v1.1", "v2.1")
 SPLITS = ("train", "validation", "test")
 PATIENCE = 5.0  # seconds that the Hub has to give a first answer
 
-_UTILS = "huggingface_hub.utils"  # imported by name: what it exports, a type checker cannot see
+UTILS = "huggingface_hub.utils"  # imported by name: what it exports, a type checker cannot see
 _CLIENT = "two-towers"  # how the Hub's logs name us
 _BASE_FILES = ("model.safetensors", "tokenizer.json")
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
@@ -66,7 +66,7 @@ def reachable() -> bool:
     """
     from huggingface_hub import constants
 
-    utils, answered = import_module(_UTILS), threading.Event()
+    utils, answered = import_module(UTILS), threading.Event()
     if constants.HF_HUB_OFFLINE:
         return False
 
@@ -156,7 +156,7 @@ def ms_marco(
     if not cached:
         what = f"streaming the {split} split of" if streaming else "fetching"
         logger.info("%s MS MARCO %s from the Hugging Face Hub", what, config)
-    utils, switch, faults = import_module(_UTILS), datasets.config, datasets.exceptions
+    utils, switch, faults = import_module(UTILS), datasets.config, datasets.exceptions
     before, switch.HF_HUB_OFFLINE = switch.HF_HUB_OFFLINE, cached or switch.HF_HUB_OFFLINE
     try:
         with quiet(datasets.utils), quiet(utils):
@@ -181,7 +181,7 @@ def _ms_marco_is_cached(config: str) -> bool:
 def is_name(name: str) -> bool:
     """Whether ``name`` may be one on the Hub, by the client's rules."""
     try:
-        import_module(_UTILS).validate_repo_id(name)
+        import_module(UTILS).validate_repo_id(name)
     except ValueError:
         return False
     return True
@@ -192,9 +192,11 @@ def local_folder(name: str) -> Path | None:
     try:
         if name and Path(name).is_dir():
             return Path(name)
-        import_module(_UTILS).validate_repo_id(name)
-    except (ValueError, OSError):  # not a name by the client's rules; too long for a path
-        raise UserError(f"{name[:200]!r} is no folder and no Hub name; give a folder, or owner/name") from None
+        known = is_name(name)
+    except (ValueError, OSError):  # no path: it holds a zero byte, or is too long
+        known = False
+    if not known:
+        raise UserError(f"{name[:200]!r} is no folder and no Hub name; give a folder, or owner/name")
     return None
 
 
@@ -221,7 +223,7 @@ def _from_hub(name: str, files: tuple[str, ...], instead: str) -> Iterator[None]
         raise Unavailable(f"{name} is no folder, it is not in the local cache, and {AWAY}; go online, or {instead}")
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-    utils = import_module(_UTILS)
+    utils = import_module(UTILS)
     logger.info("fetching %s from the Hugging Face Hub", name)
     try:
         with quiet(utils):
@@ -254,7 +256,7 @@ def reason(error: BaseException) -> str:
 
     while not isinstance(error, HfHubHTTPError):
         below = error.__cause__ or error.__context__
-        if not isinstance(below, (OSError, ValueError, RuntimeError, import_module(_UTILS).httpx.HTTPError)):
+        if not isinstance(below, (OSError, ValueError, RuntimeError, import_module(UTILS).httpx.HTTPError)):
             return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
         error = below
     return f"{error.response.url} answers {error.response.status_code}"

@@ -20,7 +20,6 @@ from freemvmt.model_files import ACCUMULATORS, TOKENIZER, WEIGHTS, check_files, 
 
 _FILES = (WEIGHTS, TOKENIZER, "config.json")
 _MORE = (ACCUMULATORS, METRICS, PICTURE)  # what not every model has; one that is no longer there goes from the Hub too
-_UTILS = "huggingface_hub.utils"  # imported by name: what it exports, a type checker cannot see
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ def push(
     _check_name(name)
     description = read_description(folder / "config.json")
     kept = [file for file in _MORE if (folder / file).is_file()]
-    check_files(folder, description, WEIGHTS, TOKENIZER, *(file for file in kept if file == ACCUMULATORS))
-    TwoTowersModel.load(folder, verify=False)  # what could not be loaded from there is not put there
+    TwoTowersModel.load(folder)  # what could not be loaded from there is not put there
+    if ACCUMULATORS in kept:
+        check_files(folder, description, ACCUMULATORS)
     card = card_for(folder, description, name, language, license, [_scores_of(path) for path in scores])
     with _asking(name):
         api = HfApi(library_name="two-towers")
@@ -124,16 +124,13 @@ def _asking(name: str) -> Iterator[None]:
         raise hub.Unavailable(f"{hub.AWAY}; go online and push again")
     if get_token() is None:
         raise UserError("there is no token to write to the Hub with; log in (hf auth login), or set HF_TOKEN")
-    utils = import_module(_UTILS)
+    utils = import_module(hub.UTILS)
     try:
         with hub.quiet(utils):
             yield
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
+    except (OSError, ValueError, RuntimeError, utils.httpx.HTTPError) as error:
+        if isinstance(error, HfHubHTTPError) and (status := error.response.status_code) in (401, 403):
             raise UserError(
                 f"the Hub does not let this token write to {name} ({status}); log in with one that may (hf auth login)"
             ) from error
-        raise hub.Unavailable(f"cannot write {name} to the Hub: {hub.reason(error)}; push again later") from error
-    except (OSError, ValueError, RuntimeError, utils.httpx.HTTPError) as error:
         raise hub.Unavailable(f"cannot write {name} to the Hub: {hub.reason(error)}; push again later") from error

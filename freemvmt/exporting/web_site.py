@@ -42,7 +42,7 @@ from freemvmt.sealed import seal
 from freemvmt.search.bundle import open_bundle
 from freemvmt.search.documents import Document
 from freemvmt.search.exact import top_k
-from freemvmt.search.indexing import PROBES, narrowed
+from freemvmt.search.indexing import DIRECTIONS_FROM, PROBES, narrowed
 from freemvmt.search.lexical import DEPTH
 from freemvmt.search.stores.embedded import EmbeddedStore
 from freemvmt.search.stores.live import spread
@@ -54,7 +54,6 @@ MAX_MB = 20.0
 SHARD = 100  # documents of a file of passages: the ten hits of a page are ten small files at most
 MOST_HITS = 100  # that the page offers
 
-_SAMPLE = 20_000  # documents that tell in which directions vectors are longest
 _MB = 1_000_000
 _SEAL = 130  # bytes that the manifest takes for a file
 _PARTS = {
@@ -113,7 +112,8 @@ def export_site(
     with_graph = runtime is not None
     narrow, vectors = _fitting(model, contents, files, dim, max_mb, with_graph)
     files |= vectors
-    recall = _recall(model, narrow, documents, contents)
+    kept = restored(gzip.decompress(vectors["data/documents.bin"]), narrow.dim)
+    recall = _recall(model, narrow, kept, documents, contents)
     told = {
         "two_towers_site": FORMAT,
         "version": version("two-towers"),
@@ -170,7 +170,7 @@ def _fitting(
     model: TwoTowersModel, contents: Sequence[str], fixed: Files, dim: int | None, max_mb: float, with_graph: bool
 ) -> tuple[TwoTowersModel, Files]:
     """The model cut to ``dim``, or to the most dimensions that fit, and the files of its vectors."""
-    sample = [contents[row] for row in spread(len(contents), _SAMPLE)]
+    sample = [contents[row] for row in spread(len(contents), DIRECTIONS_FROM)]
     rest = sum(map(len, fixed.values())) + _SEAL * (len(fixed) + 10)
     tried = [dim] if dim else [model.dim, *(size for size in DIMS if size < model.dim)]
     size = 0
@@ -216,14 +216,13 @@ def restored(content: bytes, dim: int) -> Tensor:
 
 
 def _recall(
-    model: TwoTowersModel, narrow: TwoTowersModel, documents: Sequence[Document], contents: Sequence[str]
+    model: TwoTowersModel, narrow: TwoTowersModel, kept: Tensor, documents: Sequence[Document], contents: Sequence[str]
 ) -> float:
-    """Of the ten best documents by whole float32 vectors, the share that the site's find; queries are the beginnings
-    of documents from all over."""
+    """Of the ten best documents by whole float32 vectors, the share that those of the site, ``kept``, find;
+    queries are the beginnings of documents from all over."""
     rows = spread(len(documents), PROBES)
     probes = [" ".join((documents[row].title or documents[row].text).split()[:8]) for row in rows]
     wanted = top_k(model.encode_queries(probes), model.encode_documents(contents), 10).documents
-    kept = restored(quantized(narrow.encode_documents(contents)), narrow.dim)
     found = top_k(narrow.encode_queries(probes).cpu(), kept, 10).documents
     return float(np.mean([len(set(one) & set(other)) / len(one) for one, other in zip(wanted, found, strict=True)]))
 

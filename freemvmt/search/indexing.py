@@ -40,7 +40,7 @@ from freemvmt.towers.pretrained import principal_directions
 
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in TEXTS])
 CHUNK = 16_384  # documents whose vectors are kept as one file while a corpus is indexed
-_DIRECTIONS_FROM = 20_000  # documents that tell in which directions vectors are longest
+DIRECTIONS_FROM = 20_000  # documents that tell in which directions vectors are longest
 PROBES = 200  # queries that recall is measured with
 
 
@@ -78,7 +78,7 @@ def build(
         table = mapped(part / remote.TEXTS_FILE)
         if dim is not None:
             texts = Texts.read(part / remote.TEXTS_FILE)
-            model = narrowed(model, dim, [texts[row].content for row in spread(len(texts), _DIRECTIONS_FROM)])
+            model = narrowed(model, dim, [texts[row].content for row in spread(len(texts), DIRECTIONS_FROM)])
         chunks = encoded(model, table, work / "chunks", console)
         console.line(f"encoding  {count:,} vectors of {model.dim}", _since(clock))
 

@@ -1,6 +1,6 @@
 """The towers as ONNX graphs, run by onnxruntime: what serves a bundle where there is no PyTorch.
 
-graphs = OnnxEncoder(Path("onnx/docs"))             # written by `two-towers export MODEL --format onnx`
+graphs = OnnxEncoder(Path("onnx/docs"))               # written by `two-towers export MODEL --format onnx`
 vectors = graphs.encode_queries(["what is a tower"])  # (1, dim) float32
 """
 
