@@ -15,7 +15,6 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,29 +145,19 @@ class Pages(serving_page.Transcript):
         if re.match(r"(\w+=\S+ )*two-towers serve ", command):
             return self._serve(command)
         if command.startswith("two-towers ") and not {"|", ">"} & set(shlex.split(command)):
-            return self._two_towers(shlex.split(command, comments=True)[1:])
+            argv = shlex.split(command, comments=True)[1:]
+            code, out, errors = self._two_towers(argv)
+            if code:
+                raise AssertionError(f"two-towers {shlex.join(argv)} ended with {code}: {errors}")
+            return out
         said = self._run(["bash", "-c", re.sub(r"^curl ", "curl --silent ", command)])
         return said if not said or said.endswith("\n") else f"{said}\n"
-
-    def _two_towers(self, argv: list[str]) -> str:
-        out, errors = io.StringIO(), io.StringIO()
-        with self._inside(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-            code = cli.main(argv)
-        if code:
-            raise AssertionError(f"two-towers {shlex.join(argv)} ended with {code}: {errors.getvalue()}")
-        return out.getvalue()
 
     def _python(self, code: str) -> str:
         out = io.StringIO()
         with self._inside(), contextlib.redirect_stdout(out):
             exec(compile(code, "<page>", "exec"), self._names)
         return out.getvalue()
-
-    @contextlib.contextmanager
-    def _inside(self) -> Iterator[None]:
-        plain = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-        with contextlib.chdir(self._folder), mock.patch.dict(os.environ, plain):
-            yield
 
 
 def lasting(page: str) -> str:

@@ -3,17 +3,24 @@
     uv run python benchmarks/serving_page.py
 
 A `json` block is docs.jsonl. In a `text` block a line that begins with `$` is a command, and what follows is its
-output; behind a `python` block, the `text` block is what it prints. Servers run on ports that are free, and their
-addresses are written as on the page.
+output; behind a `python` block, the `text` block is what it prints. `two-towers` runs in this process, a server in one
+of its own on a port that is free; its address is written as on the page.
 """
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from unittest import mock
+
+from freemvmt import cli
 
 PAGE = Path(__file__).parent.parent / "docs" / "serving.md"
 PATIENCE = 120  # seconds for a command
@@ -67,9 +74,26 @@ class Transcript:
         command = self._here(line.removeprefix("$ "))
         if re.match(r"(\w+=\S+ )?two-towers serve ", command):
             said = self._serve(command)
+        elif command.startswith("two-towers "):
+            code, out, errors = self._two_towers(shlex.split(command)[1:])
+            said = errors if code else out
         else:
             said = self._run(["bash", "-c", re.sub(r"^curl ", "curl --silent ", command)])
         return f"{line}\n{said}" if not said or said.endswith("\n") else f"{line}\n{said}\n"
+
+    def _two_towers(self, argv: list[str]) -> tuple[int, str, str]:
+        """The exit code of the command, what it prints, and what it says beside."""
+        out, errors = io.StringIO(), io.StringIO()
+        with self._inside(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            code = cli.main(argv)
+        return code, out.getvalue(), errors.getvalue()
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """The folder, and a terminal that is as wide everywhere."""
+        plain = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
+        with contextlib.chdir(self._folder), mock.patch.dict(os.environ, plain):
+            yield
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from freemvmt.config import TrainConfig
 from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.towers.transformer import quiet
 
+from forked import Forks, forks
 from rows import write_rows
 
 pytest_plugins = ["browser", "outside", "page_site", "sweep_toy"]
@@ -88,6 +90,13 @@ def tiny_config(tiny_base: str, rows_file: str) -> TrainConfig:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_config: TrainConfig) -> TrainingData:
     return prepare(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def children() -> Iterator[Forks]:
+    """Processes that may be killed, and that start at once."""
+    with forks() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

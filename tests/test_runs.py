@@ -1,12 +1,16 @@
 """The scripts under runs/ do what they say, on files of the published layout and with no network."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from freemvmt.cli import main
 from freemvmt.config import DataConfig
 from freemvmt.evaluation import measure, read_run
 from freemvmt.text.sources import load_collection
@@ -45,20 +49,45 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
-def test_ms_marco_whole(files: Path, tmp_path: Path) -> None:
-    stand_in = tmp_path / "bin"
-    stand_in.mkdir()
-    for name, line in (("uv", 'shift; exec "$@"'), ("curl", "exit 9")):  # the environment is there, a network is not
-        (stand_in / name).write_text(f"#!/bin/sh\n{line}\n")
-        (stand_in / name).chmod(0o755)
+def run_script(script: list[str], folder: Path) -> tuple[int, str, str]:
+    """The exit code of a script, what its commands print, and what it says itself. `uv run two-towers` hands its words
+    over a pipe to this process, which has imported everything; there is no network, so `curl` fails."""
+    folder.mkdir()
+    asked, answers = folder / "asked", folder / "answers"
+    stand_in = f"""#!/bin/sh
+[ "$1 $2" = "run two-towers" ] || exit 2
+shift 2
+printf '%s\\0' "$@" >{asked}
+read -r code <{answers}
+exit "$code"
+"""
+    for name, text in (("uv", stand_in), ("curl", "#!/bin/sh\nexit 9\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    for pipe in (asked, answers):
+        os.mkfifo(pipe)
     environment = os.environ | {
-        "PATH": f"{stand_in}:{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+        "PATH": f"{folder}:{os.environ['PATH']}",
         "TRAIN_FLAGS": "--rows table --epochs 2 --batch-size 32",
     }
+    printed = io.StringIO()
+    with (
+        subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        said = pool.submit(lambda: (process.communicate()[1], asked.write_text("")))  # nothing is asked any more
+        while words := asked.read_text().split("\0")[:-1]:
+            with contextlib.redirect_stdout(printed):
+                code = main(words)
+            answers.write_text(f"{code}\n")
+        return process.wait(), printed.getvalue(), said.result()[0]
+
+
+def test_ms_marco_whole(files: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     script = [str(ROOT / "runs/msmarco.sh"), str(files), str(made)]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, printed, said = run_script(script, tmp_path / "first")
+    assert code == 0, printed + said
     manifest = json.loads((made / "bundle" / "manifest.json").read_text())
     assert manifest["documents"] == len((files / "collection.tsv").read_text().splitlines())
     for part, queries in (("dev", 40), ("dl19", 20), ("dl20", 40)):
@@ -68,8 +97,8 @@ def test_ms_marco_whole(files: Path, tmp_path: Path) -> None:
             found = read_run(made / f"{part}-{method}.run", collection)
             assert len(found) == queries
             assert measure(found, collection, method).metrics["mrr@10"] > 0.2
-    shown = [line for line in done.stdout.splitlines() if "mrr@10" in line]
+    shown = [line for line in printed.splitlines() if "mrr@10" in line]
     assert len(shown) == 9
     (files / "2020qrels-pass.txt").unlink()
-    again = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 9  # nothing is measured on half of the files
+    code, *_ = run_script(script, tmp_path / "again")
+    assert code == 9  # nothing is measured on half of the files

@@ -3,10 +3,9 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.model import TwoTowersModel
 from freemvmt.training import TrainingResult, train, train_and_save
 
+from forked import Forks
 from refusals import refusal
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -127,42 +127,30 @@ def test_two_are_kept_by_steps_or_by_time_and_none_when_it_is_over(
 
 def command(config: TrainConfig, output: Path) -> list[str]:
     data, base = config.dataset[0], config.base
-    flags = ["--dataset", data, "--base", base, "--epochs", "6", "--batch-size", "16", "--no-wandb"]
+    flags = ["--dataset", data, "--base", base, "--epochs", "3", "--batch-size", "16", "--no-wandb"]
     return ["train", *flags, "--checkpoint-steps", "1", "--output", str(output)]
 
 
-@pytest.mark.parametrize(
-    "stops", [(signal.SIGKILL, signal.SIGTERM), (signal.SIGINT, signal.SIGKILL)], ids=["kill, term", "int, kill"]
-)
-def test_a_killed_command_goes_on_and_ends_the_same(
-    tiny_config: TrainConfig, tmp_path: Path, stops: tuple[signal.Signals, ...]
-) -> None:
+def test_a_killed_command_goes_on_and_ends_the_same(children: Forks, tiny_config: TrainConfig, tmp_path: Path) -> None:
     assert main(command(tiny_config, tmp_path / "whole")) == 0
     right = (tmp_path / "whole" / "model.safetensors").read_bytes()
-    output, folder = tmp_path / "stopped", tmp_path / "stopped.checkpoints"
-    draw = np.random.default_rng(stops)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "freemvmt", *command(tiny_config, output)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    for stop in stops:
+    output, folder, said = tmp_path / "stopped", tmp_path / "stopped.checkpoints", tmp_path / "said"
+    draw = np.random.default_rng(0)
+    child = children.start(command=command(tiny_config, output), out=str(said))
+    resume = ["train", "--resume", str(folder)]
+    for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         started = time.monotonic()
         while not list(folder.glob("step-*.safetensors")) and time.monotonic() - started < 60:
             time.sleep(0.01)
         time.sleep(draw.uniform(0.05, 0.3))
-        child.send_signal(stop)
-        said = child.communicate(timeout=60)[1]
-        assert child.returncode in (1, -stop), said  # -stop: before it had begun to train
-        child = subprocess.Popen(
-            [sys.executable, "-m", "freemvmt", "train", "--resume", str(folder)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-    told, said = child.communicate(timeout=120)
-    assert child.returncode == 0, said
-    assert b"resuming" in told
+        os.kill(child, stop)
+        ends = [[]] if stop == signal.SIGKILL else [[], ["exit 1"]]  # [] too: before it had begun to train
+        assert children.rest() in ends, said.read_text()
+        child = children.start(command=resume, out=str(said))
+    assert children.rest() == ["exit 0"], said.read_text()
+    assert "resuming" in said.read_text()
     assert (output / "model.safetensors").read_bytes() == right
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["said", "stopped", "whole"]
 
 
 def test_another_training_is_refused_with_what_differs(

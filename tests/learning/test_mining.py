@@ -1,7 +1,7 @@
+import contextlib
 import dataclasses
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from freemvmt.learning.teacher import Taught
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.lexical import BM25
 from freemvmt.training import train
+
+from forked import Forks, alive
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_the_command_writes_rows_that_train(
 
 
 def test_a_killed_command_leaves_the_old_file_or_the_new_and_nothing_beside(
-    model: TwoTowersModel, rows_file: str, tmp_path: Path
+    children: Forks, model: TwoTowersModel, rows_file: str, tmp_path: Path
 ) -> None:
     model.save(tmp_path / "model")
     output = tmp_path / "mined.jsonl"
@@ -136,11 +138,12 @@ def test_a_killed_command_leaves_the_old_file_or_the_new_and_nothing_beside(
     right = output.read_bytes()
     for old in (b"", b"old"):
         output.write_bytes(old)
-        child = subprocess.Popen([sys.executable, "-m", "freemvmt", *words], stderr=subprocess.DEVNULL)
-        while child.poll() is None and not list(tmp_path.glob(".mined.jsonl.*.part")):
+        child = children.start(command=words)
+        while alive(child) and not list(tmp_path.glob(".mined.jsonl.*.part")):
             time.sleep(0.0005)
-        child.kill()  # while it writes, as far as that can be met
-        child.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # while it writes, as far as that can be met
+        children.rest()
         assert output.read_bytes() in (old, right)
         for part in tmp_path.glob(".*.part"):
             os.utime(part, (0, 0))

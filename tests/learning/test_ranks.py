@@ -1,8 +1,11 @@
 """Two processes under torchrun: the same weights as one, from any checkpoint, and no half of a training."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,13 +22,17 @@ from freemvmt.learning.ranks import Ranks
 from freemvmt.model import TwoTowersModel
 from freemvmt.training import train
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "freemvmt"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+SEVERAL = Path(__file__).parent.parent / "several.py"
 
 
-def together(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in two processes."""
-    command = [*TORCHRUN, *words]
+def together(*commands: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the commands in two processes, one after the other."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in commands]
+        ports = [one.getsockname()[1] for one in sockets]
+    command = [*TORCHRUN, str(SEVERAL), json.dumps(commands), json.dumps(ports)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | LOOPBACK)
 
 
@@ -41,39 +48,44 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 def test_two_processes_end_with_the_weights_of_one(
-    variant: str, tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    streamed_config: TrainConfig,
+    streamed_data: TrainingData,
+    tmp_path: Path,
 ) -> None:
-    config = dataclasses.replace(tiny_config, **VARIANTS[variant])
-    whole = train(config, tiny_data)
-    done = together("train", *changed_flags(config), "--output", str(tmp_path / "model"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("val ndcg@10") == 1  # the first speaks for both
-    model = TwoTowersModel.load(tmp_path / "model")
-    assert farthest(model, whole.model) < 1e-5
-    assert model.record["scores"]["ndcg@10"] == pytest.approx(whole.val_ndcg_10, abs=1e-4)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_two_go_on_with_what_one_has_left(tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path) -> None:
-    whole = train(tiny_config, tiny_data)
+    """Towers and losses of several kinds, a stream, and what one process has begun and two go on with."""
+    configs = {name: dataclasses.replace(tiny_config, **changes) for name, changes in VARIANTS.items()}
+    configs["stream"] = dataclasses.replace(streamed_config, precision="fp32", loss="infonce")
+    wholes = {name: train(config, streamed_data if config.streaming else tiny_data) for name, config in configs.items()}
+    words = {name: ["train", *changed_flags(config)] for name, config in configs.items()}
+    wholes["begun"] = train(tiny_config, tiny_data)
     checkpoints = StoppedAt(tmp_path / "checkpoints", tiny_config, tiny_data)
     checkpoints.last = 5
     with pytest.raises(Stopped):
         train(tiny_config, tiny_data, checkpoints=checkpoints)
-    resume = ["train", "--resume", str(tmp_path / "checkpoints"), "--output", str(tmp_path / "model")]
-    done = together(*resume)
+    words["begun"] = ["train", "--resume", str(tmp_path / "checkpoints")]
+
+    done = together(*([*flags, "--output", str(tmp_path / name)] for name, flags in words.items()))
     assert done.returncode == 0, done.stderr
-    assert farthest(TwoTowersModel.load(tmp_path / "model"), whole.model) < 1e-5
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert done.stdout.count("val ndcg@10") == len(words)  # the first speaks for both
+    for name, whole in wholes.items():
+        model = TwoTowersModel.load(tmp_path / name)
+        assert farthest(model, whole.model) < 1e-5, name
+        assert model.record["scores"]["ndcg@10"] == pytest.approx(whole.val_ndcg_10, abs=1e-4), name
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(words)
 
 
 def test_one_that_dies_ends_all_and_one_goes_on_alone(tiny_config: TrainConfig, tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_config, epochs=400, checkpoint_steps=5)
     words = ["train", *changed_flags(config), "--output", str(tmp_path / "model")]
     child = subprocess.Popen(
-        [*TORCHRUN, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | LOOPBACK
+        [*TORCHRUN, "-m", "freemvmt", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | LOOPBACK,
     )
     folder, started = tmp_path / "model.checkpoints", time.monotonic()
     while not list(folder.glob("step-*.safetensors")):

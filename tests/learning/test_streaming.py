@@ -1,8 +1,7 @@
 """Training from rows that are read as they are needed: every row once an epoch, no passage twice in a batch, bit-equal
-after a stop, and the same by two processes."""
+after a stop. That two processes end with the same is in test_ranks.py."""
 
 import dataclasses
-import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -16,42 +15,17 @@ import torch
 from numpy.typing import NDArray
 from stopping import Stopped, StoppedAt
 from test_checkpoint import same
-from test_ranks import farthest, together
 from torch import Tensor
 
-from freemvmt.config import TrainConfig, changed_flags
+from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.learning.batches import BatchLoss
 from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
 from freemvmt.learning.feeding import apart
 from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.model import TwoTowersModel
 from freemvmt.text.formats import Judgements
 from freemvmt.text.streams import ParquetRows
 from freemvmt.training import train
-
-
-@pytest.fixture(scope="session")
-def shards(rows_file: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rows of ``rows_file`` in Parquet: three shards of training, in row groups, and validation."""
-    rows = [json.loads(line) for line in Path(rows_file).read_text().splitlines()]
-    folder = tmp_path_factory.mktemp("shards")
-    parts = {"train-0": rows[:200], "train-1": rows[200:230], "train-2": rows[230:500], "validation": rows[500:]}
-    for name, part in parts.items():
-        pq.write_table(pa.Table.from_pylist(part), folder / f"{name}.parquet", row_group_size=70)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def streamed_config(tiny_config: TrainConfig, shards: Path) -> TrainConfig:
-    return dataclasses.replace(
-        tiny_config, dataset=(str(shards),), streaming=True, shuffle_buffer=150, batch_size=40, epochs=2
-    )
-
-
-@pytest.fixture(scope="session")
-def streamed_data(streamed_config: TrainConfig) -> TrainingData:
-    return prepare(streamed_config)
 
 
 def told(judgements: Judgements) -> list[tuple[str, tuple[tuple[str, bool], ...]]]:
@@ -182,16 +156,6 @@ def test_a_checkpoint_of_other_rows_is_refused(
     changed = dataclasses.replace(streamed_config, dataset=(str(other),))
     with pytest.raises(UserError, match="content was"):
         Checkpoints(tmp_path / "kept", changed, prepare(changed), saved=last_checkpoint(tmp_path / "kept"))
-
-
-def test_two_processes_end_with_the_weights_of_one(
-    streamed_config: TrainConfig, streamed_data: TrainingData, tmp_path: Path
-) -> None:
-    config = dataclasses.replace(streamed_config, precision="fp32", loss="infonce")
-    whole = train(config, streamed_data)
-    done = together("train", *changed_flags(config), "--output", str(tmp_path / "model"))
-    assert done.returncode == 0, done.stderr
-    assert farthest(TwoTowersModel.load(tmp_path / "model"), whole.model) < 1e-5
 
 
 def test_without_a_validation_split_some_of_the_first_rows_are_held_out(shards: Path, tiny_config: TrainConfig) -> None:

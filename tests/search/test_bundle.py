@@ -23,8 +23,8 @@ from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
 
-from bundle_child import forks
 from bundles import MakeBundle, make_documents, write_corpus
+from forked import Forks
 from refusals import refusal
 
 
@@ -276,7 +276,7 @@ def test_vectors_of_another_model_are_not_gone_on_with(
 
 
 def test_two_processes_do_not_index_into_one_place(
-    tiny_model: TwoTowersModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    children: Forks, tiny_model: TwoTowersModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first is held up inside, by a pipe that it reads its corpus from and that nobody fills."""
     import os
@@ -285,13 +285,12 @@ def test_two_processes_do_not_index_into_one_place(
     os.mkfifo(tmp_path / "slow.jsonl")
     corpus = corpus_of(tmp_path / "corpus.jsonl", 20)
     command = ["index", str(tmp_path / "model"), str(tmp_path / "slow.jsonl"), "--output", str(tmp_path / "bundle")]
-    with forks() as children:
-        children.start(command=command)
-        with (tmp_path / "slow.jsonl").open("w") as pipe:  # opens once the other reads
-            said = refusal(capsys, tmp_path, "index", tmp_path / "model", corpus, "--output", tmp_path / "bundle")
-            assert "another process is indexing into" in said
-            pipe.write('{"_id": "a", "text": "river"}\n')
-        assert children.rest() == ["exit 0"]
+    children.start(command=command)
+    with (tmp_path / "slow.jsonl").open("w") as pipe:  # opens once the other reads
+        said = refusal(capsys, tmp_path, "index", tmp_path / "model", corpus, "--output", tmp_path / "bundle")
+        assert "another process is indexing into" in said
+        pipe.write('{"_id": "a", "text": "river"}\n')
+    assert children.rest() == ["exit 0"]
     assert Retriever.load(tmp_path / "bundle").search("river", 1)[0].id == "a"
 
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from freemvmt.search.documents import Document
 from freemvmt.search.encoding import encode, read_vectors
 
 from bundles import write_corpus
+from forked import Forks, alive
 from refusals import refusal
 
 
@@ -104,16 +103,16 @@ def test_a_flipped_byte_is_made_anew_or_refused(tiny_model: TwoTowersModel, file
         assert sum(len(names) for names, _ in read_vectors(output)) == 1100
 
 
-def test_a_killed_command_goes_on(tiny_model: TwoTowersModel, file: Path, tmp_path: Path) -> None:
+def test_a_killed_command_goes_on(children: Forks, tiny_model: TwoTowersModel, file: Path, tmp_path: Path) -> None:
     tiny_model.save(tmp_path / "model")
     words = ["encode", str(tmp_path / "model"), str(file), "--shard", "50", "--output"]
     assert main([*words, str(tmp_path / "whole")]) == 0
     output = tmp_path / "stopped"
-    child = subprocess.Popen([sys.executable, "-m", "freemvmt", *words, str(output)], stdout=subprocess.DEVNULL)
-    while child.poll() is None and not list(output.glob("part-0000[3-9].parquet")):
+    child = children.start(command=[*words, str(output)])
+    while alive(child) and not list(output.glob("part-0000[3-9].parquet")):
         time.sleep(0.001)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    os.kill(child, signal.SIGKILL)
+    assert children.rest() == []
     for part in output.glob(".*.part"):
         os.utime(part, (0, 0))
     assert main([*words, str(output)]) == 0

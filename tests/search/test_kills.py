@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,11 @@ from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
 
-from bundle_child import Forks, apply, forks
+from forked import Forks, apply
 
 MOMENTS = 20
 CHUNK = 100
 SIZE = 1000
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Forks]:
-    with forks() as running:
-        yield running
 
 
 def numbered_corpus(path: Path, label: str) -> Path:

@@ -24,8 +24,8 @@ from freemvmt.search.stores import live
 from freemvmt.search.stores.embedded import LOCK_FILE
 from freemvmt.search.vectors import Kind, Stored
 
-from bundle_child import forks
 from bundles import VOCABULARY, MakeBundle, Truth, make_documents, make_filter, write_corpus
+from forked import Forks
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("dense", "bm25", "hybrid")
@@ -321,13 +321,12 @@ def test_what_was_acknowledged_is_seen_while_the_next_change_is_under_way(bundle
     other.close()
 
 
-def test_a_bundle_is_opened_while_another_process_changes_it(bundle: Path) -> None:
-    with forks() as children:
-        child = children.start(change=str(bundle), step=0)
-        for _ in range(8):
-            Retriever.load(bundle).close()
-        os.kill(child, signal.SIGKILL)
-        assert children.rest()
+def test_a_bundle_is_opened_while_another_process_changes_it(children: Forks, bundle: Path) -> None:
+    child = children.start(change=str(bundle), step=0)
+    for _ in range(8):
+        Retriever.load(bundle).close()
+    os.kill(child, signal.SIGKILL)
+    assert children.rest()
 
 
 def test_searches_go_on_while_a_writer_waits_its_turn(bundle: Path, opened: Retriever) -> None:

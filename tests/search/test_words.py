@@ -20,8 +20,8 @@ from freemvmt.search.documents import Document
 from freemvmt.search.retriever import Retriever
 from freemvmt.search.words import Entry, Snapshot, Words
 
-from bundle_child import forks
 from bundles import VOCABULARY, MakeBundle, Truth
+from forked import Forks
 
 K1, B = 1.2, 0.75
 
@@ -217,10 +217,10 @@ def test_a_bundle_that_cannot_be_written_to_is_searched_and_sees_what_others_cha
 
 
 def test_a_reader_that_cannot_write_holds_while_another_process_changes_the_bundle(
-    make_bundle: MakeBundle, tmp_path: Path
+    children: Forks, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     bundle, place = make_bundle(tmp_path / "bundle"), tmp_path / "place"
-    with read_only(bundle, place), forks() as children:
+    with read_only(bundle, place):
         reader = Retriever.load(place)
         child = children.start(change=str(bundle), step=0)
         seen = 0

@@ -1,7 +1,8 @@
-"""A process that changes bundles until it is killed: imports once, then forks for each task.
+"""Processes that are killed or watched: one imports everything once, and then forks for each task.
 
-A task is a line of JSON on stdin. What the fork does is said on stdout, line by line: its process id, "ready", then
-"done N" once change N is acknowledged, or "exit CODE".
+A task is a line of JSON on stdin: a command, whose output goes to the file ``out`` if one is named, or changes of a
+bundle without end. What the fork does is said on stdout, line by line: its process id, "ready", then "done N" once
+change N is acknowledged, or "exit CODE".
 """
 
 import json
@@ -67,6 +68,7 @@ def main() -> None:
     import freemvmt.search.bundle
     import freemvmt.search.indexing
     import freemvmt.search.retriever
+    import freemvmt.training
 
     assert [faiss, nanotoken, tantivy]
     pa.array(np.zeros(1))  # which imports pandas
@@ -84,8 +86,13 @@ def main() -> None:
             freemvmt.search.indexing.CHUNK = task["chunk"]
         if "change" in task:
             change(task["change"], task["step"])
+        if "out" in task:
+            out = os.open(task["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
         say("ready")
         code = freemvmt.cli.main(task["command"])
+        sys.stdout.flush()
         say(f"exit {code}")
         os._exit(0)
 
@@ -115,6 +122,11 @@ class Forks:
         line = self._out.readline()
         assert line, "the process is gone"
         return line.strip()
+
+
+def alive(child: int) -> bool:
+    """Whether it has not ended yet."""
+    return Path(f"/proc/{child}").exists()
 
 
 @contextmanager
