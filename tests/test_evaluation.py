@@ -191,6 +191,31 @@ def test_a_pool_is_easier_than_the_corpus_and_says_what_it_is() -> None:
         evaluate(retriever, made, "bm25", "pool")
 
 
+def test_of_a_run_only_the_pools_count_by_their_protocol() -> None:
+    made = collection(queries=3)
+    pools = {query: list(grades) for query, grades in made.qrels.items()}
+    run = {"q0": dict.fromkeys(made.document_ids, 1.0) | {"d0": 3.0, "d1": 2.0}, "q1": {pools["q1"][0]: 1.0}}
+    with_pools = dataclasses.replace(made, pools=pools)
+    found = measure(run, with_pools, "some", "pool")
+    inside = run | {"q0": {id: score for id, score in run["q0"].items() if id in pools["q0"]}}
+    assert found.protocol == "pool of the row's passages"
+    assert {name: list(values) for name, values in found.per_query.items()} == {
+        name: list(values) for name, values in measure(inside, made, "some").per_query.items()
+    }
+    assert found.metrics["ndcg@10"] > measure(run, with_pools, "some").metrics["ndcg@10"]
+    with pytest.raises(UserError, match="made has no pools of passages; measure it with --protocol full"):
+        measure(run, made, "some", "pool")
+
+
+def test_a_query_that_nobody_judged_counts_as_nothing_found() -> None:
+    made = collection(queries=3)
+    judged = dataclasses.replace(made, qrels=made.qrels | {"q1": {}})
+    run = {query: dict.fromkeys(made.qrels[query], 1.0) for query in made.query_ids}
+    for name, values in measure(run, judged, "some").per_query.items():
+        assert values[1] == 0.0, name
+        assert values[0] > 0 < values[2], name
+
+
 def test_what_no_method_scored_comes_last_in_a_pool() -> None:
     made = collection(queries=1)
     pools = {"q0": ["d0", "d1", "d2"]}
@@ -215,13 +240,13 @@ def test_dense_is_what_is_measured_unless_another_method_is_named_and_the_weight
 
 
 def test_a_comparison_says_all_of_what_it_found() -> None:
-    a, b = np.array([0.9, 0.4, 0.5, 0.5, 0.1]), np.array([0.1, 0.5, 0.5, 0.4, 0.2])
+    a, b = np.random.default_rng(1).integers(0, 10, (2, 40)) / 10
     differences = a - b
     found = compare(result_of(a), result_of(b), seed=3)
     draw, extreme = np.random.default_rng(3), 0
     for _ in range(PERMUTATIONS // 500):
-        signs = draw.integers(0, 2, (500, 5), dtype=np.int8) * 2 - 1
-        extreme += int((abs(signs @ differences) / 5 >= abs(differences.mean()) - 1e-12).sum())
+        signs = draw.integers(0, 2, (500, 40), dtype=np.int8) * 2 - 1
+        extreme += int((abs(signs @ differences) / 40 >= abs(differences.mean()) - 1e-12).sum())
     assert found == Comparison(
         metric="ndcg@10",
         mean_a=a.mean(),
@@ -229,10 +254,11 @@ def test_a_comparison_says_all_of_what_it_found() -> None:
         difference=differences.mean(),
         interval=bootstrap(differences, 3),
         p_value=(extreme + 1) / (PERMUTATIONS + 1),
-        wins=2,
-        losses=2,
-        ties=1,
+        wins=(a > b).sum(),
+        losses=(a < b).sum(),
+        ties=(a == b).sum(),
     )
+    assert found.interval != bootstrap(differences)
     assert compare(result_of(a), result_of(b)) == compare(result_of(a), result_of(b), "ndcg@10", seed=0)
 
 
@@ -251,7 +277,8 @@ def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
 
 def test_what_is_reported_names_its_protocol() -> None:
     made = collection(queries=3)
-    result = measure({"q0": {"d0": 1.0, "d1": 0.5}, "q1": {"d7": 1.0}}, made, "some")
+    best = {query: max(grades, key=lambda id: grades[id]) for query, grades in made.qrels.items()}
+    result = measure({query: {"d0": 1.0, id: 0.5 + int(query[1:])} for query, id in best.items()}, made, "some")
     metrics = {name: round(values.mean(), 6) for name, values in result.per_query.items()}
     intervals = {name: [round(one, 6) for one in bootstrap(values)] for name, values in result.per_query.items()}
     assert any(value != round(value, 5) for value in metrics.values())
@@ -265,6 +292,7 @@ def test_what_is_reported_names_its_protocol() -> None:
         "interval_95": intervals,
     }
     low, high = result.intervals["ndcg@10"]
+    assert low > 0.1
     shown = [f"{metrics[name]:.4f}" for name in ("ndcg@10", "mrr@10", "recall@100", "recall@1000")]
     assert [line.split() for line in table([result])] == [
         ["ndcg@10", "mrr@10", "recall@100", "recall@1000"],
