@@ -11,6 +11,7 @@ A bundle whose documents are in Milvus has ``store.json``, which says where, in 
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -94,9 +95,15 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
+def _link_in(folder: Path) -> Path | None:
+    """A link below ``folder``, if there is one; what another process takes away meanwhile is none."""
+    inside = (Path(place) / name for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    return next((path for path in inside if path.is_symlink()), None)
+
+
 def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
     manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
-    if link := next((path for path in folder.rglob("*") if path.is_symlink()), None):
+    if link := _link_in(folder):
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
