@@ -9,11 +9,12 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 
 
 class StoppedAt(Checkpoints):
-    """Writes after every step and stops for good after step ``last``."""
+    """Writes after step ``last`` and the one before it, which is as much as is kept, and stops for good."""
 
     last = 0
 
     def tick(self, parts: Parts, progress: Progress) -> None:
-        self.write(parts, progress)
+        if progress.step >= self.last - 1:
+            self.write(parts, progress)
         if progress.step == self.last:
             raise Stopped

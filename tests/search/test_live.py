@@ -51,7 +51,7 @@ def test_random_changes_against_a_dict(
     retriever = Retriever.load(bundle)
     truth = Truth(tiny_model, corpus, tolerance={"int8": 0.02, "fp16": 1e-3}.get(stored, 1e-5))
     there = truth.documents
-    for step in range(70):
+    for step in range(50):
         action = draw.choices(["add", "delete", "search", "reopen"], [40, 30, 25, 5])[0]
         if action == "add":
             names = [draw.choice([f"n{draw.randrange(60)}", f"d{draw.randrange(1500)}"]) for _ in range(5)]
