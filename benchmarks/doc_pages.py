@@ -128,7 +128,7 @@ class Pages(serving_page.Transcript):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.body, encoding="utf-8")
             elif block.kind == "sh":
-                answer = "".join(map(self._line, commands(block.body)))
+                answer = "".join(self._said(self._here(line)) for line in commands(block.body))
             elif block.kind == "python":
                 answer = self._python(self._here(block.body))
             elif block.kind == "text" and answer is not None:
@@ -140,18 +140,8 @@ class Pages(serving_page.Transcript):
 
         return _BLOCK.sub(fill, page)
 
-    def _line(self, line: str) -> str:
-        command = self._here(line)
-        if re.match(r"(\w+=\S+ )*two-towers serve ", command):
-            return self._serve(command)
-        if command.startswith("two-towers ") and not {"|", ">"} & set(shlex.split(command)):
-            argv = shlex.split(command, comments=True)[1:]
-            code, out, errors = self._two_towers(argv)
-            if code:
-                raise AssertionError(f"two-towers {shlex.join(argv)} ended with {code}: {errors}")
-            return out
-        said = self._run(["bash", "-c", re.sub(r"^curl ", "curl --silent ", command)])
-        return said if not said or said.endswith("\n") else f"{said}\n"
+    def _failed(self, argv: list[str], code: int, errors: str) -> str:
+        raise AssertionError(f"two-towers {shlex.join(argv)} ended with {code}: {errors}")
 
     def _python(self, code: str) -> str:
         out = io.StringIO()

@@ -71,22 +71,27 @@ class Transcript:
 
     def _answered(self, line: str) -> str:
         """A line with a command, and below it what it wrote."""
-        command = self._here(line.removeprefix("$ "))
-        if re.match(r"(\w+=\S+ )?two-towers serve ", command):
+        return f"{line}\n{self._said(self._here(line.removeprefix('$ ')))}"
+
+    def _said(self, command: str) -> str:
+        """What a command writes, in whole lines."""
+        if re.match(r"(\w+=\S+ )*two-towers serve ", command):
             said = self._serve(command)
-        elif command.startswith("two-towers "):
-            code, out, errors = self._two_towers(shlex.split(command)[1:])
-            said = errors if code else out
+        elif command.startswith("two-towers ") and not {"|", ">"} & set(shlex.split(command)):
+            said = self._two_towers(shlex.split(command, comments=True)[1:])
         else:
             said = self._run(["bash", "-c", re.sub(r"^curl ", "curl --silent ", command)])
-        return f"{line}\n{said}" if not said or said.endswith("\n") else f"{line}\n{said}\n"
+        return said if not said or said.endswith("\n") else f"{said}\n"
 
-    def _two_towers(self, argv: list[str]) -> tuple[int, str, str]:
-        """The exit code of the command, what it prints, and what it says beside."""
+    def _two_towers(self, argv: list[str]) -> str:
         out, errors = io.StringIO(), io.StringIO()
         with self._inside(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             code = cli.main(argv)
-        return code, out.getvalue(), errors.getvalue()
+        return self._failed(argv, code, errors.getvalue()) if code else out.getvalue()
+
+    def _failed(self, argv: list[str], code: int, errors: str) -> str:
+        """What the page shows of a command that failed."""
+        return errors
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """A site for the tests of the search page: a real server over documents ordinary, hostile, long and foreign."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
+from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
+from freemvmt.search.retriever import Retriever
 
 from live_server import make_documents, running
 
@@ -78,3 +81,14 @@ def hits_of(api: httpx.Client, query: str, method: str = "hybrid", **more: Any) 
 def ids_of(hits: list[dict[str, Any]]) -> list[str]:
     """The ids of hits, in their order."""
     return [hit["id"] for hit in hits]
+
+
+def unpacked(site: Path, name: str) -> bytes:
+    """What a file of a site's data holds."""
+    return gzip.decompress((site / "data" / f"{name}.bin").read_bytes())
+
+
+def documents_of(retriever: Retriever) -> list[Document]:
+    """All documents, in the order of their rows."""
+    view = retriever.store.view()
+    return view.documents(view.numbers())  # type: ignore[attr-defined]

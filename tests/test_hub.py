@@ -23,7 +23,8 @@ from freemvmt import hub
 from freemvmt.config import BASE_MODEL
 from freemvmt.errors import UserError
 
-from loopback_hub import LoopbackHub, client_environment, ms_marco_rows
+from loopback_hub import LoopbackHub, client_environment
+from ms_marco import ms_marco_rows
 
 CLOSED = "http://127.0.0.1:9"
 

@@ -1,6 +1,5 @@
 """A site without a server, opened in a real browser from Python's own static host: it finds what the server finds."""
 
-import gzip
 import json
 import random
 import re
@@ -17,12 +16,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from torch.nn import functional as F
 
-from freemvmt.cli import main
 from freemvmt.config import HYBRID_WEIGHT, ModelConfig
 from freemvmt.exporting.web_site import export_site, restored
-from freemvmt.exporting.web_words import norms_of
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
 from freemvmt.search.exact import top_k
 from freemvmt.search.explain import explain
 from freemvmt.search.indexing import build
@@ -31,8 +27,7 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.search.words import Analyzer
 
 from browser import Visits, ask, ids, settle
-from page_site import FOREIGN, HOSTILE_ID
-from refusals import refusal
+from page_site import FOREIGN, HOSTILE_ID, documents_of, unpacked
 from static_host import hosting
 
 DIM = 24
@@ -73,10 +68,6 @@ def page(visits: Visits, address: str) -> Page:
 @pytest.fixture(scope="module")
 def retriever(site_bundle: Path) -> Retriever:
     return Retriever.load(site_bundle)
-
-
-def unpacked(site: Path, name: str) -> bytes:
-    return gzip.decompress((site / "data" / f"{name}.bin").read_bytes())
 
 
 def random_texts(count: int) -> list[str]:
@@ -280,86 +271,6 @@ def test_opened_as_a_file_it_says_how_to_open_it(visits: Visits, exported: Path)
     visits.problems.clear()  # the browser says on its console why it loads nothing
 
 
-def test_what_was_added_and_deleted_since_counts(site_bundle: Path, tmp_path: Path) -> None:
-    shutil.copytree(site_bundle, tmp_path / "bundle")
-    retriever = Retriever.load(tmp_path / "bundle")
-    gone = documents_of(retriever)[0].id
-    retriever.delete([gone])
-    retriever.add([Document("new", "something of its own")])
-    retriever.close()
-    assert main(["export", str(tmp_path / "bundle"), "--format", "site", "--output", str(tmp_path / "site")]) == 0
-    names = json.loads(unpacked(tmp_path / "site", "ids"))
-    assert gone not in names
-    assert names[-1] == "new"
-
-
-def test_the_most_dimensions_that_fit_are_taken(
-    site_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["export", str(site_bundle), "--format", "site", "--json"]
-    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
-    whole = json.loads(capsys.readouterr().out)
-    room = f"{whole['bytes'] / 1e6 - 0.1:.2f}"
-    assert main([*command, "--output", str(tmp_path / "cut"), "--max-mb", room]) == 0
-    cut = json.loads(capsys.readouterr().out)
-    assert (whole["dim"], cut["dim"]) == (48, 32)
-    assert cut["bytes"] <= float(room) * 1e6
-    size = sum(file.stat().st_size for file in (tmp_path / "cut").rglob("*") if file.is_file())
-    assert cut["bytes"] == size
-    assert 0 < cut["recall@10"] <= whole["recall@10"] <= 1
-
-
-@pytest.mark.parametrize(
-    ("flags", "reason"),
-    [
-        (["--max-mb", "0.5"], r"more than --max-mb 0.5; give --max-mb \d"),
-        (["--max-mb", "0"], "--max-mb is 0; give more than 0"),
-        (["--max-mb", "nan"], "--max-mb is nan; give more"),
-        (["--dim", "49"], "have 48; give 1 to that many"),
-        (["--dim", "0"], "have 48; give 1 to that many"),
-        (["--precision", "int8"], "--precision is for --format onnx"),
-        (["--onnx-web", "."], "--onnx-web is for recurrent towers"),
-    ],
-)
-def test_what_cannot_be_is_one_line(
-    flags: list[str], reason: str, site_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = refusal(capsys, tmp_path, "export", site_bundle, "--format", "site", "--output", tmp_path / "site", *flags)
-    assert re.search(reason, line)
-
-
-def test_other_formats_and_other_folders_are_refused(
-    site_bundle: Path, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["export", "untrained", "--format", "onnx", "--output", tmp_path / "site", "--dim", "8"]
-    assert "--dim is for --format site" in refusal(capsys, tmp_path, *command)
-    TwoTowersModel(ModelConfig(base=tiny_base)).save(tmp_path / "model")
-    command = ["export", tmp_path / "model", "--format", "site", "--output", tmp_path / "site"]
-    assert "; " in refusal(capsys, tmp_path, *command)
-    command = ["export", site_bundle, "--format", "site", "--output", tmp_path]
-    assert "is there already" in refusal(capsys, tmp_path, *command)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1}, "unk_token": "[UNK]"}}, "WordLevel"),
-        ({"normalizer": None}, "only BERT's WordPiece"),
-    ],
-)
-def test_a_tokenizer_that_a_page_cannot_follow_is_refused(
-    change: dict[str, Any], reason: str, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(tiny_base, base)
-    definition = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
-    (base / "tokenizer.json").write_text(json.dumps({**definition, **change}), encoding="utf-8")
-    (tmp_path / "corpus.jsonl").write_text('{"id": "1", "text": "a"}\n', encoding="utf-8")
-    build(TwoTowersModel(ModelConfig(base=str(base))), str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
-    command = ["export", tmp_path / "bundle", "--format", "site", "--output", tmp_path / "host" / "site"]
-    assert reason in refusal(capsys, tmp_path / "host", *command)
-
-
 @pytest.mark.parametrize("tower", ["recurrent", "apart"])
 def test_towers_that_differ(tower: str, tiny_base: str, tmp_path: Path, visits: Visits) -> None:
     """Two tables are both there; where queries cannot be encoded by their tower, the page says so."""
@@ -394,17 +305,6 @@ def test_towers_that_differ(tower: str, tiny_base: str, tmp_path: Path, visits: 
             np.testing.assert_allclose(found, model.encode_queries([query])[0].numpy(), atol=0.01)
 
 
-def test_a_folder_without_the_runtime_is_refused(
-    tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = TwoTowersModel(ModelConfig(base=tiny_base, tower="recurrent", hidden=4))
-    (tmp_path / "corpus.jsonl").write_text('{"id": "1", "text": "a river"}\n', encoding="utf-8")
-    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
-    command = ["export", tmp_path / "bundle", "--format", "site", "--output", tmp_path / "host" / "site"]
-    line = refusal(capsys, tmp_path / "host", *command, "--onnx-web", tmp_path)
-    assert "give the folder dist of the npm package onnxruntime-web" in line
-
-
 RUNTIME = """export const env = { wasm: {} };
 export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
 export const InferenceSession = { create: async (graph) => ({ run: async ({ input_ids, attention_mask }) => {
@@ -436,15 +336,3 @@ def test_a_recurrent_query_tower_runs_where_its_runtime_came_along(
         ask(page, "a river")
         size = (tmp_path / "site" / "data" / "query.onnx").stat().st_size
         assert page.evaluate("window.given") == {"size": size, "type": "int64", "dims": [1, 2], "mask": "1 1"}
-
-
-def test_lengths_are_kept_in_a_byte_as_tantivy_does() -> None:
-    kept = norms_of([0, 1, 39, 40, 41, 42, 55, 56, 59, 60, 151, 152, 2_000_000_000])
-    assert kept.tolist()[:12] == [0, 1, 39, 40, 40, 41, 47, 48, 48, 49, 63, 64]
-    assert kept[-1] <= 255
-
-
-def documents_of(retriever: Retriever) -> list[Document]:
-    """All documents, in the order of their rows."""
-    view = retriever.store.view()
-    return view.documents(view.numbers())  # type: ignore[attr-defined]
