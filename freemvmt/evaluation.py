@@ -28,6 +28,7 @@ METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@10
 DEPTH = 1000  # documents a query that a run holds
 RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
+BLOCK = 500  # of these at a time
 
 Run = dict[str, dict[str, float]]  # query id -> document id -> score
 
@@ -204,8 +205,8 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
     observed = abs(differences.mean())
     generator = np.random.default_rng(seed)
     extreme = 0
-    for start in range(0, PERMUTATIONS, 500):
-        signs = generator.integers(0, 2, (min(500, PERMUTATIONS - start), len(differences)), dtype=np.int8) * 2 - 1
+    for _ in range(PERMUTATIONS // BLOCK):
+        signs = generator.integers(0, 2, (BLOCK, len(differences)), dtype=np.int8) * 2 - 1
         extreme += int((np.abs(signs @ differences) / len(differences) >= observed - 1e-12).sum())
     return Comparison(
         metric=metric,

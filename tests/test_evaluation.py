@@ -116,6 +116,14 @@ def test_the_end_of_an_epoch_measures_the_same_ndcg() -> None:
     assert interval_of_ndcg_10(ranking, made) == pytest.approx(whole.intervals["ndcg@10"])
 
 
+def test_a_query_that_nothing_was_judged_for_counts_as_0() -> None:
+    made = collection(queries=2)
+    made.qrels["q1"] = {}
+    found = measure({query: dict.fromkeys(made.document_ids, 1.0) for query in made.query_ids}, made, "x")
+    assert [values[1] for values in found.per_query.values()] == [0.0] * 4
+    assert found.metrics["recall@1000"] == 0.5
+
+
 def test_a_padded_ranking_leaves_its_gaps_out_of_the_run() -> None:
     made = collection(queries=1)
     assert to_run(Ranking(np.array([[4, -1]]), np.array([[0.5, 0.0]], np.float32)), made) == {"q0": {"d4": 0.5}}
@@ -272,6 +280,9 @@ def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_bytes() == "q Q0 z 1 1.250000 tag\nq Q0 é 2 0.500000 tag\n".encode()
     (tmp_path / "run").write_text("q0 Q0 d1 1 0.5 tag\nq0 Q0 d2 2 high tag\n")
     with pytest.raises(UserError, match=r"run, line 2: the score 'high' is not a finite number; write the run again"):
+        read_run(tmp_path / "run", collection())
+    (tmp_path / "run").write_text(f"q0 Q0 d1 1 {'long' * 9} tag\n")
+    with pytest.raises(UserError, match=f"the score '{'long' * 5}' is not"):
         read_run(tmp_path / "run", collection())
 
 

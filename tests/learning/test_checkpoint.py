@@ -203,7 +203,7 @@ def test_a_damaged_one_is_passed_over_and_without_one_there_is_a_line(
     for changed in ({"identity": "x"}, {"run_id": 7}, {"identity": [], "run_id": None}):
         keep(newer, tensors, json.dumps(json.loads(told) | changed))
         assert last_checkpoint(folder).path == older
-        assert "it does not say of which run it is" in caplog.text
+        assert "is damaged (it does not say of which run it is); it is passed over" in caplog.text
         caplog.clear()
     older.write_bytes(b"")
     with pytest.raises(UserError, match="holds no checkpoint"):

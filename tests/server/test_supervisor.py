@@ -79,7 +79,7 @@ def test_a_killed_worker_takes_with_it_what_it_was_answering_and_nothing_else(bu
             before = list(answered)
             until(lambda: all(now > then for now, then in zip(answered, before, strict=True)))
 
-        for _ in range(3):
+        for _ in range(2):
             all_are_answered()
             first = children(parent)
             os.kill(first[0], signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_a_killed_worker_takes_with_it_what_it_was_answering_and_nothing_else(bu
         over.set()
         for thread in threads:
             thread.join()
-        assert len(failed) <= 3 * clients, failed  # of each kill no more than were under way
+        assert len(failed) <= 2 * clients, failed  # of each kill no more than were under way
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(30) == 0
         assert children(parent) == []

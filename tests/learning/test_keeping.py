@@ -1,0 +1,119 @@
+"""When a checkpoint is written, which are kept, and what is said of one that belongs to another training."""
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from stopping import Stopped
+
+from freemvmt.config import TrainConfig
+from freemvmt.errors import UserError
+from freemvmt.learning import checkpoint
+from freemvmt.learning.checkpoint import Checkpoints, Saved, last_checkpoint
+from freemvmt.learning.parts import Parts, Progress
+from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.training import train
+
+LOGGER = "freemvmt.learning.checkpoint"
+
+
+class Caught(Checkpoints):
+    """Stops after the first step and has what a checkpoint of it would hold."""
+
+    parts: Parts
+
+    def tick(self, parts: Parts, progress: Progress) -> None:
+        self.parts = parts
+        raise Stopped
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_config: TrainConfig, tiny_data: TrainingData) -> Parts:
+    caught = Caught(None, tiny_config, tiny_data)
+    with pytest.raises(Stopped):
+        train(tiny_config, tiny_data, checkpoints=caught)
+    return caught.parts
+
+
+@pytest.fixture
+def saved(tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path) -> Saved:
+    checkpoints = Checkpoints(tmp_path / "saved", tiny_config, tiny_data)
+    checkpoints.run_id = "of W&B"
+    assert checkpoints.write(parts, Progress(step=1))
+    return last_checkpoint(tmp_path / "saved")
+
+
+def test_one_is_written_as_soon_as_its_seconds_are_over(
+    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, dataclasses.replace(tiny_config, checkpoint_seconds=10), tiny_data)
+    written = []
+    for step, now in enumerate((9.5, 10.0, 19.5, 20.0), start=1):  # noqa: B007  read by the clock
+        checkpoints.tick(parts, Progress(step=step))
+        written.append(sorted(int(path.stem[5:]) for path in tmp_path.iterdir()))
+    assert written == [[], [2], [2], [2, 4]]
+
+
+def test_whether_it_is_there_is_returned_and_each_failure_said_once(
+    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    above = tmp_path / "above"
+    checkpoints = Checkpoints(above / "checkpoints", tiny_config, tiny_data)
+    for _ in range(2):
+        above.write_text("no folder")
+        assert [checkpoints.write(parts, Progress(step=step)) for step in (1, 2)] == [False, False]
+        (said,) = caplog.messages
+        assert said.startswith("no checkpoint: cannot write ")
+        assert said.endswith("; training goes on")
+        caplog.clear()
+        above.unlink()
+        assert checkpoints.write(parts, Progress(step=3))
+        shutil.rmtree(above)
+
+
+def test_what_a_killed_run_left_is_taken_away_and_what_is_gone_does_not_matter(
+    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, tiny_config, tiny_data)
+    (tmp_path / ".step-0000000001.safetensors.half.part").mkdir()
+    (tmp_path / "mine.part").mkdir()
+    monkeypatch.setattr(checkpoint, "_files", lambda folder: [folder / "step-0000000001.safetensors"])  # taken just now
+    assert checkpoints.write(parts, Progress(step=2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.part", "step-0000000002.safetensors"]
+
+
+def test_a_run_goes_on_under_its_name(tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved) -> None:
+    assert Checkpoints(saved.path.parent, tiny_config, tiny_data, saved).run_id == "of W&B"
+
+
+def test_without_a_folder_the_data_is_not_read(
+    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(checkpoint, "_identity_of")
+    assert Checkpoints(None, tiny_config, tiny_data).write(parts, Progress(step=1)) is False
+
+
+def test_another_validation_is_another_training(
+    tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved
+) -> None:
+    other = prepare(dataclasses.replace(tiny_config, validation_fraction=0.3)).validation
+    with pytest.raises(UserError, match="content was "):
+        Checkpoints(saved.path.parent, tiny_config, dataclasses.replace(tiny_data, validation=other), saved)
+
+
+def test_what_a_checkpoint_does_not_say_is_another_and_anyway_it_goes_on(
+    tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved, caplog: pytest.LogCaptureFixture
+) -> None:
+    del saved.plain["identity"]["versions"]
+    saved.plain["identity"]["data"]["content"] = "other"
+    content = Checkpoints(saved.path.parent, tiny_config, tiny_data)._identity["data"]["content"]
+    with pytest.raises(UserError, match=f"content was 'other', is '{content}'; two-towers was None, is "):
+        Checkpoints(saved.path.parent, tiny_config, tiny_data, saved)
+    assert caplog.messages == []
+    Checkpoints(saved.path.parent, tiny_config, tiny_data, saved, anyway=True)
+    (said,) = caplog.messages
+    assert said.startswith(f"going on with another training: content was 'other', is '{content}'; two-towers was None")
