@@ -126,7 +126,8 @@ def test_a_query_that_nothing_was_judged_for_counts_as_0() -> None:
 
 def test_a_padded_ranking_leaves_its_gaps_out_of_the_run() -> None:
     made = collection(queries=1)
-    assert to_run(Ranking(np.array([[4, -1]]), np.array([[0.5, 0.0]], np.float32)), made) == {"q0": {"d4": 0.5}}
+    ranking = Ranking(np.array([[4, 0, -1]]), np.array([[0.5, 0.25, 0.0]], np.float32))
+    assert to_run(ranking, made) == {"q0": {"d4": 0.5, "d0": 0.25}}
 
 
 def test_bootstrap_holds_the_mean_and_narrows_with_more_queries() -> None:

@@ -91,7 +91,7 @@ def test_given_uses_the_rows_own_and_falls_back_on_the_hardest(vectors: tuple[Te
         terms.append(max(hinge(0.3, queries[i], documents[i], rival) for rival in rivals))
     loss = triplet("given")(queries, with_more, named(known), given)
     assert float(loss) == pytest.approx(sum(terms) / BATCH, abs=1e-6)
-    with pytest.raises(ValueError, match="given"):
+    with pytest.raises(ValueError, match=r"^negatives='given' needs the given negatives$"):
         triplet("given")(queries, documents, named(known))
 
 
@@ -268,12 +268,31 @@ def test_one_term_alone_is_the_mean() -> None:
     assert loss(queries, documents, named(mask), taught).item() == pytest.approx((1.0**2 + 0.8**2) / 2)
 
 
-def test_margin_mse_multiplies_in_the_numbers_that_it_is_told(vectors: tuple[Tensor, Tensor], known: Tensor) -> None:
-    taught = F.normalize(torch.randn(BATCH, 9)), F.normalize(torch.randn(BATCH, 9))
-    exact, rough = (
-        MarginMSE("all", precision, seed=0)(*vectors, named(known), taught).item()
-        for precision in (torch.float32, torch.bfloat16)
-    )
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_a_triplet_that_is_right_by_the_margin_has_no_gradient(negatives: Negatives) -> None:
+    leaves = [torch.eye(BATCH).requires_grad_() for _ in range(2)]
+    loss = triplet(negatives)(*leaves, named(torch.eye(BATCH, dtype=torch.bool)))
+    loss.backward()
+    assert loss.item() == 0
+    for leaf in leaves:
+        assert leaf.grad is not None
+        assert not leaf.grad.any()
+
+
+@pytest.mark.parametrize("kind", ["triplet, all", "triplet, hardest", "margin-mse"])
+def test_products_are_of_the_numbers_that_a_loss_is_told(kind: str) -> None:
+    queries, documents, *taught = (F.normalize(torch.randn(400, DIM)) for _ in range(4))
+
+    def value(precision: torch.dtype) -> float:
+        if kind == "margin-mse":
+            loss = MarginMSE("all", precision, seed=0)(queries, documents, known, (taught[0], taught[1]))
+        else:
+            negatives: Negatives = "all" if "all" in kind else "hardest"
+            loss = TripletLoss(0.3, negatives, precision, seed=0)(queries, documents, known)
+        return loss.item()
+
+    known = Known(torch.arange(400), torch.arange(400))
+    exact, rough = value(torch.float32), value(torch.bfloat16)
     assert exact != rough
     assert exact == pytest.approx(rough, rel=0.05)
 
