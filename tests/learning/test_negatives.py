@@ -57,3 +57,9 @@ def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> Non
         assert drawn[1] == 8
         seen |= {(drawn[0], drawn[2])}
     assert seen == {(one, other) for one in (5, 6, 7) for other in (5, 6, 7)}  # each row draws for itself
+
+
+def test_where_all_is_kept_nothing_is_copied() -> None:
+    known = known_positives(np.array([0, 1]), np.array([5, 6]), lists([5], [6]))
+    assert known.within(2) is known
+    assert known.within(1) is not known
