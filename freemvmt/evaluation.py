@@ -145,7 +145,7 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
             query: {document: run[query][document] for document in run[query] if document in pools[query]}
             for query in run
         }
-    values = {name: dict.fromkeys(collection.query_ids, 0.0) for name in METRICS}
+    values: dict[str, dict[str, float]] = {name: {} for name in METRICS}
     names = {measure: name for name, measure in METRICS.items()}
     filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
     for found in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):

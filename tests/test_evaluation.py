@@ -122,6 +122,7 @@ def test_a_query_that_nothing_was_judged_for_counts_as_0() -> None:
     found = measure({query: dict.fromkeys(made.document_ids, 1.0) for query in made.query_ids}, made, "x")
     assert [values[1] for values in found.per_query.values()] == [0.0] * 4
     assert found.metrics["recall@1000"] == 0.5
+    assert (found.query_ids, found.fingerprint) == (made.query_ids, made.fingerprint())
 
 
 def test_a_padded_ranking_leaves_its_gaps_out_of_the_run() -> None:
@@ -136,7 +137,7 @@ def test_bootstrap_holds_the_mean_and_narrows_with_more_queries() -> None:
     for values in (few, many):
         low, high = bootstrap(values)
         assert low < values.mean() < high
-        assert (low, high) == bootstrap(values)
+        assert (low, high) == bootstrap(values) == bootstrap(values, seed=0)
         assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(len(values)), rel=0.15)
 
 
