@@ -51,7 +51,7 @@ def test_random_changes_against_a_dict(
     retriever = Retriever.load(bundle)
     truth = Truth(tiny_model, corpus, tolerance={"int8": 0.02, "fp16": 1e-3}.get(stored, 1e-5))
     there = truth.documents
-    for step in range(50):
+    for step in range(40):
         action = draw.choices(["add", "delete", "search", "reopen"], [40, 30, 25, 5])[0]
         if action == "add":
             names = [draw.choice([f"n{draw.randrange(60)}", f"d{draw.randrange(1500)}"]) for _ in range(5)]
@@ -260,7 +260,7 @@ def test_searches_hold_while_others_add_and_delete(bundle: Path, opened: Retriev
 
     def write(retriever: Retriever, label: str) -> None:
         writing.wait()
-        for step in range(12):
+        for step in range(8):
             names = [f"{label}{step}-{part}" for part in range(4)]
             retriever.add([Document(name, f"zebra {name}", "", {"herd": step}) for name in names])
             found = {hit.id for hit in retriever.search("zebra", 1000, draw.choice(METHODS), filter={"herd": step})}
@@ -300,7 +300,7 @@ def test_searches_hold_while_others_add_and_delete(bundle: Path, opened: Retriev
         thread.join()
     if failures:
         raise failures[0]
-    wanted = {f"{label}{step}-3" for label in "ab" for step in range(12)} | {"seed"}
+    wanted = {f"{label}{step}-3" for label in "ab" for step in range(8)} | {"seed"}
     for retriever in (opened, other):
         assert {hit.id for hit in retriever.search("zebra", 1000, "bm25")} == wanted
     other.close()
