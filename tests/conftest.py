@@ -16,6 +16,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HOME": f"{_WORLD}/huggingface",
     "TWO_TOWERS_CACHE": f"{_WORLD}/cache",
+    "MPLCONFIGDIR": f"{_WORLD}/matplotlib",  # it looks for fonts once, and not in every process with a home of its own
     "WANDB_MODE": "offline",
     "WANDB_DIR": f"{_WORLD}/wandb",
 }

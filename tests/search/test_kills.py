@@ -19,7 +19,7 @@ from freemvmt.search.retriever import Retriever
 
 from forked import Forks, apply
 
-MOMENTS = 20
+MOMENTS = 14
 CHUNK = 100
 SIZE = 1000
 
@@ -68,7 +68,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["fresh", "replaced"])
-@pytest.mark.parametrize(("how", "moments"), [(signal.SIGKILL, 10), (signal.SIGINT, 4)], ids=["kill", "interrupt"])
+@pytest.mark.parametrize(("how", "moments"), [(signal.SIGKILL, 7), (signal.SIGINT, 4)], ids=["kill", "interrupt"])
 def test_indexing_that_is_stopped_leaves_the_old_bundle_or_the_new_one(
     children: Forks,
     model_folder: Path,
