@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from freemvmt.config import HYBRID_WEIGHT
 from freemvmt.exporting.web_site import export_site, restored
-from freemvmt.search.documents import read_corpus
+from freemvmt.search.corpora import read_corpus
 from freemvmt.search.exact import top_k
 from freemvmt.search.lexical import DEPTH, fuse
 from freemvmt.search.retriever import Retriever
