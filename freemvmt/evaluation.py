@@ -28,7 +28,7 @@ METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@10
 DEPTH = 1000  # documents a query that a run holds
 RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
-BLOCK = 500  # of these at a time
+BLOCK = 500  # of these at a time, without a rest
 
 Run = dict[str, dict[str, float]]  # query id -> document id -> score
 

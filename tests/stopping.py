@@ -1,7 +1,16 @@
 """Trainings that are cut off."""
 
-from freemvmt.learning.checkpoint import Checkpoints
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from freemvmt.config import TrainConfig
+from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
 from freemvmt.learning.parts import Parts, Progress
+from freemvmt.learning.preparation import TrainingData
+from freemvmt.training import TrainingResult, train
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
@@ -18,3 +27,22 @@ class StoppedAt(Checkpoints):
             self.write(parts, progress)
         if progress.step == self.last:
             raise Stopped
+
+
+def stopped_after(stops: Iterable[int], folder: Path, config: TrainConfig, data: TrainingData) -> TrainingResult:
+    """The end of one training that was stopped after each of the steps ``stops`` and each time went on."""
+    saved = None
+    for number, last in enumerate(stops):
+        checkpoints = StoppedAt(folder, config, data, saved=saved)
+        checkpoints.last = last
+        torch.manual_seed(number)  # what went before counts for nothing
+        with pytest.raises(Stopped):
+            train(config, data, checkpoints=checkpoints)
+        saved = last_checkpoint(folder)
+        assert int(saved.path.stem[5:]) == last
+    torch.manual_seed(99)
+    going_on = Checkpoints(folder, config, data, saved=saved)
+    result = train(config, data, checkpoints=going_on)
+    going_on.clear()
+    assert not folder.exists()
+    return result

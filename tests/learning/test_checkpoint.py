@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from stopping import Stopped, StoppedAt
+from stopping import Stopped, StoppedAt, stopped_after
 
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
@@ -62,20 +62,8 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     config = dataclasses.replace(tiny_config, **VARIANTS[variant])
     whole = train(config, tiny_data)
     per_epoch = whole.steps // len(whole.history)
-    folder, saved = tmp_path / "checkpoints", None
-    for number, last in enumerate((2, per_epoch, per_epoch + 1, per_epoch + 3, 2 * per_epoch, whole.steps)):
-        checkpoints = StoppedAt(folder, config, tiny_data, saved=saved)
-        checkpoints.last = last
-        torch.manual_seed(number)  # what went before counts for nothing
-        with pytest.raises(Stopped):
-            train(config, tiny_data, checkpoints=checkpoints)
-        saved = last_checkpoint(folder)
-        assert int(saved.path.stem[5:]) == last
-    torch.manual_seed(99)
-    going_on = Checkpoints(folder, config, tiny_data, saved=saved)
-    assert same(train(config, tiny_data, checkpoints=going_on), whole)
-    going_on.clear()
-    assert not folder.exists()
+    stops = (2, per_epoch, per_epoch + 1, per_epoch + 3, 2 * per_epoch, whole.steps)
+    assert same(stopped_after(stops, tmp_path / "checkpoints", config, tiny_data), whole)
 
 
 def test_a_transformer_goes_on_too(tiny_encoder: str, rows_file: str, tmp_path: Path) -> None:

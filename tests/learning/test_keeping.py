@@ -16,8 +16,6 @@ from freemvmt.learning.parts import Parts, Progress
 from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.training import train
 
-LOGGER = "freemvmt.learning.checkpoint"
-
 
 class Caught(Checkpoints):
     """Stops after the first step and has what a checkpoint of it would hold."""

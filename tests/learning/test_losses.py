@@ -158,8 +158,8 @@ def test_random_draws_every_allowed_passage_and_no_other(known: Tensor) -> None:
         loss(queries, documents, named(known)).backward()
         assert queries.grad is not None
         # Without the backward direction's share, a row's gradient is (negative - positive) / (2 * batch).
-        rivals = queries.grad * 2 * BATCH + 2 * documents  # of each query the document that it was held against
-        (rows, columns) = torch.isclose(rivals[:, None], documents, atol=1e-5).all(2).nonzero(as_tuple=True)
+        expected = (documents - 2 * documents[:, None]) / (2 * BATCH)  # of query i and document j, with that share
+        rows, columns = torch.isclose(queries.grad[:, None], expected, atol=1e-7).all(2).nonzero(as_tuple=True)
         drawn |= set(zip(rows.tolist(), columns.tolist(), strict=True))
     assert drawn == {(i, j) for i in range(BATCH) for j in range(BATCH) if not known[i, j]}
 

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from numpy.typing import NDArray
-from stopping import Stopped, StoppedAt
+from stopping import Stopped, StoppedAt, stopped_after
 from test_checkpoint import same
 from torch import Tensor
 
@@ -128,17 +127,8 @@ def test_a_stopped_stream_goes_on_bit_for_bit(
 ) -> None:
     config = dataclasses.replace(streamed_config, **VARIANTS[variant])
     whole = train(config, streamed_data)
-    saved = None
-    for last in (1, 4, 5, whole.steps // 2, whole.steps // 2 + 1, whole.steps - 1, whole.steps):
-        checkpoints = StoppedAt(tmp_path, config, streamed_data, saved=saved)
-        checkpoints.last = last
-        torch.manual_seed(99)
-        with pytest.raises(Stopped):
-            train(config, streamed_data, checkpoints=checkpoints)
-        saved = last_checkpoint(tmp_path)
-        assert int(saved.path.stem[5:]) == last
-    going_on = Checkpoints(tmp_path, config, streamed_data, saved=saved)
-    assert same(train(config, streamed_data, checkpoints=going_on), whole)
+    stops = (1, 4, 5, whole.steps // 2, whole.steps // 2 + 1, whole.steps - 1, whole.steps)
+    assert same(stopped_after(stops, tmp_path / "checkpoints", config, streamed_data), whole)
 
 
 def test_a_checkpoint_of_other_rows_is_refused(
