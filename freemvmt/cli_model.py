@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,7 +63,7 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
 def _stopped_training(argv: Sequence[str]) -> "Saved | None":
     """The checkpoint that ``--resume`` names: read before the flags, whose defaults are its settings."""
     given: str | None = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
+    for word, following in zip_longest(argv, argv[1:]):
         name, equals, value = word.partition("=")
         if name == "--resume":
             given = value if equals else following

@@ -54,6 +54,15 @@ def test_main_trains_with_the_flags_of_the_mission(elsewhere: dict[str, str], tm
     assert not (tmp_path / "wandb").exists()
 
 
+@pytest.mark.parametrize("command", [["main.py"], ["-m", "freemvmt", "train"]], ids=" ".join)
+def test_training_needs_no_flag(elsewhere: dict[str, str], tmp_path: Path, command: list[str]) -> None:
+    """As typed: MS MARCO if it is there, else what is installed here; the model goes below the current folder."""
+    words = [str(PACKAGE / word) if word == "main.py" else word for word in command]
+    done = python(words, elsewhere, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "models" / "pydocs" / "model.safetensors").exists()
+
+
 def test_main_tracks_with_wandb_offline_and_says_where(elsewhere: dict[str, str], tmp_path: Path) -> None:
     elsewhere = elsewhere | {"WANDB_PROJECT": "mission-test"}
     done = python(["main.py", "--max-samples", "2000", "--epochs", "1", "--output", str(tmp_path / "model")], elsewhere)
