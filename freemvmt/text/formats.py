@@ -5,8 +5,6 @@ its query and its label. Reading stays in Arrow columns where the format has the
 names the line.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
-
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or not
+from freemvmt.text.values import parse_object
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,19 +129,7 @@ def json_lines(path: Path, rows: int | None = None) -> Iterator[tuple[str, dict[
     """(place, object) for each line of a JSONL file; blank lines are passed over."""
     for number, line in numbered_lines(path, rows):
         where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-            if _SURROGATE.search(line):
-                # Half of a pair is no text: no UTF-8 holds it, and libraries in C fail or crash on it.
-                units = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
-                record = json.loads(units.decode("utf-16", "replace"))
-        except (ValueError, RecursionError) as error:
-            known = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
-            reason = getattr(error, "msg", known)
-            raise UserError(f"{where}: not JSON ({reason}); each line must be one object") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: a JSON {type(record).__name__}, not an object; each line must be one object")
-        yield where, record
+        yield where, parse_object(line, where)
 
 
 def text_of(record: dict[str, Any], field: str, where: str) -> str:

@@ -1,0 +1,118 @@
+"""What counts as a text, as an id and as a JSON object: one rule for every file, request and call.
+
+A text is a string. An id is a string, or a whole number, which becomes its digits. ``None`` (JSON's ``null``) means
+"not there" wherever a value is optional. Everything else, NaN among it, is refused with its place and its field.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NoReturn
+
+from freemvmt.errors import UserError
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or not
+_NAMES = {"NoneType": "null", "bool": "a boolean", "int": "a number", "float": "a number", "dict": "an object"}
+
+
+def text_of(value: object, field: str, where: str) -> str:
+    """``value`` if it is a text; else ``UserError``, which begins with ``where`` (a place) and names ``field``."""
+    if isinstance(value, str):
+        return value
+    raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not text; mend or drop it')
+
+
+def optional_text(value: object, field: str, where: str) -> str:
+    """``value`` if it is a text, and the empty text for None; else as ``text_of``."""
+    return "" if value is None else text_of(value, field, where)
+
+
+def id_of(value: object, field: str, where: str) -> str:
+    """An id: a text, or the digits of a whole number; else ``UserError``, as ``text_of``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return value
+    wanted = "an id (text or a whole number)"
+    raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not {wanted}; mend or drop it')
+
+
+def kind_name(value: object) -> str:
+    """What a refusal calls ``value``: ``null``, ``a boolean``, ``the number 12.5``, ``a list``."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {value!r:.40}"
+    name = type(value).__name__
+    return _NAMES.get(name, f"a {name}")
+
+
+def parse_object(line: str, where: str) -> dict[str, Any]:
+    """The JSON object in ``line``. NaN, Infinity and a name that stands twice in one object are no JSON here.
+
+    Raises ``UserError``, which begins with ``where``. Half of a surrogate pair becomes U+FFFD: no UTF-8 holds it, and
+    libraries in C fail or crash on it.
+    """
+    try:
+        record = _loads(line)
+        if _SURROGATE.search(line):
+            units = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            record = _loads(units.decode("utf-16", "replace"))
+    except (ValueError, RecursionError) as error:
+        known = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
+        reason = str(error) if isinstance(error, _NotJSONError) else getattr(error, "msg", known)
+        raise UserError(f"{where}: not JSON ({reason}); each line must be one object") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: a JSON {type(record).__name__}, not an object; each line must be one object")
+    return record
+
+
+class _NotJSONError(ValueError):
+    """What Python's reader takes and JSON does not have."""
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_distinct_names, parse_constant=_refuse_constant)
+
+
+def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _NotJSONError(f'"{twice[:60]}" stands twice in one object')
+    return found
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise _NotJSONError(f"{constant} is no JSON value; leave the field out or write null")
+
+
+def texts_of(texts: Iterable[str], name: str = "texts") -> list[str]:
+    """``texts`` as a list of strings: from a list, a tuple, an iterator, a numpy array, or a column of a table.
+
+    Raises ``TypeError`` for one text, for what has no order (a set, a mapping), and for what holds anything but texts.
+    """
+    wanted = f"{name} must be a list of texts"
+    if isinstance(texts, str | bytes | Mapping | Set) or not hasattr(texts, "__iter__"):
+        raise TypeError(f"{wanted}, not {type(texts).__name__}; give [text, …]")
+    listed = texts.tolist() if hasattr(texts, "tolist") else texts  # plain strings, and a column's own order
+    if not isinstance(listed, Iterable) or isinstance(listed, str):  # an array without a dimension
+        raise TypeError(f"{wanted}, not {type(texts).__name__}; give [text, …]")
+    found = []
+    for number, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(f"{wanted}, but number {number} is {type(text).__name__}; give texts alone")
+        found.append(str(text))
+    return found
+
+
+class Places:
+    """Where each id was first seen, so that one that stands twice is refused with both places."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what  # "document", "query": what an id names
+        self._seen: dict[str, str] = {}
+
+    def see(self, id: str, where: str) -> None:
+        """Note ``id`` of ``where`` (a line or row); ``UserError`` if it was seen before."""
+        if (first := self._seen.setdefault(id, where)) is not where:
+            raise UserError(f"{where}: the {self._what} {id[:200]!r} stands twice, first at {first}; keep one of them")
