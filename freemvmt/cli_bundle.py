@@ -152,7 +152,8 @@ class SearchOptions:
     weight: float = HYBRID_WEIGHT
     """Hybrid: the dense side's share, 0 to 1."""
     filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]'."""
+    """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
+    document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
     explain: bool = False
     """Show how much each word adds to the cosine with the query."""
     json: bool = False
@@ -211,6 +212,7 @@ def add(argv: Sequence[str]) -> int:
     options = parse(AddOptions, argv, "two-towers add")
     from freemvmt.console import Console
     from freemvmt.search.corpora import read_corpus
+    from freemvmt.search.fields import unseen_note
     from freemvmt.search.retriever import Retriever
 
     console = Console(stderr=options.json)
@@ -223,7 +225,12 @@ def add(argv: Sequence[str]) -> int:
         f"{len(retriever):,} in {options.bundle}",
         time.perf_counter() - clock,
     )
-    report(options.json, {"added": done.added, "replaced": done.replaced, "documents": len(retriever)})
+    if done.unseen:
+        console.line(f"note      {unseen_note(done.unseen)}")
+    report(
+        options.json,
+        {"added": done.added, "replaced": done.replaced, "documents": len(retriever), "unseen": done.unseen},
+    )
     return 0
 
 

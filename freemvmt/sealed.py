@@ -79,7 +79,9 @@ def read_sealed(
     if not isinstance(content, dict) or kind not in content:
         raise UserError(f"{path} is of something else; {give}")
     if content[kind] != wanted:
-        raise UserError(f"{path} has format {content[kind]!r}, this version reads {wanted}; update two-towers")
+        older = type(content[kind]) is int and content[kind] < wanted
+        mend = again if older else "update two-towers"
+        raise UserError(f"{path} has format {content[kind]!r}, this version reads {wanted}; {mend}")
     check_sealed(path, text, content, again)
     if missing := _misshapen(content, shape):
         raise UserError(f"{path} does not say what it should ({missing}); {again}")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,20 @@ from rows import ANSWERED, ASKED
 
 VOCABULARY = (*ASKED, *ANSWERED)  # no stop word among them, and no two with one stem
 MakeBundle = Callable[..., Path]
-SOURCES = ("debian", "reuters", "", "été", "a\0b", "日本")
+SOURCES = (
+    "debian",
+    "reuters",
+    "",
+    "été",
+    "a\0b",
+    "日本",
+    "Debian",
+    "ＤＥＢＩＡＮ",
+    "E\u0301TE\u0301",
+    "ﬁne",
+    "fine",
+    "straße",
+)
 
 
 def make_documents(names: Iterable[str], seed: int) -> list[Document]:
@@ -35,7 +49,8 @@ def make_documents(names: Iterable[str], seed: int) -> list[Document]:
 
 
 def make_metadata(draw: random.Random) -> dict[str, Any]:
-    """Fields that are often missing or null; lists and objects, which can only be kept; numbers of all sizes."""
+    """Fields that are often missing or null; lists; what can only be kept; numbers of all sizes."""
+    sizes = [0, 1, 2**53, 2**53 + 1, -(2**63), 2**63 - 1, draw.randint(-5, 5), 0.5, None]
     metadata: dict[str, Any] = {
         "source": draw.choice(SOURCES),
         "year": draw.randint(1985, 2005),
@@ -43,7 +58,10 @@ def make_metadata(draw: random.Random) -> dict[str, Any]:
         "score": draw.choice([0.0, -0.0, 0.5, -1.25, 1e300, 5e-324, draw.random()]),
         "either": draw.choice([1, 1.0, 1.5, 2**53 + 1, float(2**53), 2]),
         "flag": draw.random() < 0.4,
-        "tags": ["a", 1],
+        "tags": draw.choice([[], "fine", draw.choices([*SOURCES, None], k=draw.randint(1, 4))]),
+        "sizes": draw.choice([[], 1, draw.choices(sizes, k=draw.randint(1, 4))]),
+        "flags": draw.choice([[], [True], [False, True], [True, None, True], False]),
+        "mixed": ["a", 1],
         "nested": {"year": 1990},
     }
     for name in list(metadata):
@@ -57,12 +75,13 @@ def make_metadata(draw: random.Random) -> dict[str, Any]:
 
 def make_condition(draw: random.Random, name: str) -> Any:
     """A condition that some documents of ``make_metadata`` meet."""
-    if name == "flag":
+    if name in ("flag", "flags"):
         return draw.choice([True, False, [True], [True, False]])
-    if name == "source":
+    if name in ("source", "tags"):
         values: list[Any] = [*SOURCES, "nowhere"]
     else:
-        values = [make_metadata(draw).get(name) for _ in range(9)]
+        drawn = [make_metadata(draw).get(name) for _ in range(9)]
+        values = [one for value in drawn for one in (value if isinstance(value, list) else [value])]
         values += [-1, 0.5, 1990, 1990.5, 2**53, float(2**53), 2**53 + 1, -1e300, 1e300, 2.0**63]
         values = [value for value in values if value is not None and value != 10**30]
     sort = draw.choice(["equal", "any", "range", "range"])
@@ -75,31 +94,39 @@ def make_condition(draw: random.Random, name: str) -> Any:
 
 def make_filter(draw: random.Random) -> dict[str, Any]:
     """A filter on up to three fields."""
-    names = draw.sample(["source", "year", "size", "score", "either", "flag"], draw.randint(0, 3))
+    fields = ["source", "year", "size", "score", "either", "flag", "tags", "sizes", "flags"]
+    names = draw.sample(fields, draw.randint(0, 3))
     return {name: make_condition(draw, name) for name in names}
 
 
 def matches(metadata: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
-    """Whether a document with ``metadata`` meets every condition; Python compares numbers exactly."""
+    """Whether a document with ``metadata`` meets every condition, of a list one member; Python compares numbers
+    exactly, and text in one form."""
     return all(_meets(metadata.get(name), condition) for name, condition in conditions.items())
 
 
 def _meets(value: Any, condition: Any) -> bool:
-    if value is None or isinstance(value, list | dict) or value == 10**30:  # what cannot be filtered on
+    if isinstance(value, list):
+        return any(_meets(member, condition) for member in value)
+    if value is None or isinstance(value, dict) or value == 10**30:  # what cannot be filtered on
         return False
+    value = form(value)
     if isinstance(condition, list):
-        return value in condition
+        return value in [form(one) for one in condition]
     if not isinstance(condition, dict):
-        return bool(value == condition)
-    signs = {"gte": value.__ge__, "gt": value.__gt__, "lte": value.__le__, "lt": value.__lt__}
-    if not isinstance(value, str):  # int.__ge__ knows no float
-        signs = {
-            "gte": lambda bound: value >= bound,
-            "gt": lambda bound: value > bound,
-            "lte": lambda bound: value <= bound,
-            "lt": lambda bound: value < bound,
-        }
-    return all(signs[key](bound) for key, bound in condition.items())
+        return bool(value == form(condition))
+    signs: dict[str, Callable[[Any], bool]] = {
+        "gte": lambda bound: value >= bound,
+        "gt": lambda bound: value > bound,
+        "lte": lambda bound: value <= bound,
+        "lt": lambda bound: value < bound,
+    }
+    return all(signs[key](form(bound)) for key, bound in condition.items())
+
+
+def form(value: Any) -> Any:
+    """What a value compares as."""
+    return unicodedata.normalize("NFKC", value).casefold() if isinstance(value, str) else value
 
 
 def write_corpus(path: Path, documents: Iterable[Document]) -> Path:

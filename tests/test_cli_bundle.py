@@ -181,7 +181,7 @@ def test_add_and_delete(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     for method in ("dense", "bm25", "hybrid"):
         hits = reported(capsys, "search", bundle, "zebra", "-k", 2, "--method", method)["hits"]
         assert {hit["id"]: hit["text"] for hit in hits} == {"zebra": "zebra!", "river": "now a zebra too"}
-    assert reported(capsys, "add", bundle, more) == {"added": 0, "replaced": 2, "documents": 5}
+    assert reported(capsys, "add", bundle, more) == {"added": 0, "replaced": 2, "documents": 5, "unseen": {}}
     assert reported(capsys, "delete", bundle, "zebra", "nobody", "zebra", "bank/1 a") == {
         "deleted": ["zebra", "bank/1 a"],
         "missing": ["nobody"],

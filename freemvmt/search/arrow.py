@@ -1,6 +1,7 @@
 """Arrow's file format, read without Arrow: the columns of a mapped file as numpy sees them, without a copy.
 
-Only what a bundle holds: text, numbers of 64 bits, booleans, and structs of these; no compression, no dictionaries. See
+Only what a bundle holds: text, numbers of 64 bits, booleans, structs and lists of these; no compression, no
+dictionaries. See
 "IPC File Format" at https://arrow.apache.org/docs/format/Columnar.html: what says where the columns lie are
 FlatBuffers, in which a table points back to a list of places, one a field, 0 where it has none.
 """
@@ -15,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Type = Literal["text", "int8", "int64", "float64", "boolean", "struct"]
+Type = Literal["text", "int8", "int64", "float64", "boolean", "struct", "list"]
 _MAGIC = b"ARROW1"
-_INT, _FLOAT, _BOOL, _STRUCT, _LARGE_TEXT = 2, 3, 6, 13, 20  # as Schema.fbs numbers the types
+_INT, _FLOAT, _BOOL, _STRUCT, _LARGE_TEXT, _LARGE_LIST = 2, 3, 6, 13, 20, 21  # as Schema.fbs numbers the types
 _WHOLE: dict[int, Type] = {8: "int8", 64: "int64"}
 _RECORD_BATCH = 3
 _DOUBLE = 2
@@ -27,7 +28,8 @@ _DOUBLE = 2
 class Array:
     """A column of one batch: ``values`` (rows,), or of text its UTF-8 (bytes,), which ``offsets`` (rows + 1,) divide.
 
-    ``valid`` (rows,) says which are not null; None: all. ``parts`` are the columns of a struct.
+    ``valid`` (rows,) says which are not null; None: all. ``parts`` are the columns of a struct; of lists the one column
+    of all members, which ``offsets`` divide.
     """
 
     type: Type
@@ -147,7 +149,7 @@ def _field(told: _Table) -> _Field:
     elif kind == _FLOAT and type.number(0, "<h") == _DOUBLE:
         known = "float64"
     else:
-        plain: dict[int, Type] = {_LARGE_TEXT: "text", _BOOL: "boolean", _STRUCT: "struct"}
+        plain: dict[int, Type] = {_LARGE_TEXT: "text", _BOOL: "boolean", _STRUCT: "struct", _LARGE_LIST: "list"}
         known = plain.get(kind)
     if known is None or told.has(4):
         raise ValueError(f"the column {name!r} is of a kind that no bundle has")
@@ -181,6 +183,9 @@ def _array(
         parts = tuple(_array(content, one, nodes, buffers) for one in told.parts)
         return Array(told.type, valid, np.empty(0), parts=parts)
     place, length = next(buffers)
+    if told.type == "list":
+        offsets = _numbers(content, "<i8", place, rows + 1)
+        return Array(told.type, valid, np.empty(0), offsets, (_array(content, told.parts[0], nodes, buffers),))
     if told.type == "text":
         data, size = next(buffers)
         return Array(

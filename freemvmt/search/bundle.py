@@ -34,7 +34,7 @@ from freemvmt.search.stores.protocol import Store, Vectors
 from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
 
-FORMAT = 1
+FORMAT = 2  # 2: lists in filters, texts in one form
 MODEL_FOLDER = "model"
 WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
 _SHAPE: Shape = {  # of the manifest, as far as it is relied on

@@ -1,5 +1,6 @@
 """Files become documents: BEIR folders, JSONL, TSV, Parquet, and the docstrings that are installed here."""
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -103,11 +104,14 @@ def _from_parquet(path: Path) -> Iterator[Document]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of Arrow as JSON has it: what has no form there (dates, decimals) is its text, and NaN is nothing."""
+    """A value of Arrow as JSON has it: dates as ISO 8601 writes them, what else has no form there (decimals) as its
+    text, and NaN as nothing."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a map is a list of pairs
         return [_plain(item) for item in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -16,7 +16,7 @@ from freemvmt.errors import UserError
 LONGEST_ID = 512  # bytes of UTF-8
 LARGEST_METADATA = 65_536  # bytes of JSON
 
-Metadata = dict[str, Any]  # of JSON values; text, numbers and booleans can be filtered on
+Metadata = dict[str, Any]  # of JSON values; text, numbers, booleans and lists of these can be filtered on
 
 
 @dataclass(frozen=True)

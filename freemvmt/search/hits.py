@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from freemvmt.search.documents import Metadata
+from freemvmt.search.fields import Unseen
 from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import View
 
 
 @dataclass(frozen=True)
 class Added:
-    """How many documents were new, and how many took the place of one with their id."""
+    """How many documents were new, how many took the place of one with their id, and what no filter sees of them."""
 
     added: int
     replaced: int
+    unseen: Unseen = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

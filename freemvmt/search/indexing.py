@@ -26,10 +26,11 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import seal, write_sealed
 from freemvmt.search import bundle, remote, vectors
 from freemvmt.search.chunks import Chunks, contents_of, encoded, mapped, recall_of, tenths
-from freemvmt.search.columns import Booleans, Columns, Numbers, Part, Strings
+from freemvmt.search.column import Booleans, Column, Lists, Numbers, Part, Strings
+from freemvmt.search.columns import Columns
 from freemvmt.search.corpora import read_corpus
 from freemvmt.search.documents import Document, Ids
-from freemvmt.search.fields import Kind, facets_of, kinds_of
+from freemvmt.search.fields import Kind, Unseen, count_unseen, facets_of, kinds_of, unseen_note
 from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state, take_place
 from freemvmt.search.stores.live import spread
 from freemvmt.search.stores.protocol import Vectors
@@ -71,8 +72,10 @@ def build(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         clock = time.perf_counter()
-        count, kinds = _write_documents(read_corpus(corpus), part, corpus)
+        count, kinds, unseen = _write_documents(read_corpus(corpus), part, corpus)
         console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _since(clock))
+        if unseen:
+            console.line(f"note      {unseen_note(unseen)}")
 
         clock = time.perf_counter()
         table = mapped(part / remote.TEXTS_FILE)
@@ -93,6 +96,7 @@ def build(
         manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
             "id": id,
             "index": index | {"recall_queries": len(probes)},
+            "unseen": unseen,
         }
         write_sealed(part / MANIFEST_FILE, manifest)
         del table, chunks  # nothing is mapped when the folder moves
@@ -151,8 +155,9 @@ def _workshop(output: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> tuple[int, dict[str, Kind]]:
-    """Write documents.arrow and fields.arrow; return the number of documents and the kinds of their fields."""
+def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> tuple[int, dict[str, Kind], Unseen]:
+    """Write documents.arrow and fields.arrow; return the number of documents, the kinds of their fields, and what no
+    filter sees of them."""
     kinds: dict[str, Kind] = {}
     ids = Ids()
     metadata: list[dict[str, Any]] = []
@@ -176,24 +181,26 @@ def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> 
     columns = _table(Columns.of(metadata, kinds))
     with pa.OSFile(str(part / remote.FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)
-    return len(ids), kinds
+    return len(ids), kinds, count_unseen(metadata)
 
 
 def _table(columns: Columns) -> pa.Table:
     """The columns as Arrow has them, beside one of zeros: a table without a column would have no length."""
-    made = {}
-    for name, column in columns.columns.items():
-        if isinstance(column, Strings):
-            values = pa.array(column.values, pa.large_string())
-            made[name] = values.take(pa.array(column.codes, mask=column.codes < 0))
-        elif isinstance(column, Numbers):
-            parts = [_array(part) for part in column.parts]
-            both = len(parts) == 2
-            made[name] = pa.StructArray.from_arrays(parts, ["whole", "fraction"]) if both else parts[0]
-        else:
-            assert isinstance(column, Booleans)
-            made[name] = _array(column.part)
+    made = {name: _arrow_of(column) for name, column in columns.columns.items()}
     return pa.table({**made, "": pa.array(np.zeros(len(columns), np.int8))})
+
+
+def _arrow_of(column: Column) -> pa.Array:
+    if isinstance(column, Lists):
+        return pa.LargeListArray.from_arrays(pa.array(column.offsets), _arrow_of(column.members))
+    if isinstance(column, Strings):
+        values = pa.array(column.values, pa.large_string())
+        return values.take(pa.array(column.codes, mask=column.codes < 0))
+    if isinstance(column, Numbers):
+        parts = [_array(part) for part in column.parts]
+        return pa.StructArray.from_arrays(parts, ["whole", "fraction"]) if len(parts) == 2 else parts[0]
+    assert isinstance(column, Booleans)
+    return _array(column.part)
 
 
 def _array(part: Part) -> pa.Array:

@@ -21,7 +21,7 @@ from freemvmt.errors import NotFound, UserError
 from freemvmt.search.documents import Document, distinct
 from freemvmt.search.encoder import Encoder, plain
 from freemvmt.search.explain import Explanation, explain
-from freemvmt.search.fields import Filter, Kind
+from freemvmt.search.fields import Filter, Kind, count_unseen
 from freemvmt.search.hits import Added, Hit, hits_of
 from freemvmt.search.methods import check_k, rank_by
 from freemvmt.search.ranking import Ranking
@@ -137,7 +137,7 @@ class Retriever:
         """The best ``k`` documents for one query, best first, or for each of several; fewer when fewer match.
 
         ``weight`` is the dense side's share in a hybrid. ``filter`` keeps the documents whose metadata match:
-        ``{"source": "debian", "year": {"gte": 1990}}``; it is exact, whatever the index.
+        ``{"source": "debian", "year": {"gte": 1990}}``, of a list one member; it is exact, whatever the index.
         """
         queries = [query] if isinstance(query, str) else query
         model, view = self._now()
@@ -205,7 +205,7 @@ class Retriever:
                 raise UserError("adding documents needs a model; give one")
             vectors = plain(model.encode_documents([document.content for document in kept]))
             replaced = store.add(kept, vectors)
-            return Added(len(kept) - replaced, replaced)
+            return Added(len(kept) - replaced, replaced, count_unseen(document.metadata for document in kept))
 
         return self._changed(put_in)
 
@@ -236,7 +236,7 @@ class Retriever:
         return dict(self._now()[1].kinds)
 
     def values(self, field: str, most: int = 50) -> list[str]:
-        """The most frequent values of a string field."""
+        """The values that most documents hold in a string field; spellings that compare equal are one value."""
         counts = self._now()[1].counts(field)
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 

@@ -91,11 +91,12 @@ class ExplainAnswer(Explanation):
 
 
 class AddAnswer(Answer):
-    """``documents`` is how many there are now."""
+    """``documents`` is how many there are now, ``unseen`` what no filter sees: {field: {what it holds: documents}}."""
 
     added: int
     replaced: int
     documents: int
+    unseen: dict[str, dict[str, int]]
 
 
 class DeleteAnswer(Answer):

@@ -44,7 +44,7 @@ error is {"error": {"type", "message", "request_id"}}."""
 
 
 def _value_or_none(kind: str) -> dict[str, Any]:
-    """What a document may hold in a field; what cannot be filtered on (null, lists, objects) is only kept."""
+    """What a document may hold in a field; lists have such members, and what cannot be filtered on is only kept."""
     return {"anyOf": [_VALUES[kind], {"type": ["null", "array", "object"]}]}
 
 

@@ -69,13 +69,14 @@ class Body(BaseModel):
 
 
 class Filter(RootModel[Annotated[dict[str, JsonValue], AfterValidator(_within_64_bits)]]):
-    """Conditions on metadata, all of which must hold: a value, a list of values, or a range (gte, gt, lte, lt)."""
+    """Conditions on metadata, all of which must hold: a value, a list of values, or a range (gte, gt, lte, lt). A list
+    in a document is met by one of its members; text compares without case."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"additionalProperties": _CONDITION})
 
 
 class Metadata(RootModel[dict[str, JsonValue]]):
-    """Fields of a document. Text, numbers and booleans can be filtered on; a field keeps to one kind."""
+    """Fields of a document. Text, numbers, booleans and lists of these can be filtered on; a field has one kind."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"propertyNames": {"minLength": 1}})
 

@@ -141,7 +141,8 @@ class Service:
             done = self.retriever.add(documents)
         except UserError as error:  # sound in itself, but the bundle holds something else
             raise Refusal(409, "invalid_request", str(error)) from error
-        return dumps({"added": done.added, "replaced": done.replaced, "documents": len(self.retriever)})
+        counts = {"added": done.added, "replaced": done.replaced, "documents": len(self.retriever)}
+        return dumps({**counts, "unseen": done.unseen})
 
     async def delete(self, id: str) -> bytes:
         """The answer of DELETE /documents/{id}."""

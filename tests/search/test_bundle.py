@@ -19,6 +19,7 @@ from freemvmt.files import sha256_of
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import read_sealed, write_sealed
 from freemvmt.search import indexing
+from freemvmt.search.bundle import FORMAT
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
@@ -163,9 +164,11 @@ def test_a_newer_format_and_what_is_no_bundle_are_refused(
 ) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(sound, bundle)
-    change_manifest(bundle, lambda manifest: manifest.update(bundle=2))
-    assert "has format 2, this version reads 1; update" in refusal(capsys, tmp_path, "search", bundle, "x")
-    change_manifest(bundle, lambda manifest: manifest.update(bundle=1, index={**manifest["index"], "kind": "lsh"}))
+    for other, what in ((FORMAT + 1, "update two-towers"), (FORMAT - 1, "index the corpus again"), ("x", "update")):
+        change_manifest(bundle, lambda manifest, other=other: manifest.update(bundle=other))
+        known = f"has format {other!r}, this version reads {FORMAT}; {what}"
+        assert known in refusal(capsys, tmp_path, "search", bundle, "x")
+    change_manifest(bundle, lambda manifest: manifest.update(bundle=FORMAT, index={**manifest["index"], "kind": "lsh"}))
     assert "'lsh', which is not known; update" in refusal(capsys, tmp_path, "search", bundle, "x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("{}")

@@ -1,12 +1,25 @@
 """Filters on metadata, against Python's own comparisons over random documents, and every filter that is refused."""
 
 import random
+from typing import Any
 
+import numpy as np
 import pytest
 
 from freemvmt.errors import UserError
 from freemvmt.search.columns import Columns
-from freemvmt.search.fields import Kind, check, kind_of, kinds_of, parse_filters
+from freemvmt.search.fields import (
+    Kind,
+    check,
+    count_unseen,
+    folded,
+    kind_of,
+    kinds_of,
+    members_of,
+    parse_filters,
+    unseen_as,
+    unseen_note,
+)
 
 from bundles import make_filter, make_metadata, matches
 
@@ -17,6 +30,9 @@ KINDS: dict[str, Kind] = {
     "score": "number",
     "either": "number",
     "flag": "boolean",
+    "tags": "string",
+    "sizes": "number",
+    "flags": "boolean",
 }
 
 
@@ -63,8 +79,8 @@ def test_a_field_has_one_kind() -> None:
         "number",
     ]
     known: dict[str, Kind] = {"year": "number"}
-    assert kinds_of({"year": 1.5, "a": "x", "b": None, "c": [1]}, known, "here") == {"a": "string"}
-    for value in ("1990", True):
+    assert kinds_of({"year": 1.5, "a": "x", "b": None, "c": [1, {}]}, known, "here") == {"a": "string"}
+    for value in ("1990", True, ["1990"], [True]):
         with pytest.raises(UserError, match=r'^here: the field "year" is a number .* keep to one kind a field$'):
             kinds_of({"year": value}, known, "here")
 
@@ -80,8 +96,8 @@ REFUSED = {
     "a list": ([1], "a filter is an object"),
     "a word": ("source=debian", "a filter is an object"),
     "nothing": (None, "a filter is an object"),
-    "unknown": ({"sauce": "x"}, "no field 'sauce' .* the fields are: either, flag, score, size, source, year"),
-    "kept only": ({"tags": "a"}, "no field 'tags'"),
+    "unknown": ({"sauce": "x"}, "no field 'sauce' .* the fields are: either, flag, flags, score, .*, year"),
+    "kept only": ({"nested": "a"}, "no field 'nested'"),
     "no name": ({"": 1}, "no field ''"),
     "a number as name": ({1: 1}, "no field '1'"),
     "null": ({"year": None}, "number"),
@@ -167,10 +183,103 @@ def test_a_wrong_flag_is_refused_in_one_line(case: str) -> None:
 
 
 def test_counts_are_of_strings_and_of_what_is_asked() -> None:
-    import numpy as np
-
     columns = Columns.of([{"source": "a"}, {"source": "b"}, {"source": "a"}, {}, {"source": None}], KINDS)
     assert columns.counts("source", np.ones(5, np.bool_)) == {"a": 2, "b": 1}
     assert columns.counts("source", np.array([False, True, True, True, True])) == {"a": 1, "b": 1}
     assert columns.counts("year", np.ones(5, np.bool_)) == {}
     assert columns.counts("nothing", np.ones(5, np.bool_)) == {}
+
+
+SEEN = {
+    "a text": ("fruit", ["fruit"], None),
+    "a list": (["fruit", "green"], ["fruit", "green"], None),
+    "a tuple": (("fruit",), ["fruit"], None),
+    "one text twice": (["Fruit", "green", "fruit", "\uff26ruit"], ["Fruit", "green"], None),
+    "numbers of two sorts": ([2020, 2020.0, 0.5], [2020, 0.5], None),
+    "truths": ([True, False, True], [True, False], None),
+    "null within": ([None, "fruit"], ["fruit"], None),
+    "null": (None, [], None),
+    "an empty list": ([], [], None),
+    "a list of null": ([None], [], None),
+    "an empty text": ("", [""], None),
+    "an object": ({"a": 1}, [], "objects"),
+    "objects": (["a", {"a": 1}], [], "lists of objects"),
+    "lists": ([["a"]], [], "lists of lists"),
+    "text and number": (["a", 1], [], "mixed lists"),
+    "number and truth": ([1, True], [], "mixed lists"),
+    "vast": (2**63, [], "numbers beyond 64 bits"),
+    "vast within": ([1, -(2**63) - 1], [], "lists with numbers beyond 64 bits"),
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_what_a_filter_sees_and_what_it_does_not(case: str) -> None:
+    value, members, unseen = SEEN[case]
+    assert members_of(value) == members
+    assert unseen_as(value) == unseen
+    assert count_unseen([{"a": value, "b": 1}] * 2) == ({} if unseen is None else {"a": {unseen: 2}})
+
+
+def test_what_is_not_seen_is_said_in_one_line() -> None:
+    unseen = count_unseen([{"tags": {"a": 1}}, {"tags": [{}], "size": 10**30}, {"tags": {"b": 1}}, {"tags": "a"}])
+    assert unseen == {"tags": {"objects": 2, "lists of objects": 1}, "size": {"numbers beyond 64 bits": 1}}
+    assert unseen_note(unseen) == (
+        'filters do not see 2 values of "tags" (objects), 1 value of "tags" (lists of objects), '
+        '1 value of "size" (numbers beyond 64 bits)'
+    )
+    assert unseen_note({}) == ""
+    many = unseen_note({f"f{number}": {"objects": 1} for number in range(9)})
+    assert many.endswith('1 value of "f4" (objects), and of 4 more')
+
+
+LISTED: list[dict[str, Any]] = [
+    {"tag": "fruit", "n": 5, "day": "2019-12-31", "ok": True},
+    {
+        "tag": ["Fruit", "green", "fruit"],
+        "n": [1, 9],
+        "day": ["2020-01-01T08:00:00", "2021-05-05"],
+        "ok": [False, True],
+    },
+    {"tag": [], "n": [], "day": None, "ok": []},
+    {"tag": "ＦＲＵＩＴ", "n": [0.5], "day": "2020-02-30", "ok": False},
+    {"tag": [["fruit"]], "n": {"n": 5}, "day": "2020"},
+]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "kept"),
+    [
+        ({"tag": "fruit"}, [0, 1, 3]),
+        ({"tag": "FRUIT"}, [0, 1, 3]),
+        ({"tag": ["green", "blue"]}, [1]),
+        ({"tag": {"gte": "G"}}, [1]),
+        ({"tag": {"gt": "fruit", "lt": "green"}}, []),
+        ({"n": 9}, [1]),
+        ({"n": {"gte": 4, "lt": 8}}, [0]),
+        ({"n": {"lt": 4}}, [1, 3]),
+        ({"n": [9.0, 5]}, [0, 1]),
+        ({"day": {"gte": "2020-01-01"}}, [1, 3]),
+        ({"day": {"gte": "2020", "lt": "2021"}}, [1, 3, 4]),
+        ({"day": "2020-01-01T08:00:00"}, [1]),
+        ({"day": "2020-01-01t08:00:00"}, [1]),
+        ({"ok": True}, [0, 1]),
+        ({"ok": [True, False]}, [0, 1, 3]),
+        ({"tag": "fruit", "ok": False}, [1, 3]),
+    ],
+)
+def test_a_list_is_met_by_one_of_its_members(conditions: dict[str, Any], kept: list[int]) -> None:
+    kinds: dict[str, Kind] = {"tag": "string", "n": "number", "day": "string", "ok": "boolean"}
+    columns = Columns.of(LISTED, kinds)
+    assert np.flatnonzero(columns.mask(check(conditions, kinds))).tolist() == kept
+
+
+def test_counts_are_of_documents_under_the_most_frequent_spelling() -> None:
+    columns = Columns.of([*LISTED, {"tag": "Fruit"}], {"tag": "string"})
+    assert columns.counts("tag", np.ones(6, np.bool_)) == {"fruit": 1, "Fruit": 2, "green": 1, "ＦＲＵＩＴ": 1}
+    assert columns.counts("tag", np.array([False, True, True, True, True, False])) == {
+        "Fruit": 1,
+        "green": 1,
+        "ＦＲＵＩＴ": 1,
+    }
+    assert folded({"fruit": 1, "Fruit": 2, "green": 1, "ＦＲＵＩＴ": 1}) == {"Fruit": 4, "green": 1}
+    assert folded({"b": 1, "B": 1}) == {"B": 2}  # of two as frequent the first by its characters

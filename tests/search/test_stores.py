@@ -3,6 +3,7 @@
 import json
 import random
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from freemvmt.search.stores.embedded import MANIFEST_FILE
 from freemvmt.search.stores.milvus import MilvusStore
 from freemvmt.search.stores.milvus_client import Client, Place
 
-from bundles import VOCABULARY, Truth, make_documents, make_filter, write_corpus
+from bundles import VOCABULARY, Truth, form, make_documents, make_filter, write_corpus
 
 METHODS = ("dense", "bm25", "hybrid")
 
@@ -106,10 +107,14 @@ def test_random_changes_against_a_dict(
 def test_what_a_store_tells(
     engine: Engine, retriever: Retriever, tiny_model: TwoTowersModel, documents: dict[str, Document]
 ) -> None:
-    numbers = dict.fromkeys(("year", "size", "score", "either"), "number")
-    assert retriever.fields == {"source": "string", "flag": "boolean", **numbers}
-    sources = {document.metadata.get("source") for document in documents.values()} - {None}
-    assert set(retriever.values("source")) == sources
+    numbers = dict.fromkeys(("year", "size", "score", "either", "sizes"), "number")
+    others = {"source": "string", "tags": "string", "flag": "boolean", "flags": "boolean"}
+    assert retriever.fields == {**others, **numbers}
+    sources = Counter(source for d in documents.values() if (source := d.metadata.get("source")) is not None)
+    shown = retriever.values("source")
+    assert {form(source) for source in shown} == {form(source) for source in sources}
+    for source in shown:
+        assert sources[source] == max(sources[other] for other in sources if form(other) == form(source))
     assert retriever.about["index"]["recall@10"] == 1.0
     first = next(iter(documents.values()))
     vector = tiny_model.encode_documents([first.content]).numpy()
@@ -124,6 +129,34 @@ def test_what_a_store_tells(
     retriever.check_ids(list(documents), "them")
     with pytest.raises(UserError, match="1 of the 2"):
         retriever.check_ids([first.id, "nobody"], "them")
+
+
+def test_lists_and_spellings_in_every_store(engine: Engine, tiny_model: TwoTowersModel, tmp_path: Path) -> None:
+    """Those that were indexed, and those that came later."""
+    first = [
+        Document("a", "red apple", metadata={"tag": "fruit", "year": 2020, "day": "2019-12-31"}),
+        Document("b", "green apple", metadata={"tag": ["Fruit", "green"], "year": [2020, 2021], "day": ["2020-05-01"]}),
+        Document("c", "apple phone", metadata={"tag": "gadget", "year": 2021, "day": []}),
+    ]
+    later = [Document("d", "apple pie", metadata={"tag": ["ＦＲＵＩＴ", "fruit"], "year": [1990, 2030], "day": "2021"})]
+    build(tiny_model, str(write_corpus(tmp_path / "c.jsonl", first)), tmp_path / "bundle", store=engine.address)
+    retriever = Retriever.load(tmp_path / "bundle")
+    retriever.add(later)
+    wanted: list[tuple[dict[str, Any], str]] = [
+        ({"tag": "fruit"}, "abd"), ({"tag": ["green", "GADGET"]}, "bc"), ({"tag": {"gt": "fruit"}}, "bc"),
+        ({"year": 2020}, "ab"), ({"year": {"gte": 2020}}, "abcd"), ({"year": {"gt": 1990, "lt": 2030}}, "abc"),
+        ({"day": {"gte": "2020-01-01"}}, "bd"), ({"tag": "fruit", "year": [2021, 2030]}, "bd"),
+    ]  # fmt: skip
+    for conditions, kept in wanted:
+        for method in engine.methods:
+            found = retriever.search("apple", 10, method, filter=conditions)
+            assert "".join(sorted(hit.id for hit in found)) == kept, (conditions, method)
+    assert retriever.values("tag") == ["Fruit", "gadget", "green"]  # three of one form, each spelled differently
+    with pytest.raises(UserError, match=r"document 'e': the field .tag. is a string"):
+        retriever.add([Document("e", "x", metadata={"tag": [1, 2]})])
+    if isinstance(retriever.store, MilvusStore):
+        remote._drop(remote.named_in(tmp_path / "bundle") or {})
+    retriever.close()
 
 
 def test_many_queries_are_each_of_them_alone(engine: Engine, retriever: Retriever) -> None:

@@ -92,6 +92,7 @@ def test_what_is_added_is_found_at_once_and_what_is_deleted_is_not(own_bundle: P
             "added": 1,
             "replaced": 0,
             "documents": 61,
+            "unseen": {},
         }
         for method in ("dense", "bm25", "hybrid"):
             found = ok(client.post("/search", json={"query": "zyzzyva weevil", "k": 1, "method": method}))

@@ -129,10 +129,10 @@ class LiveView:
         return Kept(np.concatenate(parts) & self._alive, facets, whole=len(facets) == len(conditions))
 
     def counts(self, field: str) -> dict[str, int]:
-        """How often each value of a string field occurs."""
+        """How often each value of a string field occurs, under its most frequent spelling."""
         found = Counter(self._base.columns.counts(field, self._alive[: self._size]))
         found.update(self._added.columns.counts(field, self._alive[self._size :]))
-        return dict(found)
+        return fields.folded(found)
 
     def numbers(self) -> list[int]:
         """The numbers of all documents, in order."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from freemvmt.errors import UserError
 from freemvmt.search.documents import Document, is_storable, stored_document
-from freemvmt.search.fields import Kind, check_kinds, facets_of, kind_of, kinds_of
+from freemvmt.search.fields import Kind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.embedded import Identity, identity_of
 from freemvmt.search.stores.milvus_client import Client, Place
-from freemvmt.search.stores.milvus_view import ROWS_AT_ONCE, MilvusView, key_of, short, there
+from freemvmt.search.stores.milvus_view import ROWS_AT_ONCE, MilvusView, ends_of, key_of, short, there
 from freemvmt.search.stores.protocol import Replaced, Vectors
 from freemvmt.search.words import Analyzer
 
@@ -126,9 +126,7 @@ class MilvusStore:
         row: dict[str, Any] = {
             "key": key_of(document.id), "id": document.id, "title": document.title, "text": document.text,
             "metadata": plain, "facets": {"all": facets_of(document.metadata)}, "vector": vector.tolist(),
-            "numbers": {
-                short(name): float(value) for name, value in document.metadata.items() if kind_of(value) == "number"
-            },
+            "numbers": ends_of(document.metadata),
         }  # fmt: skip
         if self._has_words:
             row["words"] = " ".join(self._analyzer.plain_words(document.content))

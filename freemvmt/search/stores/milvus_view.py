@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from freemvmt.search.words import Analyzer
 
 ROWS_AT_ONCE = 1000  # of one request by keys
 _QUERIES_AT_ONCE = 64
+_ENDS = ("", "_most")  # of the names of a field's least and largest number
 _LISTED = 32  # numbers of an "any of" up to which each is sent
 
 
@@ -71,19 +72,21 @@ class MilvusView:
         return Narrowed(conditions, " and ".join(parts), whole=len(facets) == len(conditions))
 
     def _bounds(self, name: str, condition: Any) -> Iterator[str]:
-        """What holds for the float nearest to a number that meets ``condition``."""
+        """What holds for the floats nearest to the least and the largest number of a document that meets ``condition``
+        with one of its numbers."""
         if self.kinds[name] != "number":
             return
-        column = f'numbers["{short(name)}"]'
+        least, largest = (f'numbers["{short(name)}{end}"]' for end in _ENDS)
         if isinstance(condition, dict):
-            signs = {"gte": ">=", "gt": ">=", "lte": "<=", "lt": "<="}
-            yield from (f"{column} {signs[sign]} {float(bound)!r}" for sign, bound in condition.items())
+            signs = {"gte": f"{largest} >=", "gt": f"{largest} >=", "lte": f"{least} <=", "lt": f"{least} <="}
+            yield from (f"{signs[sign]} {float(bound)!r}" for sign, bound in condition.items())
             return
         values = sorted({float(value) for value in (condition if isinstance(condition, list) else [condition])})
         if len(values) <= _LISTED:
-            yield f"({' or '.join(f'{column} == {value!r}' for value in values)})"
+            around = [f"({least} <= {value!r} and {largest} >= {value!r})" for value in values]
+            yield f"({' or '.join(around)})"
         else:
-            yield f"{column} >= {values[0]!r} and {column} <= {values[-1]!r}"
+            yield f"{largest} >= {values[0]!r} and {least} <= {values[-1]!r}"
 
     def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents."""
@@ -183,15 +186,26 @@ class MilvusView:
         return np.array([rows[number]["vector"] for number in numbers], np.float32)
 
     def counts(self, field: str) -> dict[str, int]:
-        """How often each value of a string field occurs, in as many documents as Milvus gives at once."""
+        """As ``View`` says, in as many documents as Milvus gives at once."""
         rows = self._client("query", self._collection, "", limit=MOST, output_fields=["metadata"])
-        values = (json.loads(row["metadata"]).get(field) for row in rows)
-        return dict(Counter(value for value in values if isinstance(value, str)))
+        values = (fields.members_of(json.loads(row["metadata"]).get(field)) for row in rows)
+        return fields.folded(Counter(member for members in values for member in members if isinstance(member, str)))
 
 
 def key_of(name: str) -> str:
     """The key of the document with that id."""
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def ends_of(metadata: Mapping[str, Any]) -> dict[str, float]:
+    """The least and the largest number of each field that has some, as floats: what Milvus compares by."""
+    found: dict[str, float] = {}
+    for name, value in metadata.items():
+        members = fields.members_of(value)
+        if members and fields.kind_of(members[0]) == "number":
+            ends = (float(min(members)), float(max(members)))
+            found |= {short(name) + end: number for end, number in zip(_ENDS, ends, strict=True)}
+    return found
 
 
 def short(name: str) -> str:

@@ -67,7 +67,7 @@ class View(Protocol):
         ...
 
     def counts(self, field: str) -> dict[str, int]:
-        """How often each value of a string field occurs."""
+        """In how many documents each value of a string field occurs, under its most frequent spelling."""
         ...
 
 
