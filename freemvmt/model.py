@@ -218,6 +218,7 @@ class TwoTowersModel(nn.Module):
         folder = Path(folder)
         check_output(folder)
         description: dict[str, Any] = {"model": dataclasses.asdict(self.config), "training": self.record}
+        description["tokenizer"] = self.tokenizer.replaced
         if self._encoder is not None:
             description["encoder"] = self._encoder.config
         with whole_folder(folder) as part:
@@ -225,7 +226,7 @@ class TwoTowersModel(nn.Module):
             save_tensors(plain, part / WEIGHTS)
             if self.accumulators:
                 save_tensors(self.accumulators, part / ACCUMULATORS)
-            for name, text in ((TOKENIZER, self.tokenizer.definition), ("README.md", card or _plain_card(self))):
+            for name, text in ((TOKENIZER, self.tokenizer.written), ("README.md", card or _plain_card(self))):
                 # A path need not be UTF-8: what no text can hold is written as JSON escapes it.
                 (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             if beside is not None:
@@ -250,7 +251,7 @@ class TwoTowersModel(nn.Module):
         config = stored_config(description, folder)
         if verify:
             check_files(folder, description, WEIGHTS, TOKENIZER)
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length)
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
         tensors = read_tensors(folder / WEIGHTS)
         encoder = stored_encoder(description, tokenizer.definition, folder)
         check_tensors(folder, config, tensors, tokenizer.vocabulary_size, encoder)

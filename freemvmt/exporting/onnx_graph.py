@@ -49,18 +49,18 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
     with whole_folder(folder) as part:
         for side, (tower, head) in sides.items():
             _write(graph_of(tower, head, precision), part / names[side])
-        (part / TOKENIZER).write_text(model.tokenizer.definition, encoding="utf-8")
+        (part / TOKENIZER).write_text(model.tokenizer.written, encoding="utf-8")
         told = {
             "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length, "precision": precision,
             "tower": model.config.tower, "document": names["document"], "query": names.get("query", names["document"]),
-            "add_special_tokens": False, "model": _identity(model),
+            "add_special_tokens": False, "tokenizer": model.tokenizer.replaced, "model": _identity(model),
             "files": seal(part, [TOKENIZER, *names.values()]),
         }  # fmt: skip
         write_sealed(part / "config.json", told)
 
 
 def _identity(model: TwoTowersModel) -> dict[str, str]:
-    """What a bundle that was indexed with ``model`` calls it: the sums of its files."""
+    """What a bundle that was indexed with ``model`` calls it: the sums of its weights and of its tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model")
         weights = sha256_of(Path(folder) / "model" / WEIGHTS)

@@ -65,12 +65,7 @@ def folded_tables(model: TwoTowersModel) -> dict[str, Tensor]:
 def _write_embedding(folder: Path, table: Tensor, model: TwoTowersModel) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors({"embedding.weight": table.contiguous()}, folder / "model.safetensors")
-    definition = json.loads(model.tokenizer.definition)
-    definition["padding"] = None
-    definition["truncation"] = {
-        "direction": "Right", "max_length": model.config.max_length, "strategy": "LongestFirst", "stride": 0,
-    }  # fmt: skip
-    _write(folder / "tokenizer.json", definition)
+    (folder / "tokenizer.json").write_text(model.tokenizer.written, encoding="utf-8")
 
 
 def _module(number: int, path: str, kind: str) -> dict[str, Any]:

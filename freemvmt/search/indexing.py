@@ -6,6 +6,7 @@ that the next try goes on where this one stopped.
 
 import datetime
 import fcntl
+import hashlib
 import json
 import shutil
 import time
@@ -246,7 +247,8 @@ def _manifest(
     own = (STATE_FILE, MANIFEST_FILE, LOCK_FILE)
     files = [str(file.relative_to(part)) for file in part.rglob("*") if file.is_file() and file.name not in own]
     seals = seal(part, [file for file in files if not file.startswith(f"{WORDS_FOLDER}/")])
-    weights, tokenizer = (seals[f"model/{file}"]["sha256"] for file in ("model.safetensors", "tokenizer.json"))
+    weights = seals[bundle.WEIGHTS_FILE]["sha256"]
+    tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {
         "bundle": bundle.FORMAT,
         "name": name,

@@ -38,7 +38,7 @@ class OnnxEncoder:
         check_seals(folder, {name: told["files"].get(name) for name in (*names, "tokenizer.json")}, "export it again")
         self.dim: int = told["dim"]
         self.model: dict[str, str] = dict(told["model"])
-        self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", told["max_length"])
+        self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", told["max_length"], told.get("tokenizer"))
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # warnings of the runtime are not ours to show

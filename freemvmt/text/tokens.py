@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from freemvmt.errors import UserError
 from freemvmt.files import whole_folder
 from freemvmt.text.arrays import TokenArray, offsets_of
+from freemvmt.text.definitions import own_settings, settings_of, with_settings
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ PROBE = (
 
 
 class Tokenizer:
-    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept.
+    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept, whatever it says itself of cutting.
 
-    Raises ``UserError``, which calls the definition ``where``, when it is not sound.
+    ``definition`` is its text, which is part of what names a model's vectors. Raises ``UserError``, which calls it
+    ``where``, when it is not sound.
     """
 
     def __init__(self, definition: str, max_length: int, where: str = "the tokenizer") -> None:
@@ -56,12 +58,25 @@ class Tokenizer:
         self.max_length = max_length
 
     @classmethod
-    def from_file(cls, path: Path, max_length: int) -> "Tokenizer":
-        """Read a ``tokenizer.json``."""
+    def from_file(cls, path: Path, max_length: int, replaced: object = None) -> "Tokenizer":
+        """Read a ``tokenizer.json``; of one that ``written`` is, ``replaced`` is put back."""
         try:
-            return cls(path.read_text(encoding="utf-8"), max_length, str(path))
-        except (OSError, UnicodeDecodeError) as error:
+            definition = path.read_text(encoding="utf-8")
+            if isinstance(replaced, dict) and all(isinstance(value, str | None) for value in replaced.values()):
+                definition = with_settings(definition, replaced)
+            return cls(definition, max_length, str(path))
+        except (OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} cannot be read ({error}); give a sound tokenizer.json") from error
+
+    @property
+    def written(self) -> str:
+        """``definition`` for a file that others read too: it says our cut and no padding, so that they make our ids."""
+        return with_settings(self.definition, own_settings(self.max_length))
+
+    @property
+    def replaced(self) -> dict[str, str | None]:
+        """What ``written`` no longer says, for ``from_file``."""
+        return settings_of(self.definition)
 
     @property
     def engine(self) -> str:
