@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from freemvmt.errors import UserError
+from freemvmt.strays import first_in, is_stray
 
 _YOUNG = 1.0  # seconds
 
@@ -48,15 +49,15 @@ def check_writable(path: Path) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Raise ``UserError`` unless ``folder`` can be written and holds nothing."""
+    """Raise ``UserError`` unless ``folder`` can be written and holds nothing but strays."""
     check_writable(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or first_in(folder) is not None):
         raise UserError(f"{folder} is there already; name another folder with --output")
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in ``folder`` and below."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of all files in ``folder`` and below, but for strays."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not is_stray(file.name))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.files import check_writable
 from freemvmt.sealed import check_sealed, check_seals, seal, write_sealed
+from freemvmt.strays import first_in
 from freemvmt.towers.choice import Tower, make_tower
 from freemvmt.towers.transformer import Encoder, special_tokens
 
@@ -59,12 +60,12 @@ def check_output(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; name another folder with --output")
-    if any(folder.iterdir()):
+    if (other := first_in(folder)) is not None:
         try:
             read_description(folder / "config.json")
         except UserError as error:
             raise UserError(
-                f"{folder} holds something that is not a model of ours; name another with --output"
+                f"{folder} holds something that is not a model of ours ({other}); name another with --output"
             ) from error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
+from freemvmt.strays import is_foreign
 
 SERVED = Path(freemvmt.__file__).parent / "server" / "page"
 OWN = Path(__file__).parent / "page"
@@ -28,7 +29,7 @@ def page_files(model: TwoTowersModel, runtime: Path | None) -> dict[str, bytes]:
     Raises ``UserError`` where they are not there, or the towers are averages, which need none.
     """
     files = {f"page/{name}": (SERVED / name).read_bytes() for name in SHARED}
-    files |= {f"page/{file.name}": file.read_bytes() for file in sorted(OWN.iterdir())}
+    files |= {f"page/{file.name}": file.read_bytes() for file in sorted(OWN.iterdir()) if not is_foreign(file.name)}
     if runtime is None:
         del files["page/onnx.js"]
     else:

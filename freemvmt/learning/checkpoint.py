@@ -24,6 +24,7 @@ from freemvmt.errors import UserError
 from freemvmt.kept import Damaged, keep, read_kept
 from freemvmt.learning.parts import Parts, Progress
 from freemvmt.learning.preparation import TrainingData
+from freemvmt.strays import first_in
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,8 @@ class Checkpoints:
         for path in self._own:
             path.unlink(missing_ok=True)
         self._remove_parts()
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        if first_in(self.folder) is None:
+            shutil.rmtree(self.folder, ignore_errors=True)  # strays stand in the way of rmdir
 
     def _remove_parts(self) -> None:
         """Take away what a run that was killed while it wrote has left: one run at a time writes here."""

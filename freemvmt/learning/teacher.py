@@ -105,7 +105,7 @@ def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
 def _kept(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """(the vectors that are kept of ``keys``, which rise; which these are)."""
     found, known = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("[!.]*.safetensors")):
         try:
             tensors, _ = read_kept(path)
         except Damaged as error:

@@ -33,6 +33,7 @@ from freemvmt.search.stores.live import Base, spread
 from freemvmt.search.stores.protocol import Store, Vectors
 from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
+from freemvmt.strays import first_in, is_stray
 
 FORMAT = 2  # 2: lists in filters, texts in one form
 MODEL_FOLDER = "model"
@@ -50,8 +51,8 @@ def check_output(output: Path) -> None:
     check_writable(output)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; name another folder with --output")
-    if output.is_dir() and any(output.iterdir()) and not is_bundle(output):
-        raise UserError(f"{output} holds something that is not a bundle; name another folder with --output")
+    if output.is_dir() and not is_bundle(output) and (other := first_in(output)) is not None:
+        raise UserError(f"{output} holds something that is not a bundle ({other}); name another folder with --output")
 
 
 def _check_name(folder: Path) -> None:
@@ -96,9 +97,13 @@ def _identity(folder: Path) -> Identity | None:
 
 
 def _link_in(folder: Path) -> Path | None:
-    """A link below ``folder``, if there is one; what another process takes away meanwhile is none."""
-    inside = (Path(place) / name for place, folders, files in os.walk(folder) for name in (*folders, *files))
-    return next((path for path in inside if path.is_symlink()), None)
+    """A link below ``folder``, if there is one; a stray is none, nor what another process takes away meanwhile."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_stray(name)]
+        for name in (*folders, *files):
+            if (path := Path(place) / name).is_symlink() and not is_stray(name):
+                return path
+    return None
 
 
 def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:

@@ -29,6 +29,7 @@ from freemvmt.sealed import Shape, check_seals, read_sealed, seal, write_sealed
 from freemvmt.search.corpora import read_corpus
 from freemvmt.search.documents import Document
 from freemvmt.search.stores.protocol import Vectors
+from freemvmt.strays import is_foreign
 
 Side = Literal["documents", "queries"]
 Stored = Literal["fp32", "fp16"]
@@ -216,4 +217,6 @@ def read_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name == MANIFEST_FILE or path.suffix == ".part" or path.match("part-*.parquet")
+    return (
+        path.name == MANIFEST_FILE or path.match("part-*.parquet") or is_foreign(path.name)
+    )  # our own parts are hidden

@@ -38,6 +38,7 @@ from freemvmt.search.stores.protocol import Vectors
 from freemvmt.search.texts import TEXTS, Texts
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.search.words import Entry, Words
+from freemvmt.strays import is_foreign
 from freemvmt.towers.pretrained import principal_directions
 
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in TEXTS])
@@ -244,9 +245,9 @@ def _probes(model: TwoTowersModel, texts: Texts) -> Vectors:
 def _manifest(
     part: Path, model: TwoTowersModel, corpus: str, name: str, count: int, kinds: dict[str, Kind]
 ) -> dict[str, Any]:
-    own = (STATE_FILE, MANIFEST_FILE, LOCK_FILE)
-    files = [str(file.relative_to(part)) for file in part.rglob("*") if file.is_file() and file.name not in own]
-    seals = seal(part, [file for file in files if not file.startswith(f"{WORDS_FOLDER}/")])
+    own = (STATE_FILE, MANIFEST_FILE, LOCK_FILE, WORDS_FOLDER)
+    inside = [file.relative_to(part) for file in part.rglob("*") if file.is_file()]
+    seals = seal(part, [str(f) for f in inside if f.parts[0] not in own and not any(map(is_foreign, f.parts))])
     weights = seals[bundle.WEIGHTS_FILE]["sha256"]
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {

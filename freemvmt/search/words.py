@@ -9,6 +9,7 @@ are, become term queries, each weighing as often as it stands in the query.
 """
 
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -26,9 +27,15 @@ from freemvmt.extras import needed
 from freemvmt.search.documents import is_storable
 
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
+_OWN_FILE = re.compile(r"meta\.json|\.managed\.json|[0-9a-f]{32}(\.[0-9]+)?\.[a-z]+")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is tantivy's least
 _LAST_ROW = 2**62
 LONGEST_WORD = 40  # characters; what is longer is no word
+
+
+def files_in(folder: Path) -> list[str]:
+    """The names of tantivy's own files in ``folder``, its locks left out: what else stands there is not ours."""
+    return [file.name for file in folder.iterdir() if _OWN_FILE.fullmatch(file.name)]
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,8 @@ class Words:
                 self.close()
                 folder = Path(tempfile.mkdtemp(prefix="two-towers-"))
                 self._mirror = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-                for file in self._folder.iterdir():
-                    if file.name not in LOCKS:
-                        (folder / file.name).symlink_to(file.resolve())
+                for name in files_in(self._folder):
+                    (folder / name).symlink_to((self._folder / name).resolve())
             self._index = tantivy.Index.open(str(folder))
             self._index.config_reader(reload_policy="manual")
         except (ValueError, OSError) as error:

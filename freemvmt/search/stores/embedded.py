@@ -25,7 +25,7 @@ from freemvmt.search.documents import Document
 from freemvmt.search.fields import Kind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.live import Base, LiveView, payload_of
 from freemvmt.search.stores.protocol import Replaced, Vectors
-from freemvmt.search.words import LOCKS, Entry, Words
+from freemvmt.search.words import Entry, Words, files_in
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class EmbeddedStore:
     def _settle(self, state: dict[str, Any]) -> None:
         """Note what tantivy's files are now; those that were known are not read again, for they never change."""
         words, known = self._folder / WORDS_FOLDER, state["files"]
-        names = [file.name for file in words.iterdir() if file.name not in LOCKS]
+        names = files_in(words)
         kept = {name: known[name] for name in names if name in known and not name.endswith(".json")}
         for name in set(names) - set(kept):
             share(words / name)  # tantivy makes some that only their owner could read
@@ -265,7 +265,7 @@ def _stamp_of(path: Path) -> Identity:
 def first_state(folder: Path, rows: int) -> str:
     """Write the state of a bundle whose ``words`` hold rows 0 to ``rows``; return the id of this state and its own."""
     words = folder / WORDS_FOLDER
-    files = seal(words, [file.name for file in words.iterdir()])
+    files = seal(words, files_in(words))
     state = {"id": secrets.token_hex(8), "next_row": rows, "pending": False, "fields": {}, "files": files}
     write_sealed(folder / STATE_FILE, {"words": STATE_FORMAT, **state})
     return str(state["id"])
