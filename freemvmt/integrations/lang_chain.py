@@ -13,6 +13,7 @@ from typing import Any
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.extras import needed
 from freemvmt.model import TwoTowersModel
+from freemvmt.search.hits import with_title
 from freemvmt.search.retriever import Retriever
 
 needed("langchain_core")
@@ -21,6 +22,8 @@ from langchain_core.callbacks import CallbackManagerForRetrieverRun  # noqa: E40
 from langchain_core.documents import Document  # noqa: E402
 from langchain_core.embeddings import Embeddings  # noqa: E402
 from langchain_core.retrievers import BaseRetriever  # noqa: E402
+
+SCORE = "two_towers_score"  # in a document's metadata, where users have keys of their own
 
 
 class TwoTowersEmbeddings(Embeddings):
@@ -43,7 +46,8 @@ class TwoTowersEmbeddings(Embeddings):
 class TwoTowersRetriever(BaseRetriever):
     """The best ``k`` documents of the bundle in ``bundle``, as `two-towers search` finds them.
 
-    A document's metadata are its own, with ``id``, ``title`` where it has one, and ``score``.
+    A document's metadata are its own, each under its name, with ``two_towers_score``, and its title as ``title``, or as
+    ``two_towers_title`` where the metadata have a ``title``. Its id is ``Document.id``.
     """
 
     bundle: str
@@ -60,14 +64,15 @@ class TwoTowersRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
     ) -> list[Document]:
+        return [document for document, _ in self.similarity_search_with_score(query, **given)]
+
+    def similarity_search_with_score(self, query: str, **given: Any) -> list[tuple[Document, float]]:
+        """The same documents, each with its score; ``given`` are settings of this search: ``k``, ``filter``."""
         settings = {name: getattr(self, name) for name in ("k", "method", "weight", "filter")} | given
         return [
-            Document(
-                id=hit.id,
-                page_content=hit.text,
-                metadata=hit.metadata
-                | {"id": hit.id, "score": hit.score}
-                | ({"title": hit.title} if hit.title else {}),
+            (
+                Document(id=hit.id, page_content=hit.text, metadata={SCORE: hit.score} | with_title(hit)),
+                hit.score,
             )
             for hit in self.retriever.search(query, **settings)
         ]

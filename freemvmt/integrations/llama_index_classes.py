@@ -12,6 +12,7 @@ from typing import Any
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.extras import needed
 from freemvmt.model import TwoTowersModel
+from freemvmt.search.hits import with_title
 from freemvmt.search.retriever import Retriever
 
 needed("llama_index.core")
@@ -51,7 +52,11 @@ class TwoTowersEmbedding(BaseEmbedding):
 
 
 class TwoTowersRetriever(BaseRetriever):
-    """The best ``k`` documents of ``bundle``, as `two-towers search` finds them, as nodes with their scores."""
+    """The best ``k`` documents of ``bundle``, as `two-towers search` finds them, as nodes with their scores.
+
+    A node's metadata are the document's own, with its title as ``title``, or as ``two_towers_title`` where the metadata
+    have a ``title``.
+    """
 
     def __init__(
         self,
@@ -68,8 +73,7 @@ class TwoTowersRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         hits = self.retriever.search(query_bundle.query_str, self._k, self._method, self._weight, self._filter)
-        found = []
-        for hit in hits:
-            metadata = hit.metadata | ({"title": hit.title} if hit.title else {})
-            found.append(NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=metadata), score=hit.score))
-        return found
+        return [
+            NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=with_title(hit)), score=hit.score)
+            for hit in hits
+        ]

@@ -36,6 +36,14 @@ class Hit:
     bm25: float | None = None
 
 
+def with_title(hit: Hit) -> Metadata:
+    """A hit's metadata, and its title where that has one: as ``title``, or, where the metadata have their own, as
+    ``two_towers_title``."""
+    if not hit.title:
+        return hit.metadata
+    return {"two_towers_title" if "title" in hit.metadata else "title": hit.title} | hit.metadata
+
+
 def hits_of(view: View, ranking: Ranking, parts: dict[str, Ranking], row: int) -> list[Hit]:
     """The hits of row ``row`` of ``ranking``; ``parts`` are the rankings that it was made from, by side."""
     kept = ranking.documents[row] >= 0

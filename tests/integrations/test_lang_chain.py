@@ -65,6 +65,32 @@ class TestRetriever(RetrieversIntegrationTests):
         return "river"
 
 
+def test_metadata_of_the_user_stay_as_they_are(tiny_base: str, tmp_path: Path) -> None:
+    """Whatever their names: those that others and we might use too."""
+    own: dict[str, Any] = {
+        "score": 5, "_score": 6, "id": "customer-7", "_id": "x", "title": "kept by the shop", "source": "s",
+        "text": "t", "page_content": "p", "metadata": {"a": 1}, "type": "Document", "tags": ["a", "b"],
+    }  # fmt: skip
+    documents = [
+        Document("r1", "tower in Paris", "Ours", own),
+        Document("r2", "tower", "Ours", {"score": 1, "id": "customer-8"}),
+        Document("r3", "tower", metadata={"two_towers_score": "theirs"}),
+    ]
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    build(model, str(write_corpus(tmp_path / "corpus.jsonl", documents)), tmp_path / "bundle")
+    retriever = TwoTowersRetriever(bundle=str(tmp_path / "bundle"), k=3, method="bm25")
+    found = {one.id: (one, score) for one, score in retriever.similarity_search_with_score("tower")}
+    assert list(found) == [one.id for one in retriever.invoke("tower")]
+    first, score = found["r1"]
+    assert first.metadata == {**own, "two_towers_title": "Ours", "two_towers_score": score}
+    second, score = found["r2"]
+    assert second.metadata == {"score": 1, "id": "customer-8", "title": "Ours", "two_towers_score": score}
+    assert found["r3"][0].metadata == {"two_towers_score": "theirs"}
+    (kept,) = retriever.invoke("tower", filter={"score": {"gte": 5}})
+    assert (kept.id, kept.metadata["score"]) == ("r1", 5)
+    retriever.retriever.close()
+
+
 def test_both_roles_and_the_same_hits(bundle: Path) -> None:
     found = Retriever.load(bundle)
     model = found.model
@@ -76,7 +102,7 @@ def test_both_roles_and_the_same_hits(bundle: Path) -> None:
     wanted = found.search("river", 3, "bm25", filter={"n": {"gte": 1}})
     documents = retriever.invoke("river")
     assert [(one.id, one.page_content) for one in documents] == [(hit.id, hit.text) for hit in wanted]
-    assert [one.metadata["score"] for one in documents] == [hit.score for hit in wanted]
+    assert [one.metadata["two_towers_score"] for one in documents] == [hit.score for hit in wanted]
     assert documents[0].metadata["n"] >= 1
     found.close()
     retriever.retriever.close()

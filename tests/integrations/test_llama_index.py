@@ -44,3 +44,12 @@ def test_a_bundle_is_a_retriever(tiny_base: str, tmp_path: Path) -> None:
     assert [(one.node.node_id, one.score, one.node.metadata["title"]) for one in found] == [
         (hit.id, hit.score, hit.title) for hit in wanted
     ]
+
+
+def test_metadata_of_the_user_stay_as_they_are(tiny_base: str, tmp_path: Path) -> None:
+    own = {"score": 5, "id": "customer-7", "title": "kept by the shop", "text": "t", "_node_content": "x"}
+    documents = [Document("r1", TEXTS[0], "Ours", own), Document("r2", TEXTS[1], "", {"score": 1})]
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    build(model, str(write_corpus(tmp_path / "corpus.jsonl", documents)), tmp_path / "bundle")
+    (found,) = TwoTowersRetriever(tmp_path / "bundle", filter={"score": {"gte": 5}}).retrieve("river")
+    assert (found.node.node_id, found.node.metadata) == ("r1", {**own, "two_towers_title": "Ours"})
