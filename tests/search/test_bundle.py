@@ -23,6 +23,7 @@ from freemvmt.search.bundle import FORMAT
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
+from freemvmt.search.stores.embedded import STATE_FORMAT
 
 from bundles import MakeBundle, make_documents, write_corpus
 from forked import Forks
@@ -73,20 +74,20 @@ def test_a_damaged_file_is_refused_whichever_it_is(
     retriever.close()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("manifest.json", "bundle"), ("words.json", "words")])
-def test_no_byte_of_the_lists_can_change(sound: Path, tmp_path: Path, name: str, kind: str) -> None:
-    content = (sound / name).read_bytes()
+@pytest.mark.parametrize(("name", "format"), [("manifest.json", FORMAT), ("words.json", STATE_FORMAT)])
+def test_no_byte_of_the_lists_can_change(sound: Path, tmp_path: Path, name: str, format: int) -> None:
+    content, kind = (sound / name).read_bytes(), "words" if name == "words.json" else "bundle"
     path = tmp_path / name
     for place in [*range(0, len(content), 3), len(content) - 1]:
         path.write_bytes(content[:place] + bytes([content[place] ^ (1 if place % 2 else 42)]) + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, 1, {})
+            read_sealed(path, kind, format, {})
     for place in [place for place, byte in enumerate(content) if byte in b" \n"]:  # where JSON does not mind
         path.write_bytes(content[:place] + b"\t" + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, 1, {})
+            read_sealed(path, kind, format, {})
     path.write_bytes(content)
-    assert read_sealed(path, kind, 1, {})[kind] == 1
+    assert read_sealed(path, kind, format, {})[kind] == format
 
 
 def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -351,7 +352,7 @@ def test_a_bundle_is_there_at_every_moment_of_its_replacement(tiny_model: TwoTow
     def read() -> None:
         while not finished.is_set():
             try:
-                seen.append(read_sealed(output / "manifest.json", "bundle", 1, {})["corpus"])
+                seen.append(read_sealed(output / "manifest.json", "bundle", FORMAT, {})["corpus"])
             except UserError as error:
                 failures.append(error)
 

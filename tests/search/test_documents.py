@@ -143,7 +143,7 @@ def test_parquet_with_all_sorts_of_columns(tmp_path: Path) -> None:
         "score": 1.5,
         "half": 1.0,
         "date": "2020-01-02",
-        "at": "2020-01-02 03:04:05",
+        "at": "2020-01-02T03:04:05",
         "price": "1.50",
         "flag": True,
         "word": "a",
