@@ -111,3 +111,23 @@ def test_lists_and_dates_of_parquet(model: str, tmp_path: Path, capsys: pytest.C
     assert found(capsys, bundle, "day>=2020-01-01") == "b"
     assert found(capsys, bundle, "moment>=2020-01-01T10:00") == "b"
     assert found(capsys, bundle, "moment>=2020-01-01", "moment<2020-01-02") == "ab"
+
+
+def test_a_field_of_the_name_of_ours_is_not_lost(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A database's ``_id`` beside a user's ``id``; and names of ours within the metadata."""
+    own = {"id": "customer-7", "_id": 3, "title": "theirs", "text": "t", "metadata": {"a": 1}, "score": 5}
+    rows = [
+        {"_id": "a", "id": "customer-7", "text": "red apple"},
+        {"_id": "b", "id": "b", "text": "green apple", "year": 2020, "metadata": {"year": 2020}},
+        {"id": "c", "title": "ours", "text": "apple phone", "metadata": own},
+    ]
+    bundle = tmp_path / "bundle"
+    run(capsys, "index", model, write(tmp_path / "c.jsonl", rows), "--output", bundle)
+    hits = run(capsys, "search", bundle, "apple", "--filter", "id=customer-7")[0]["hits"]
+    assert {hit["id"]: hit["metadata"] for hit in hits} == {"a": {"id": "customer-7"}, "c": own}
+    assert found(capsys, bundle, "year=2020") == "b"
+    other = write(tmp_path / "d.jsonl", [{"id": "d", "text": "x", "year": 2020, "metadata": {"year": 2021}}])
+    said = refusal(capsys, tmp_path, "add", bundle, other)
+    assert 'line 1: "year" stands beside "metadata" and, with another value, in it; keep one of them' in said

@@ -22,7 +22,8 @@ _OWN_FIELDS = ("_id", "id", "text", "title", "metadata")
 def document_of(record: Mapping[str, Any], where: str) -> Document:
     """A document from an object with ``_id`` or ``id``, ``text``, and perhaps ``title`` and ``metadata``.
 
-    Any other field joins the metadata; without an id the document is known by a hash of its text.
+    Any other field joins the metadata, ``id`` too where it stands beside another ``_id``; without an id the document is
+    known by a hash of its text.
     """
     if not isinstance(record.get("text"), str):
         found = ", ".join(f'"{name}"' for name in record) or "none"
@@ -32,7 +33,13 @@ def document_of(record: Mapping[str, Any], where: str) -> Document:
         raise UserError(f"{where}: the id is {type(name).__name__}, not text; give text")
     metadata = {} if record.get("metadata") is None else record["metadata"]
     if isinstance(metadata, dict):
-        metadata = metadata | {key: value for key, value in record.items() if key not in _OWN_FIELDS}
+        beside = {key: value for key, value in record.items() if key not in _OWN_FIELDS}
+        if record.get("id") is not None and record["id"] != name:
+            beside["id"] = record["id"]
+        if twice := [key for key in beside if key in metadata and metadata[key] != beside[key]]:
+            what = f'"{twice[0][:60]}" stands beside "metadata" and, with another value, in it'
+            raise UserError(f"{where}: {what}; keep one of them")
+        metadata = metadata | beside
     try:
         return Document(
             id=passage_id(record["text"]) if name is None else str(name),
