@@ -159,6 +159,22 @@ def test_lists_and_spellings_in_every_store(engine: Engine, tiny_model: TwoTower
     retriever.close()
 
 
+def test_a_range_of_dates_is_narrowed_where_only_some_are_looked_at(
+    engine: Engine, tiny_model: TwoTowersModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("freemvmt.search.stores.milvus_view.MOST", 4)
+    near = [Document(f"near{n}", "river river", metadata={"day": "2019-05-05"}) for n in range(30)]
+    far = [Document("far", "piano river winter mountain", metadata={"day": ["2020-05-05", "2018-01-01"]})]
+    build(tiny_model, str(write_corpus(tmp_path / "c.jsonl", near + far)), tmp_path / "bundle", store=engine.address)
+    retriever = Retriever.load(tmp_path / "bundle")
+    for condition in ({"gte": "2020"}, {"gt": "2019-05-05"}, {"lt": "2019"}, {"gte": "2017", "lte": "2018-01-01"}):
+        found = retriever.search("river", 3, "dense", filter={"day": condition})
+        assert [hit.id for hit in found] == ["far"], condition
+    if isinstance(retriever.store, MilvusStore):
+        remote._drop(remote.named_in(tmp_path / "bundle") or {})
+    retriever.close()
+
+
 def test_many_queries_are_each_of_them_alone(engine: Engine, retriever: Retriever) -> None:
     draw = random.Random(0)
     queries = [" ".join(draw.choices(VOCABULARY, k=3)) for _ in range(70)] + ["", "no such words"]

@@ -37,7 +37,7 @@ class MilvusStore:
         self._client("load_collection", collection)
         described = self._client("describe_collection", collection)
         known = {field["name"]: field for field in described["fields"]}
-        if not known.keys() >= {"key", "id", "title", "text", "metadata", "facets", "numbers", "vector"}:
+        if not known.keys() >= {"key", "id", "title", "text", "metadata", "facets", "ends", "vector"}:
             raise UserError(f"{place}: the collection {collection} is none of ours; index the corpus again")
         self.dim = int(known["vector"]["params"]["dim"])
         self._has_words = "words" in known
@@ -126,7 +126,7 @@ class MilvusStore:
         row: dict[str, Any] = {
             "key": key_of(document.id), "id": document.id, "title": document.title, "text": document.text,
             "metadata": plain, "facets": {"all": facets_of(document.metadata)}, "vector": vector.tolist(),
-            "numbers": ends_of(document.metadata),
+            "ends": ends_of(document.metadata),
         }  # fmt: skip
         if self._has_words:
             row["words"] = " ".join(self._analyzer.plain_words(document.content))

@@ -103,7 +103,7 @@ class Client:
         schema.add_field("key", kinds.VARCHAR, max_length=32, is_primary=True)
         for field, longest in (("id", 512), ("title", 65_535), ("text", 65_535), ("metadata", 65_535)):
             schema.add_field(field, kinds.VARCHAR, max_length=longest)
-        for field in ("facets", "numbers"):
+        for field in ("facets", "ends"):
             schema.add_field(field, kinds.JSON)
         schema.add_field("vector", kinds.FLOAT_VECTOR, dim=dim)
         indexes = self._client.prepare_index_params()

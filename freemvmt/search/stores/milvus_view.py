@@ -1,7 +1,8 @@
 """What is in a collection of Milvus: searched there, and decided here where Milvus cannot.
 
-A document's key is a hash of its id and a facet a hash of its value, so that no text of a user ever stands in an
-expression. Milvus narrows a search down to what may match; what does is decided here, by the metadata that come back.
+A document's key is a hash of its id, a facet a hash of its value, and the end of a range of text is hexadecimal: no
+text of a user ever stands in an expression as it is. Milvus narrows a search down to what may match; what does is
+decided here, by the metadata that come back.
 Words are analysed here as those of a bundle on disk are, and weighed by Milvus, from 2.5 on.
 """
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.search import fields
+from freemvmt.search.analysis import normalized
 from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, is_storable, stored_document
 from freemvmt.search.fields import Filter, Kind
@@ -28,7 +30,8 @@ from freemvmt.search.words import Analyzer
 
 ROWS_AT_ONCE = 1000  # of one request by keys
 _QUERIES_AT_ONCE = 64
-_ENDS = ("", "_most")  # of the names of a field's least and largest number
+_ENDS = ("_least", "_most")  # of the names of a field's least and largest value
+_ENOUGH = 32  # bytes of a text that a range is narrowed by
 _LISTED = 32  # numbers of an "any of" up to which each is sent
 
 
@@ -72,21 +75,23 @@ class MilvusView:
         return Narrowed(conditions, " and ".join(parts), whole=len(facets) == len(conditions))
 
     def _bounds(self, name: str, condition: Any) -> Iterator[str]:
-        """What holds for the floats nearest to the least and the largest number of a document that meets ``condition``
-        with one of its numbers."""
-        if self.kinds[name] != "number":
-            return
-        least, largest = (f'numbers["{short(name)}{end}"]' for end in _ENDS)
+        """What holds for the ends (``ends_of``) of a field in which one value meets ``condition``."""
+        least, most = (f'ends["{short(name)}{end}"]' for end in _ENDS)
         if isinstance(condition, dict):
-            signs = {"gte": f"{largest} >=", "gt": f"{largest} >=", "lte": f"{least} <=", "lt": f"{least} <="}
-            yield from (f"{signs[sign]} {float(bound)!r}" for sign, bound in condition.items())
-            return
-        values = sorted({float(value) for value in (condition if isinstance(condition, list) else [condition])})
-        if len(values) <= _LISTED:
-            around = [f"({least} <= {value!r} and {largest} >= {value!r})" for value in values]
-            yield f"({' or '.join(around)})"
-        else:
-            yield f"{largest} >= {values[0]!r} and {least} <= {values[-1]!r}"
+            for sign, bound in condition.items():
+                end = _end(bound)
+                strict = (
+                    sign in ("gt", "lt") and isinstance(end, str) and len(end) < 2 * _ENOUGH
+                )  # else it may be rounded
+                compared = f"{most} >" if sign in ("gte", "gt") else f"{least} <"
+                yield f"{compared}{'' if strict else '='} {json.dumps(end)}"
+        elif self.kinds[name] == "number":
+            values = sorted({float(value) for value in (condition if isinstance(condition, list) else [condition])})
+            if len(values) <= _LISTED:
+                around = [f"({least} <= {value!r} and {most} >= {value!r})" for value in values]
+                yield f"({' or '.join(around)})"
+            else:
+                yield f"{most} >= {values[0]!r} and {least} <= {values[-1]!r}"
 
     def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
         """The nearest documents."""
@@ -197,15 +202,21 @@ def key_of(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
-def ends_of(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """The least and the largest number of each field that has some, as floats: what Milvus compares by."""
-    found: dict[str, float] = {}
+def ends_of(metadata: Mapping[str, Any]) -> dict[str, float | str]:
+    """The least and the largest value of each field of numbers or text, in a form by which Milvus can narrow ranges."""
+    found: dict[str, float | str] = {}
     for name, value in metadata.items():
-        members = fields.members_of(value)
-        if members and fields.kind_of(members[0]) == "number":
-            ends = (float(min(members)), float(max(members)))
-            found |= {short(name) + end: number for end, number in zip(_ENDS, ends, strict=True)}
+        members = [member for member in fields.members_of(value) if not isinstance(member, bool)]
+        if members:
+            by = normalized if isinstance(members[0], str) else None
+            ends = min(members, key=by), max(members, key=by)
+            found |= {short(name) + end: _end(member) for end, member in zip(_ENDS, ends, strict=True)}
     return found
+
+
+def _end(value: Any) -> float | str:
+    """The float nearest to a number; of a text its first bytes, which order as the text does, in hexadecimal."""
+    return normalized(value).encode()[:_ENOUGH].hex() if isinstance(value, str) else float(value)
 
 
 def short(name: str) -> str:
