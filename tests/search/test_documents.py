@@ -36,14 +36,15 @@ def test_a_beir_folder(tmp_path: Path) -> None:
 LINES: dict[str, tuple[dict[str, Any], Document]] = {
     "_id": ({"_id": "a", "text": "x"}, Document("a", "x")),
     "id": ({"id": "a", "text": "x"}, Document("a", "x")),
-    "both": ({"_id": "a", "id": "b", "text": "x"}, Document("a", "x")),
+    "both": ({"_id": "a", "id": "b", "text": "x"}, Document("a", "x", "", {"id": "b"})),
+    "both alike": ({"_id": "a", "id": "a", "text": "x"}, Document("a", "x")),
     "_id of null": ({"_id": None, "id": "b", "text": "x"}, Document("b", "x")),
     "a number": ({"id": 7, "text": "x"}, Document("7", "x")),
     "none": ({"text": "some text"}, Document(passage_id("some text"), "some text")),
     "no text in it": ({"id": "a", "text": ""}, Document("a", "")),
     "title of null": ({"id": "a", "text": "x", "title": None, "metadata": None}, Document("a", "x")),
     "more fields": (
-        {"id": "a", "text": "x", "year": 1990, "metadata": {"year": 1, "source": "s"}, "tags": ["b"]},
+        {"id": "a", "text": "x", "year": 1990, "metadata": {"year": 1990, "source": "s"}, "tags": ["b"]},
         Document("a", "x", "", {"year": 1990, "source": "s", "tags": ["b"]}),
     ),
     "half a pair": ({"id": "a\ud800", "text": "x\udfff"}, Document("a�", "x�")),
