@@ -5,6 +5,7 @@ import math
 import os
 import random
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemvmt.config import ModelConfig, TrainConfig
-from freemvmt.evaluation import read_run, write_run
 from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
 from freemvmt.learning.preparation import prepare
 from freemvmt.learning.teacher import Teacher
@@ -34,6 +34,7 @@ from freemvmt.text.corpus import Collection, passage_id
 from freemvmt.text.judged import read_qrels
 from freemvmt.text.sources import load_collection
 from freemvmt.training import train, train_and_save
+from freemvmt.trec import read_run, write_run
 
 _TEXTS = ["singular values of a matrix", "Türme, hoch & alt", "塔 towers", "", "a b c"]
 _WORDS = ("river", "mountain", "doctor", "engine", "kitchen", "planet", "piano", "winter", "market", "塔", "Türme")
@@ -327,11 +328,11 @@ def _true_run(path: Path) -> Any:
     found: dict[str, dict[str, float]] = {}
     for line in _true_lines(path):
         query, _, document, _, score, _ = line.split()
-        if not math.isfinite(float(score)):
-            raise ValueError(f"a score of {score}")
-        if query in ("q0", "q1"):
-            found.setdefault(query, {})[document] = float(score)
-    return found
+        single = struct.unpack("f", struct.pack("f", float(score)))[0]
+        if not math.isfinite(single) or document in found.get(query, {}):
+            raise ValueError(f"a score of {score}, or {document} twice")
+        found.setdefault(query, {})[document] = single
+    return {query: scores for query, scores in found.items() if query in ("q0", "q1")}
 
 
 def _judged(judgements: formats.Judgements) -> Any:

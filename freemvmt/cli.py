@@ -14,8 +14,8 @@ from freemvmt.errors import UserError
 VERBS = {
     "quickstart": ("cli_model", "Train, measure and search the docs of the Python packages installed here."),
     "train": ("cli_model", "Train a model and save it."),
-    "evaluate": ("cli_model", "Measure a model on a collection."),
-    "compare": ("cli_model", "Compare two models on a collection."),
+    "evaluate": ("cli_measure", "Measure a model on a collection."),
+    "compare": ("cli_measure", "Compare two models on a collection."),
     "mine": ("cli_model", "Find hard negatives for training pairs."),
     "sweep": ("cli_model", "Search for good settings."),
     "encode": ("cli_bundle", "Write the vectors of a corpus as Parquet shards."),
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from freemvmt.shell import run
 
-    return run(lambda: _function(verb)(arguments[1:]))
+    return run(lambda: _function(verb)(arguments[1:]), arguments)
 
 
 def _function(verb: str) -> Callable[[Sequence[str]], int]:

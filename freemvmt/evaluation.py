@@ -1,14 +1,13 @@
-"""Rankings and judgements in, numbers out: metrics, intervals, paired tests, TREC runs.
+"""Rankings and judgements in, numbers out: metrics, intervals, paired tests.
 
 Every result names its protocol: over the full corpus, or over the pool of passages that stood in a query's own row. The
 second is far easier, so two results are only ever compared when protocol, documents, queries and judgements are equal.
+A document that is the query itself is left out of that query's ranking, as by BEIR, and the protocol says so.
 Metrics are trec_eval's (by ir-measures); where scores are equal, trec_eval's order decides.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 from freemvmt.config import HYBRID_WEIGHT, Method, Protocol
 from freemvmt.errors import UserError
-from freemvmt.files import whole_file
 from freemvmt.search.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 from freemvmt.text.corpus import Collection
-from freemvmt.text.formats import numbered_lines
+from freemvmt.trec import Run, without_self_matches
 
 # All by trec_eval itself, so that one order of ties serves all; it has no cut-off for RR, which is ours (below).
 METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@1000": R @ 1000}
@@ -29,8 +27,6 @@ DEPTH = 1000  # documents a query that a run holds
 RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
 BLOCK = 500  # of these at a time, without a rest
-
-Run = dict[str, dict[str, float]]  # query id -> document id -> score
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +95,8 @@ def evaluate(
     if protocol == "pool":
         run = _rank_pools(retriever, collection, method, weight)
     else:
-        run = _run_of(retriever, collection, DEPTH, method, weight)
+        depth = DEPTH + bool(collection.self_matches)  # what is left out must not shorten a ranking
+        run = without_self_matches(_run_of(retriever, collection, depth, method, weight), collection, DEPTH)
     return measure(run, collection, method, protocol), run
 
 
@@ -122,10 +119,11 @@ def _rank_pools(retriever: Retriever, collection: Collection, method: Method, we
     """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
     _check_pools(collection)
     full = _run_of(retriever, collection, len(collection.documents), method, weight)
-    return {
+    ranked = {
         query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
         for query, scores in full.items()
     }
+    return without_self_matches(ranked, collection)
 
 
 def _check_pools(collection: Collection) -> None:
@@ -136,8 +134,10 @@ def _check_pools(collection: Collection) -> None:
 def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
     """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0.
 
-    By protocol ``pool`` only what the run says of each query's own pool counts.
+    What the run says of the document that is the query itself does not count, and by protocol ``pool`` only what it
+    says of each query's own pool.
     """
+    run = without_self_matches(run, collection)
     if protocol == "pool":
         _check_pools(collection)
         pools = {query: set(pool) for query, pool in collection.pools.items()}
@@ -155,7 +155,7 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
     return Result(
         collection=collection.name,
         method=method,
-        protocol=protocol_name(protocol, documents),
+        protocol=protocol_of(collection, protocol),
         documents=documents,
         queries=len(collection.queries),
         fingerprint=collection.fingerprint(),
@@ -166,20 +166,28 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
     )
 
 
-def protocol_name(protocol: Protocol, documents: int) -> str:
+def protocol_of(collection: Collection, protocol: Protocol = "full") -> str:
     """How a protocol is named in every result."""
-    return f"full corpus, {documents} documents" if protocol == "full" else "pool of the row's passages"
+    name = f"full corpus, {len(collection.documents)} documents" if protocol == "full" else "pool of the row's passages"
+    left_out = len(collection.self_matches)
+    return f"{name}; {left_out} self-match{'es' * (left_out > 1)} left out" if left_out else name
+
+
+def top_10(ranking: Ranking, collection: Collection) -> Run:
+    """The 10 best of each query as a run; ``ranking`` holds as many, and one more where a self-match is left out."""
+    depth = 10 + bool(collection.self_matches)
+    return without_self_matches(to_run(ranking.cut(depth), collection), collection, 10)
 
 
 def ndcg_10(ranking: Ranking, collection: Collection) -> float:
-    """Mean NDCG@10 alone, for the end of an epoch."""
-    found = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, to_run(ranking.cut(10), collection))
+    """Mean NDCG@10 alone, for the end of an epoch; ``ranking`` as ``top_10`` takes it."""
+    found = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, top_10(ranking, collection))
     return float(found[nDCG @ 10])
 
 
 def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> tuple[float, float]:
     """95 % bootstrap interval, over queries, of what ``ndcg_10`` gives."""
-    return measure(to_run(ranking.cut(10), collection), collection, "dense").intervals["ndcg@10"]
+    return measure(top_10(ranking, collection), collection, "dense").intervals["ndcg@10"]
 
 
 def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
@@ -219,45 +227,6 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
         losses=int((differences < 0).sum()),
         ties=int((differences == 0).sum()),
     )
-
-
-def ranked(scores: dict[str, float]) -> list[tuple[str, float]]:
-    """(document, score) in trec_eval's own order: by score, then by document id, both downwards."""
-    return sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
-
-
-def write_run(run: Run, path: Path, tag: str) -> None:
-    """A TREC run file: ``query Q0 document rank score tag``, best first."""
-    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
-        for query, scores in run.items():
-            for rank, (document, score) in enumerate(ranked(scores), start=1):
-                file.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
-
-
-def read_run(path: Path, collection: Collection) -> Run:
-    """A TREC run of ``collection``; a document or query that it does not have is a ``UserError``."""
-    known_documents, known_queries = set(collection.document_ids), set(collection.query_ids)
-    run: Run = {}
-    for number, line in numbered_lines(path):
-        fields = line.split()
-        where = f"{path}, line {number}"
-        if len(fields) != 6:
-            wanted = "the 6 of a TREC run (query Q0 document rank score tag)"
-            raise UserError(f"{where}: {len(fields)} fields, not {wanted}; write the run again")
-        query, _, document, _, score, _ = fields
-        if document not in known_documents:
-            raise UserError(f"{where}: {collection.name} has no document {document}; compare runs of one collection")
-        try:
-            value = float(score)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise UserError(f"{where}: the score {score[:20]!r} is not a finite number; write the run again")
-        if query in known_queries:  # runs often hold queries that were never judged
-            run.setdefault(query, {})[document] = value
-    if not run:
-        raise UserError(f"{path} holds no query of {collection.name}; compare runs of one collection")
-    return run
 
 
 def table(results: Sequence[Result], width: int = 12) -> list[str]:

@@ -11,8 +11,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     if "--sweep" in arguments:
         arguments.remove("--sweep")
-        return run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"))
-    return run(lambda: cli_model.train(arguments, prog="main.py"))
+        return run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"), arguments)
+    return run(lambda: cli_model.train(arguments, prog="main.py"), arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from freemvmt.model_files import (
 )
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.tokens import Tokenizer
+from freemvmt.text.values import texts_of
 from freemvmt.towers.choice import Tower, make_tower
 from freemvmt.towers.distilled import distilled_rows
 from freemvmt.towers.pretrained import principal_directions, token_table
@@ -160,14 +161,15 @@ class TwoTowersModel(nn.Module):
             F.normalize(self.document_head(self.document_tower(documents))),
         )
 
-    def encode_queries(self, queries: Sequence[str]) -> Tensor:
+    def encode_queries(self, queries: Iterable[str]) -> Tensor:
         """Vectors of queries: float32, (n, dim), in order, on the model's device, each of length 1.
 
-        A text without a token (empty, white space) gives the zero vector, whose cosine with everything is 0.
+        A text without a token (empty, white space) gives the zero vector, whose cosine with everything is 0. Raises
+        ``TypeError`` for what is no list, array, column or iterator of texts.
         """
         return self._encode(queries, self.query_tower, self.query_head)
 
-    def encode_documents(self, documents: Sequence[str]) -> Tensor:
+    def encode_documents(self, documents: Iterable[str]) -> Tensor:
         """Vectors of documents; as ``encode_queries``."""
         return self._encode(documents, self.document_tower, self.document_head)
 
@@ -189,10 +191,9 @@ class TwoTowersModel(nn.Module):
         shares: Tensor = parts / lengths.unsqueeze(1)
         return shares
 
-    def _encode(self, texts: Sequence[str], tower: nn.Module, head: nn.Module) -> Tensor:
-        if isinstance(texts, str):
-            raise TypeError("give a list of texts, not one text")
-        return self._in_blocks(len(texts), lambda start, stop: self.tokenizer.encode(texts[start:stop]), tower, head)
+    def _encode(self, texts: Iterable[str], tower: nn.Module, head: nn.Module) -> Tensor:
+        listed = texts_of(texts)
+        return self._in_blocks(len(listed), lambda start, stop: self.tokenizer.encode(listed[start:stop]), tower, head)
 
     def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
         return self._in_blocks(len(tokens), tokens.slice, tower, head)

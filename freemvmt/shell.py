@@ -1,6 +1,7 @@
 """What every command does alike: it reads its flags, reports, and ends with a code.
 
 Exit codes: 0 done; 2 what the user gave is wrong (one line says what, and what to do); 1 anything else.
+With ``--json`` what is wrong is one JSON object on stdout too: ``{"error": "…"}``.
 """
 
 import contextlib
@@ -9,7 +10,8 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from itertools import zip_longest
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -19,8 +21,9 @@ T = TypeVar("T")
 LEFT_OUT = ("torch", "pyarrow", "transformers", "datasets", "safetensors", "bm25s", "ir_measures")  # by serve-lite
 
 
-def run(action: Callable[[], object]) -> int:
-    """Do ``action``; errors of the user become one line and 2, an interruption or a closed pipe become 1."""
+def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
+    """Do ``action``, which ``argv`` asks for; errors of the user become one line and 2, an interruption or a closed
+    pipe become 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
             stream.reconfigure(errors="backslashreplace")
@@ -28,24 +31,17 @@ def run(action: Callable[[], object]) -> int:
         result = action()
         sys.stdout.flush()
     except UserError as error:
-        from freemvmt.console import fail
-
-        fail(" ".join(str(error).split()))
-        return 2
+        return _refused(" ".join(str(error).split()), argv)
     except ModuleNotFoundError as error:
         if error.name not in LEFT_OUT:
             raise
-        from freemvmt.console import fail
-
-        fail(f"this needs {error.name}, which an environment made only to serve leaves out; install two-towers whole")
-        return 2
+        needed = f"this needs {error.name}, which an environment made only to serve leaves out"
+        return _refused(f"{needed}; install two-towers whole", argv)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        from freemvmt.console import fail
-
-        fail("there is not enough memory for this; free some, or give less at once (--batch-size, --max-samples)")
-        return 2
+        instead = "free some, or give less at once (--batch-size, --max-samples)"
+        return _refused(f"there is not enough memory for this; {instead}", argv)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 1
@@ -53,6 +49,19 @@ def run(action: Callable[[], object]) -> int:
         sys.stdout = io.StringIO()  # nobody reads on: nothing more to flush at the end
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _refused(message: str, argv: Sequence[str]) -> int:
+    """Say what is wrong on stderr, and where ``argv`` asks for JSON on stdout; return the exit code."""
+    from freemvmt.console import fail
+
+    fail(message)
+    words = list(argv[: argv.index("--")] if "--" in argv else argv)  # what follows is no flag
+    asked = [word for word in words if word in ("--json", "--no-json")]
+    with contextlib.suppress(OSError):  # nobody reads it
+        report(asked[-1:] == ["--json"], {"error": message})
+        sys.stdout.flush()
+    return 2
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -66,7 +75,7 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = Non
 
     Flags that are not given are as in ``default``, if there is one.
     """
-    box = io.StringIO()
+    box, argv = io.StringIO(), _switched(kind, argv)
     try:
         with contextlib.redirect_stderr(box):
             if default is None:
@@ -76,6 +85,19 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = Non
         if not stop.code:  # --help
             raise
         raise UserError(f"{_explanation(box.getvalue())}; see {prog} --help") from None
+
+
+def _switched(kind: type[Any], argv: Sequence[str]) -> list[str]:
+    """``argv`` where ``--flag`` and ``--no-flag`` stand for True and False of a flag that may be None too."""
+    flags = {f"--{name.replace('_', '-')}" for name, hint in get_type_hints(kind).items() if hint == bool | None}
+    values = ("None", "True", "False")
+    words: list[str] = []
+    for word, following in zip_longest(argv, argv[1:]):
+        positive = f"--{word.removeprefix('--no-')}" if word.startswith("--no-") else word
+        words.append(positive if positive in flags else word)
+        if positive in flags and (positive != word or following not in values):
+            words.append(str(positive == word))
+    return words
 
 
 def _explanation(box: str) -> str:

@@ -113,4 +113,4 @@ def _given(argv: Sequence[str]) -> set[str]:
 if __name__ == "__main__":
     from freemvmt.shell import run
 
-    sys.exit(run(lambda: run_sweep_command(sys.argv[1:])))
+    sys.exit(run(lambda: run_sweep_command(sys.argv[1:]), sys.argv[1:]))

@@ -19,7 +19,7 @@ from freemvmt.config import MiningConfig, TrainConfig
 from freemvmt.console import QUIET, Console
 from freemvmt.devices import keep_freed_memory, pick_device
 from freemvmt.errors import UserError
-from freemvmt.evaluation import interval_of_ndcg_10, ndcg_10, protocol_name
+from freemvmt.evaluation import interval_of_ndcg_10, ndcg_10, protocol_of
 from freemvmt.learning.batches import BatchLoss
 from freemvmt.learning.card import write_card
 from freemvmt.learning.checkpoint import Checkpoints, Saved
@@ -195,7 +195,7 @@ def train_and_save(
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
         check_output(output)
     folder = saved.path.parent if saved else output.with_name(f"{output.name}.checkpoints")
-    checkpoints = Checkpoints(folder if ranks.is_first else None, config, data, saved, anyway)
+    checkpoints = Checkpoints(folder if ranks.is_first else None, config, data, saved, anyway, ranks.size)
     if saved:
         console.line(f"resuming  {saved.path}")
     extra = {"data": data.name, "pairs": len(data.examples.positives.ids)}
@@ -246,7 +246,7 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
         },
         "validation": {
             "collection": validation.name,
-            "protocol": protocol_name("full", len(validation.documents)),
+            "protocol": protocol_of(validation),
             "queries": len(validation.queries),
             "documents": len(validation.documents),
         },
@@ -266,7 +266,7 @@ def validate(model: TwoTowersModel, data: TrainingData) -> float:
 def _top_10(model: TwoTowersModel, data: TrainingData) -> Ranking:
     queries = model.encode_query_tokens(data.validation_queries)
     documents = model.encode_document_tokens(data.validation_documents)
-    return top_k(queries, documents, 10)
+    return top_k(queries, documents, 10 + bool(data.validation.self_matches))
 
 
 def _sound(model: TwoTowersModel, data: TrainingData) -> bool:

@@ -4,10 +4,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from freemvmt.console import Console
-from freemvmt.evaluation import Result, Run, ranked
+from freemvmt.evaluation import Result
 from freemvmt.search.retriever import Retriever
 from freemvmt.shell import cut
 from freemvmt.text.corpus import Collection
+from freemvmt.trec import Run, ranked
 
 SHOWN = 3  # documents of each ranking
 _WORDS = 8  # of an explanation

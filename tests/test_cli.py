@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from freemvmt.cli import VERBS, main
+from freemvmt.cli_measure import EvaluateOptions
+from freemvmt.main import main as train_main
 from freemvmt.model import TwoTowersModel
+from freemvmt.shell import parse
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,67 @@ def test_compare_takes_models_bm25_and_run_files(
     told = capsys.readouterr().out
     assert "p = " in told
     assert "bm25" in told
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("words", [["--json", "--bogus"], ["--bogus", "x", "--json"], ["--no-json", "--json", "--k"]])
+def test_with_json_an_error_is_an_object_too(verb: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, *words]) == 2
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert list(found) == ["error"]
+    assert said.err.splitlines()[-1] == f"error: {found['error']}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "bm25", "nowhere", "--json"],
+        ["compare", "bm25", "bm25", "nowhere", "--json"],
+        ["train", "--dataset", "nowhere", "--no-wandb", "--json"],
+        ["train", "--epochs", "0", "--json"],
+        ["train", "--resume", "nowhere", "--json"],
+        ["sweep", "--count", "x", "--json"],
+        ["search", "nowhere", "tower", "--json"],
+        ["search", "nowhere", "--json", "--", "-tower"],
+        ["nothing", "--json"],
+        ["--json"],
+    ],
+)
+def test_with_json_every_refusal_is_one_object(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.err.endswith(f"error: {json.loads(said.out)['error']}\n")
+
+
+@pytest.mark.parametrize("words", [["--json", "--no-json"], [], ["--", "--json"]])
+def test_without_json_stdout_stays_empty(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "nowhere", *words]) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", [["--epochs", "0"], ["--bogus"], ["--sweep", "--count", "x"]])
+def test_main_speaks_json_too(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["main.py", *words, "--json"])
+    assert train_main() == 2
+    assert list(json.loads(capsys.readouterr().out)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([], None),
+        (["--ignore-identical-ids"], True),
+        (["--no-ignore-identical-ids"], False),
+        (["--ignore-identical-ids", "None"], None),
+        (["--ignore-identical-ids", "False"], False),
+    ],
+)
+def test_a_flag_that_may_be_left_to_us_is_switched_by_its_name(words: list[str], value: bool | None) -> None:
+    for order in (["m", "c", *words], [*words, "m", "c"]):
+        assert parse(EvaluateOptions, order, "evaluate").ignore_identical_ids is value
 
 
 def test_train_without_an_output_goes_to_models(

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +17,8 @@ from freemvmt.evaluation import (
     interval_of_ndcg_10,
     measure,
     ndcg_10,
-    ranked,
-    read_run,
     table,
     to_run,
-    write_run,
 )
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.ranking import Ranking
@@ -178,16 +174,6 @@ def test_unlike_results_refuse_to_be_compared(changes: dict[str, object]) -> Non
         compare(result_of(values), result_of(values, **changes))
 
 
-def test_a_run_file_reads_back_as_it_was(tmp_path: Path) -> None:
-    made = collection()
-    found, run = evaluate(Retriever(None, made.documents, made.document_ids), made, "bm25")
-    write_run(run, tmp_path / "bm25.run", "test")
-    first = (tmp_path / "bm25.run").read_text().splitlines()[0].split()
-    assert [first[0], first[1], first[3], first[5]] == ["q0", "Q0", "1", "test"]
-    again = measure(read_run(tmp_path / "bm25.run", made), made, "bm25")
-    assert again.metrics == pytest.approx(found.metrics, abs=1e-6)
-
-
 def test_a_pool_is_easier_than_the_corpus_and_says_what_it_is() -> None:
     made = collection()
     pools = {query: list(grades) for query, grades in made.qrels.items()}
@@ -270,22 +256,6 @@ def test_a_comparison_says_all_of_what_it_found() -> None:
     )
     assert found.interval != bootstrap(differences)
     assert compare(result_of(a), result_of(b)) == compare(result_of(a), result_of(b), "ndcg@10", seed=0)
-
-
-def test_equal_scores_stand_by_id_downwards() -> None:
-    ranking = [("b", 2.0), ("d", 1.0), ("c", 1.0), ("a", 0.5)]
-    assert ranked(dict(sorted(ranking))) == ranking
-
-
-def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
-    write_run({"q": {"é": 0.5, "z": 1.25}}, tmp_path / "run", "tag")
-    assert (tmp_path / "run").read_bytes() == "q Q0 z 1 1.250000 tag\nq Q0 é 2 0.500000 tag\n".encode()
-    (tmp_path / "run").write_text("q0 Q0 d1 1 0.5 tag\nq0 Q0 d2 2 high tag\n")
-    with pytest.raises(UserError, match=r"run, line 2: the score 'high' is not a finite number; write the run again"):
-        read_run(tmp_path / "run", collection())
-    (tmp_path / "run").write_text(f"q0 Q0 d1 1 {'long' * 9} tag\n")
-    with pytest.raises(UserError, match=f"the score '{'long' * 5}' is not"):
-        read_run(tmp_path / "run", collection())
 
 
 def test_what_is_reported_names_its_protocol() -> None:

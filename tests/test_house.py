@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"towers"},
     {"model", "model_files", "foreign"},
     {"search"},
+    {"trec"},
     {"evaluation"},
     {"exporting"},
     {"worst"},
@@ -28,7 +29,18 @@ FLOORS: list[set[str]] = [
     {"training", "server", "publishing"},
     {"sweep_study", "sweep_report", "quickstart", "run_report"},
     {"sweeps"},
-    {"cli", "cli_bundle", "cli_export", "cli_model", "cli_serve", "sweep_config", "main", "__init__", "__main__"},
+    {
+        "cli",
+        "cli_bundle",
+        "cli_export",
+        "cli_measure",
+        "cli_model",
+        "cli_serve",
+        "sweep_config",
+        "main",
+        "__init__",
+        "__main__",
+    },
 ]
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig
-from freemvmt.evaluation import measure, read_run
+from freemvmt.evaluation import measure
 from freemvmt.text.sources import load_collection
+from freemvmt.trec import read_run
 
 from rows import make_rows
 

@@ -69,7 +69,7 @@ class BatchLoss:
 
     def read(self, data: TrainingData | Window) -> None:
         """From now on the numbers of pairs are those of ``data``."""
-        self._positives, self._negatives = data.examples.positives, data.examples.negatives
+        self._never, self._negatives = data.examples.never_negatives, data.examples.negatives
         self._queries, self._passages = data.queries.cut(self._length), data.passages.cut(self._length)
 
     def take_negatives(self, negatives: IdLists) -> None:
@@ -93,7 +93,7 @@ class BatchLoss:
             drawn, place = draw_given(queries, self._negatives, self.draws)
             given = from_numpy(np.where(place < 0, -1, place + len(passages))).to(device)
             passages = np.concatenate([passages, drawn])
-        known = known_positives(queries, passages, self._positives).to(device)
+        known = known_positives(queries, passages, self._never).to(device)
         own_queries, own_passages = (side[self._ranks.share(len(side))] for side in (queries, passages))
         asked, documents = self._model(self._queries.take(own_queries), self._passages.take(own_passages))
         asked = self._ranks.gather(asked, len(queries))

@@ -2,7 +2,8 @@
 
 A checkpoint is one safetensors file: the tensors, and in its header what is not one. It is written beside its place,
 flushed and renamed, and the one before it is kept until it is there. What a run is (settings, data, versions) stands
-in it too; a run that is another is told what differs.
+in it too; a run that is another is told what differs. So does what sums up its numbers (threads, processes, device):
+where that is another, the last digits may be, and one line says so.
 """
 
 import dataclasses
@@ -17,9 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from freemvmt.config import TrainConfig
+from freemvmt.devices import matrix_dtype, pick_device
 from freemvmt.errors import UserError
 from freemvmt.kept import Damaged, keep, read_kept
 from freemvmt.learning.parts import Parts, Progress
@@ -42,7 +45,7 @@ class Checkpoints:
 
     With ``folder`` None nothing is kept, so that a training never asks. ``saved`` is the checkpoint to go on from:
     raises ``UserError`` unless settings, data and versions are those of then, and
-    only says so if ``anyway``.
+    only says so if ``anyway``. ``processes`` train together.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Checkpoints:
         data: TrainingData,
         saved: "Saved | None" = None,
         anyway: bool = False,
+        processes: int = 1,
     ) -> None:
         self.folder, self.saved = folder, saved
         self.run_id = saved.run_id if saved else None
@@ -59,8 +63,11 @@ class Checkpoints:
         self._last = time.monotonic()
         self._failed = False
         self._identity = {} if folder is None else _identity_of(config, data)
+        self._computed = _computed_by(config, processes)
         if saved:
             _check_same(saved, self._identity, anyway)
+            if folder is not None:
+                _compare_computed(saved, self._computed, config)
         # Written by this run, oldest first; of a folder that it goes on in all are: it may end with no other due.
         self._own = [*(old for old in _files(saved.path.parent) if old != saved.path), saved.path] if saved else []
 
@@ -75,7 +82,8 @@ class Checkpoints:
         if self.folder is None:
             return False
         tensors, plain = parts.stored(progress)
-        told = json.dumps({"format": FORMAT, "identity": self._identity, "run_id": self.run_id, **plain})
+        about = {"format": FORMAT, "identity": self._identity, "computed": self._computed, "run_id": self.run_id}
+        told = json.dumps(about | plain)
         path = self.folder / f"step-{progress.step:010d}.safetensors"
         try:
             keep(path, tensors, told)
@@ -153,7 +161,8 @@ def last_checkpoint(folder: Path) -> Saved:
                 raise UserError(
                     f"{path} has format {plain['format']!r}, this version reads {FORMAT}; update two-towers"
                 )
-            if not isinstance(plain["identity"], dict) or not isinstance(plain["run_id"], str | None):
+            parts = plain["identity"], plain.get("computed", {})
+            if not all(isinstance(part, dict) for part in parts) or not isinstance(plain["run_id"], str | None):
                 raise ValueError("it does not say of which run it is")
             return Saved(path, tensors, plain)
         except (Damaged, OSError, ValueError, KeyError, TypeError) as error:
@@ -190,6 +199,33 @@ def _check_same(saved: Saved, identity: dict[str, Any], anyway: bool) -> None:
         raise UserError(f"{saved.path} is of another training: {'; '.join(found)}; give the same, or --resume-anyway")
     if found:
         logger.warning("going on with another training: %s", "; ".join(found))
+
+
+def _computed_by(config: TrainConfig, processes: int) -> dict[str, Any]:
+    """What decides in which order numbers are added up, and in which form."""
+    device = pick_device(config.device)
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cpu":
+        kind += f" with {torch.backends.cpu.get_cpu_capability()}"
+    numbers = str(matrix_dtype(config.precision, device)).removeprefix("torch.")
+    return {"threads": torch.get_num_threads(), "processes": processes, "device": kind, "precision": numbers}
+
+
+def _compare_computed(saved: Saved, computed: dict[str, Any], config: TrainConfig) -> None:
+    """Say in one line where the run is computed otherwise than before: it may not end in the same digits.
+
+    Averages and recurrences were seen to be the same with any number of threads, on a CPU; transformers were not.
+    Checkpoints of before 2026-12 do not tell.
+    """
+    before = saved.plain.get("computed", {})
+    counts = [name for name in computed if name != "threads" or config.tower == "transformer"]
+    found = [
+        f"{name} {before[name]}, now {computed[name]}"
+        for name in counts
+        if before.get(name, computed[name]) != computed[name]
+    ]
+    if found:
+        logger.warning("the checkpoint was made with %s: the result may differ in its last digits", "; ".join(found))
 
 
 def _files(folder: Path) -> list[Path]:

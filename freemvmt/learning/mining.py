@@ -34,6 +34,7 @@ class Mined:
     negatives: IdLists
     candidates: int
     known: int  # that are known to answer their query
+    identical: int  # that are the query itself
     near: int  # that a filter took for answers
 
 
@@ -50,14 +51,15 @@ def mine(model: TwoTowersModel, data: TrainingData, config: MiningConfig, bar: B
     if config.teacher and data.taught is not None:
         judges.append((torch.from_numpy(data.taught.queries), torch.from_numpy(data.taught.passages)))
     lists, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    candidates = known = near = 0
+    candidates = known = identical = near = 0
     for start in range(0, len(queries), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(queries)))
         answers = examples.positives.slice(block.start, block.stop)
         found = _merged([ranks(block) for ranks in rankings])  # (block, candidates)
         is_answer = _members(found, answers)
-        kept = (found >= 0) & ~is_answer
+        kept = (found >= 0) & ~_members(found, examples.never_negatives.slice(block.start, block.stop))
         candidates, known = candidates + int((found >= 0).sum()), known + int(is_answer.sum())
+        identical += int(((found >= 0) & ~is_answer & ~kept).sum())
         for judge in judges:
             bound = (1 - config.margin) * _farthest(judge, block, answers)
             far = _cosines(judge, block, found.clip(min=0)) < bound
@@ -69,7 +71,7 @@ def mine(model: TwoTowersModel, data: TrainingData, config: MiningConfig, bar: B
         if bar is not None:
             bar.advance(block.stop - start)
     negatives = IdLists.from_pairs(np.concatenate(lists), np.concatenate(ids), len(queries))
-    return Mined(negatives, candidates, known, near)
+    return Mined(negatives, candidates, known, identical, near)
 
 
 def _rankings(config: MiningConfig, examples: Examples, queries: Tensor, passages: Tensor) -> list[_Ranks]:

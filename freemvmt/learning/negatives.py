@@ -12,7 +12,8 @@ from freemvmt.text.arrays import IdLists
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The pairs of a batch that are known to belong together: query ``rows[k]`` with passage ``columns[k]`` (int64)."""
+    """The pairs of a batch that are known to belong together, or to be one text: query ``rows[k]`` with passage
+    ``columns[k]`` (int64)."""
 
     rows: Tensor
     columns: Tensor

@@ -1,6 +1,6 @@
 """What a search needs of a model: PyTorch's towers have it, and so have their graphs in ONNX."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
@@ -25,11 +25,11 @@ class Encoder(Protocol):
         """Size of the vectors."""
         ...
 
-    def encode_queries(self, queries: Sequence[str]) -> Made:
+    def encode_queries(self, queries: Iterable[str]) -> Made:
         """(n, dim), each of length 1."""
         ...
 
-    def encode_documents(self, documents: Sequence[str]) -> Made:
+    def encode_documents(self, documents: Iterable[str]) -> Made:
         """(n, dim), each of length 1."""
         ...
 

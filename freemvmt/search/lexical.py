@@ -1,12 +1,13 @@
 """Words instead of vectors: BM25 (bm25s, English stemmer and stop words), and the fusion of two rankings into one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.search.ranking import Ranking
+from freemvmt.text.values import texts_of
 
 K1, B = 0.9, 0.4  # Anserini's choice for passages, and that of the scores known for our collections
 DEPTH = 1000  # candidates of each side that a fusion looks at
@@ -15,10 +16,11 @@ DEPTH = 1000  # candidates of each side that a fusion looks at
 class BM25:
     """Documents, ready to be searched by their words."""
 
-    def __init__(self, documents: Sequence[str]) -> None:
+    def __init__(self, documents: Iterable[str]) -> None:
         import bm25s
         import Stemmer
 
+        documents = texts_of(documents, "documents")
         self._stemmer = Stemmer.Stemmer("english")
         self._size = len(documents)
         words = self._words(documents)
@@ -32,8 +34,9 @@ class BM25:
 
         return bm25s.tokenize(list(texts), stopwords="en", stemmer=self._stemmer, show_progress=False)
 
-    def rank(self, queries: Sequence[str], k: int) -> Ranking:
+    def rank(self, queries: Iterable[str], k: int) -> Ranking:
         """The best ``k`` documents of each query; a document that shares no word with it is no hit (-1, score 0)."""
+        queries = texts_of(queries, "queries")
         k = min(k, self._size)
         if not queries or not self._has_words:
             return Ranking(np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32))

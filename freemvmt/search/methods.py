@@ -1,6 +1,7 @@
 """The ways to search: by meaning (dense), by words (bm25), or by both at once (hybrid)."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from freemvmt.config import Method
 from freemvmt.devices import at_once
@@ -25,8 +26,6 @@ def rank_by(
     ``UserError`` where what is asked is not sound.
     """
     check_k(k)
-    if not isinstance(queries, Sequence) or not all(isinstance(query, str) for query in queries):
-        raise UserError("a query is text; give one text, or a list of texts")
     if not isinstance(weight, float | int) or not 0 <= weight <= 1:
         raise UserError(f"the weight is {weight!r}; give the dense side a share between 0 and 1")
     if method == "bm25":
@@ -46,5 +45,5 @@ def rank_by(
 
 def check_k(k: object) -> None:
     """Raise ``UserError`` unless so many documents can be asked for."""
-    if not isinstance(k, int) or k < 1:
+    if not isinstance(k, Integral) or int(k) < 1:  # numpy's too
         raise UserError(f"k is {k!r}; ask for 1 document or more")

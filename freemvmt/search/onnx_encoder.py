@@ -4,7 +4,7 @@ graphs = OnnxEncoder(Path("onnx/docs"))               # written by `two-towers e
 vectors = graphs.encode_queries(["what is a tower"])  # (1, dim) float32
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from freemvmt.sealed import Shape, check_seals, read_sealed
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.tokens import Tokenizer
+from freemvmt.text.values import texts_of
 
 FORMAT = 1
 _SHAPE: Shape = {
@@ -51,13 +52,13 @@ class OnnxEncoder:
             raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
         self._query, self._document = graphs[told["query"]], graphs[told["document"]]
 
-    def encode_queries(self, queries: Sequence[str]) -> Vectors:
-        """(n, dim), each of length 1."""
-        return self.encode_query_tokens(self.tokenizer.encode(queries))
+    def encode_queries(self, queries: Iterable[str]) -> Vectors:
+        """(n, dim), each of length 1. Raises ``TypeError`` as ``TwoTowersModel.encode_queries``."""
+        return self.encode_query_tokens(self.tokenizer.encode(texts_of(queries)))
 
-    def encode_documents(self, documents: Sequence[str]) -> Vectors:
-        """(n, dim), each of length 1."""
-        return self.encode_document_tokens(self.tokenizer.encode(documents))
+    def encode_documents(self, documents: Iterable[str]) -> Vectors:
+        """As ``encode_queries``."""
+        return self.encode_document_tokens(self.tokenizer.encode(texts_of(documents)))
 
     def encode_query_tokens(self, tokens: TokenArray) -> Vectors:
         """As ``encode_queries``."""

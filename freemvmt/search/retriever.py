@@ -27,6 +27,7 @@ from freemvmt.search.methods import check_k, rank_by
 from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.memory import MemoryStore
 from freemvmt.search.stores.protocol import Replaced, Store, View
+from freemvmt.text.values import id_of, ids_of, texts_of
 
 __all__ = ["Added", "Hit", "Retriever"]
 logger = logging.getLogger(__name__)
@@ -39,13 +40,17 @@ _Parts = tuple[Encoder | None, Store, dict[str, Any]]
 class Retriever:
     """Search over ``documents`` in memory; ``ids`` default to their numbers. ``load`` is the one over a bundle.
 
-    Several threads may search while others add and delete: each search sees one state of the documents.
+    Texts and ids (texts or whole numbers) come in lists, arrays, columns or iterators; else that is a ``TypeError``.
+    ``UserError`` unless each document has an id of its own. Several threads may search while others add and delete:
+    each search sees one state of the documents.
     """
 
-    def __init__(self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str] | None = None) -> None:
-        names = ids if ids is not None else [str(number) for number in range(len(documents))]
+    def __init__(self, model: Encoder | None, documents: Iterable[str], ids: Iterable[str | int] | None = None) -> None:
+        documents = texts_of(documents, "documents")
+        names = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
         if len(names) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(names)} ids; give one id a document")
+        _check_distinct(names)
         self.folder: Path | None = None  # where the bundle is, if there is one
         self._graphs: Path | None = None  # of ONNX, where they encode
         self._reading = threading.Lock()
@@ -111,15 +116,15 @@ class Retriever:
             self._damaged = found  # not to be tried again at every search
             logger.warning("%s was replaced by what cannot be opened; the old one serves on: %s", self.folder, error)
 
-    @overload
-    def search(
+    @overload  # one text is an iterable of texts too
+    def search(  # type: ignore[overload-overlap]
         self, query: str, k: int = 10, method: Method = "hybrid", weight: float = ..., filter: Filter | None = None
     ) -> list[Hit]: ...
 
     @overload
     def search(
         self,
-        query: list[str],
+        query: Iterable[str],
         k: int = 10,
         method: Method = "hybrid",
         weight: float = ...,
@@ -128,7 +133,7 @@ class Retriever:
 
     def search(
         self,
-        query: str | list[str],
+        query: str | Iterable[str],
         k: int = 10,
         method: Method = "hybrid",
         weight: float = HYBRID_WEIGHT,
@@ -139,16 +144,16 @@ class Retriever:
         ``weight`` is the dense side's share in a hybrid. ``filter`` keeps the documents whose metadata match:
         ``{"source": "debian", "year": {"gte": 1990}}``, of a list one member; it is exact, whatever the index.
         """
-        queries = [query] if isinstance(query, str) else query
+        queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
         model, view = self._now()
         among = None if filter is None else view.among(filter)
         ranking, parts = rank_by(model, view, queries, k, method, weight, among)
         found = [hits_of(view, ranking, parts, row) for row in range(len(queries))]
         return found[0] if isinstance(query, str) else found
 
-    def rank(self, queries: Sequence[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
+    def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
         """As ``search``, but numbers of documents, for measuring: in memory they count as the documents were given."""
-        return rank_by(*self._now(), queries, k, method, weight, None)[0]
+        return rank_by(*self._now(), texts_of(queries, "queries"), k, method, weight, None)[0]
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless exactly the documents of ``ids`` are here; ``name`` is what they are called."""
@@ -159,17 +164,17 @@ class Retriever:
             raise UserError(f"{found}; index that collection to measure on it")
 
     def scores(
-        self, queries: Sequence[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT
+        self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT
     ) -> list[dict[str, float]]:
         """For each query the scores of its best ``k`` documents by id, best first: what a TREC run holds."""
         model, view = self._now()
-        ranking, _ = rank_by(model, view, queries, k, method, weight, None)
+        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight, None)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
             for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
         ]
 
-    def similar(self, id: str, k: int = 10, filter: Filter | None = None) -> list[Hit]:
+    def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a document's own vector, itself left out. Raises ``NotFound``."""
         check_k(k)
         view = self._now()[1]
@@ -181,14 +186,14 @@ class Retriever:
         dense = Ranking(ranking.documents[others][None], ranking.scores[others][None])
         return hits_of(view, dense, {"dense": dense}, 0)
 
-    def explain(self, query: str, id: str) -> Explanation:
+    def explain(self, query: str, id: str | int) -> Explanation:
         """How much each word of a document adds to its cosine with ``query``. Raises ``NotFound``."""
         model, view = self._now()
         if model is None:
             raise UserError("an explanation needs a model; give one")
         return explain(model, query, view.documents([_number(view, id)])[0])
 
-    def get(self, id: str) -> Document:
+    def get(self, id: str | int) -> Document:
         """The document of that id. Raises ``NotFound``."""
         view = self._now()[1]
         return view.documents([_number(view, id)])[0]
@@ -209,11 +214,10 @@ class Retriever:
 
         return self._changed(put_in)
 
-    def delete(self, ids: Sequence[str]) -> list[str]:
-        """Take documents out, for good; return the ids that were there."""
-        if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
-            raise UserError("ids are given as a list of texts; give one")
-        return self._changed(lambda model, store: store.delete(ids))
+    def delete(self, ids: Iterable[str | int]) -> list[str]:
+        """Take documents out, for good; return the ids that were there. ``TypeError`` for what is no list of ids."""
+        names = ids_of(ids)
+        return self._changed(lambda model, store: store.delete(names))
 
     def _changed(self, change: Callable[[Encoder | None, Store], T]) -> T:
         """Change what is there now; a bundle that takes its place in that moment is opened, and changed instead."""
@@ -257,10 +261,21 @@ class Retriever:
         self.store.close()
 
 
-def _number(view: View, id: str) -> int:
-    if not isinstance(id, str):
-        raise UserError(f"the id is {type(id).__name__}, not text; give text")
-    number = view.number_of(id)
+def _number(view: View, id: str | int) -> int:
+    try:
+        name = id_of(id, "id", "")
+    except UserError:
+        raise UserError(f"the id is {type(id).__name__}, not text or a whole number; give one") from None
+    number = view.number_of(name)
     if number is None:
-        raise NotFound(f"there is no document {id[:200]!r}; check the id")
+        raise NotFound(f"there is no document {name[:200]!r}; check the id")
     return number
+
+
+def _check_distinct(ids: list[str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    seen: dict[str, int] = {}
+    for number, id in enumerate(ids):
+        if (first := seen.setdefault(id, number)) != number:
+            raise UserError(f"the id {id[:200]!r} stands twice, at {first} and {number}; give each document its own")

@@ -4,10 +4,11 @@ The same text is one passage with one number, however many rows hold it; a query
 spacing. ``is_selected`` (or its like) decides what is positive, and a row without a positive is counted and left out.
 """
 
+import functools
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,25 @@ Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 i
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Distinct queries, distinct passages, and for each query the passages that answer it and those that were given
-    as not answering it (numbers into ``passages``; a passage is never in both)."""
+    as not answering it (numbers into ``passages``; a passage is never in both).
+
+    ``identical`` are the passages that are the query itself: neither a positive nor ever a negative. None: no such.
+    """
 
     queries: list[str]
     passages: list[str]
     positives: IdLists
     negatives: IdLists
+    identical: IdLists | None = None
+
+    @functools.cached_property
+    def never_negatives(self) -> IdLists:
+        """For each query the passages that may not become its negatives: its positives, and the query itself."""
+        if self.identical is None:
+            return self.positives
+        both = (self.positives, self.identical)
+        rows = np.concatenate([np.repeat(np.arange(len(lists)), lists.lengths) for lists in both])
+        return IdLists.from_pairs(rows, np.concatenate([lists.ids for lists in both]).astype(np.int64), len(both[0]))
 
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every (query number, positive passage number), as two arrays."""
@@ -40,7 +54,8 @@ class Examples:
 class Collection:
     """What a retriever is measured on: documents, queries, graded judgements.
 
-    ``pools``, where rows named candidates, holds for each query id the document ids of its own row.
+    ``pools``, where rows named candidates, holds for each query id the document ids of its own row. ``own`` maps a
+    query id to the id of the document that is left out of its ranking; None: see ``self_matches``.
     """
 
     name: str
@@ -50,6 +65,37 @@ class Collection:
     queries: list[str]
     qrels: Qrels
     pools: dict[str, list[str]] = field(default_factory=dict)
+    own: dict[str, str] | None = None
+
+    @functools.cached_property
+    def self_matches(self) -> dict[str, str]:
+        """Query id -> id of the document that is the query itself, which no ranking of that query holds.
+
+        By default a document with the query's id and text, as in ArguAna and Quora, unless it is judged relevant.
+        """
+        if self.own is not None:
+            return self.own
+        asked = dict(zip(self.query_ids, self.queries, strict=True))
+        return {
+            id: id
+            for id, text in zip(self.document_ids, self.documents, strict=True)
+            if id in asked and folded(text) == folded(asked[id]) and self.qrels[id].get(id, 0) <= 0
+        }
+
+    def texts_of_self_matches(self) -> dict[str, str]:
+        """For each query (folded) the text of the document that is the query itself, if there is one."""
+        if not self.self_matches:
+            return {}
+        texts = dict(zip(self.document_ids, self.documents, strict=True))
+        asked = dict(zip(self.query_ids, self.queries, strict=True))
+        return {folded(asked[query]): texts[id] for query, id in self.self_matches.items()}
+
+    def ignoring_identical_ids(self, ignore: bool | None) -> "Collection":
+        """The same collection, where each query leaves out the document with its id (True), or none (False), or by
+        the rule of ``self_matches`` (None)."""
+        if ignore is None:
+            return self
+        return replace(self, own={id: id for id in {*self.query_ids} & {*self.document_ids}} if ignore else {})
 
     def fingerprint(self) -> str:
         """A hash of documents, queries and judgements: equal for two results that may be compared."""
@@ -72,8 +118,11 @@ def passage_id(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def to_examples(judgements: Judgements, where: str) -> Examples:
-    """Number queries and passages, drop what is blank, and say how many rows had no positive."""
+def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) -> Examples:
+    """Number queries and passages, drop what is blank, and say how many rows had no positive.
+
+    A passage that is the query itself teaches nothing: it is left out, unless ``as_judged``, for a measurement.
+    """
     written: list[str] = judgements.queries.to_pylist()
     row_query, queries = _numbered([folded(query) for query in written])
     first_row = np.full(len(queries), -1, np.int64)
@@ -85,6 +134,11 @@ def to_examples(judgements: Judgements, where: str) -> Examples:
     blank_query = np.array([not text for text in queries], np.bool_)
     query_of = row_query[judgements.rows]
     kept = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
+    twin_of = np.full(len(passages), -1) if as_judged else _twins(queries, passages)
+    twins = kept & (twin_of[passage_of] == query_of)
+    if twins.any():
+        logger.info("%s: %d passages are the query itself; left out", where, twins.sum())
+        kept &= ~twins
     query_of, passage_of, labels = query_of[kept], passage_of[kept], judgements.labels[kept]
 
     # One code a (query, passage): an answer in any row is an answer, and never a negative of that query.
@@ -110,11 +164,29 @@ def to_examples(judgements: Judgements, where: str) -> Examples:
     used[others % size] = True
     new_passage = np.cumsum(used) - 1
     count = int(answered.sum())
+    identical, twins = None, (twin_of >= 0) & used[: len(passages)] & answered[twin_of]
+    if twins.any():
+        rows = new_query[twin_of[twins]]
+        identical = IdLists.from_pairs(rows, new_passage[: len(passages)][twins], count)
     return Examples(
         queries=[written[row].strip() for row in first_row[answered]],
         passages=[text for text, keep in zip(passages, used, strict=False) if keep],
         positives=IdLists.from_pairs(new_query[answers // size], new_passage[answers % size], count),
         negatives=IdLists.from_pairs(new_query[others // size], new_passage[others % size], count),
+        identical=identical,
+    )
+
+
+def _twins(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
+    """For each passage the number of the query (folded) that it is, or -1."""
+    numbers = {query: number for number, query in enumerate(queries)}
+    starts = {tuple(query.split(None, 2)[:2]) for query in queries}  # which passages are worth folding
+    return np.array(
+        [
+            numbers.get(folded(text), -1) if tuple(text.lower().split(None, 2)[:2]) in starts else -1
+            for text in passages
+        ],
+        np.int64,
     )
 
 
@@ -140,11 +212,18 @@ def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
     """The examples of the queries at ``index``, with the passages that they name."""
     positives, negatives = examples.positives.take(index), examples.negatives.take(index)
     used = np.unique(np.concatenate([positives.ids, negatives.ids]))
+    identical = None
+    if examples.identical is not None:
+        lists = examples.identical.take(index)
+        here = np.isin(lists.ids, used)
+        rows = np.repeat(np.arange(len(index)), lists.lengths)[here]
+        identical = IdLists.from_pairs(rows, np.searchsorted(used, lists.ids[here]), len(index))
     return Examples(
         queries=[examples.queries[number] for number in index],
         passages=[examples.passages[number] for number in used],
         positives=IdLists(np.searchsorted(used, positives.ids).astype(np.int32), positives.offsets),
         negatives=IdLists(np.searchsorted(used, negatives.ids).astype(np.int32), negatives.offsets),
+        identical=identical,
     )
 
 
@@ -164,21 +243,26 @@ def split(examples: Examples, fraction: float, most: int, seed: int) -> tuple[Ex
     return select(examples, np.sort(order[count:])), select(examples, np.sort(order[:count]))
 
 
-def to_collection(held_out: Examples, name: str, corpus: Sequence[str] | None = None) -> Collection:
+def to_collection(
+    held_out: Examples, name: str, corpus: Sequence[str] | None = None, itself: Mapping[str, str] | None = None
+) -> Collection:
     """A collection from examples: their queries over ``corpus``, by default over the passages that they name.
 
-    Passages are known by ``passage_id``; answers have grade 1.
+    Passages are known by ``passage_id``; answers have grade 1. ``itself`` maps a query (folded) to the text of the
+    document that is the query itself.
     """
     ids = [passage_id(text) for text in held_out.passages]
     documents = dict(zip(ids, held_out.passages, strict=True))
     documents.update((passage_id(text), text) for text in corpus or ())
     query_ids = [str(number) for number in range(len(held_out.queries))]
-    qrels, pools = {}, {}
+    qrels, pools, own = {}, {}, {}
     for number, query in enumerate(query_ids):
         answers = [ids[passage] for passage in held_out.positives[number]]
         qrels[query] = dict.fromkeys(answers, 1)
         pools[query] = answers + [ids[passage] for passage in held_out.negatives[number]]
-    return Collection(name, list(documents), list(documents.values()), query_ids, held_out.queries, qrels, pools)
+        if itself and (text := itself.get(folded(held_out.queries[number]))) is not None:
+            own[query] = passage_id(text)
+    return Collection(name, list(documents), list(documents.values()), query_ids, held_out.queries, qrels, pools, own)
 
 
 def merge(collections: Sequence[Collection]) -> Collection:
@@ -192,6 +276,7 @@ def merge(collections: Sequence[Collection]) -> Collection:
     query_ids: list[str] = []
     qrels: Qrels = {}
     pools: dict[str, list[str]] = {}
+    own: dict[str, str] = {}
     for number, part in enumerate(collections):
         new_id: dict[str, str] = {}
         for old, text in zip(part.document_ids, part.documents, strict=True):
@@ -201,6 +286,8 @@ def merge(collections: Sequence[Collection]) -> Collection:
             query_ids.append(f"{number}:{query}")
             qrels[query_ids[-1]] = {new_id[old]: grade for old, grade in part.qrels[query].items()}
             pools[query_ids[-1]] = [new_id[old] for old in part.pools.get(query, [])]
+            if query in part.self_matches:
+                own[query_ids[-1]] = new_id[part.self_matches[query]]
     return Collection(
         name=" + ".join(part.name for part in collections),
         document_ids=list(documents),
@@ -209,4 +296,5 @@ def merge(collections: Sequence[Collection]) -> Collection:
         queries=[query for part in collections for query in part.queries],
         qrels=qrels,
         pools=pools,
+        own=own,
     )

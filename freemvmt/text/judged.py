@@ -3,10 +3,11 @@
 import glob
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from freemvmt.errors import UserError
-from freemvmt.text.corpus import Collection, Qrels
+from freemvmt.text.corpus import Collection, Qrels, folded
 from freemvmt.text.formats import json_lines, text_of, tsv_fields
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,23 @@ def beir(folder: Path, part: str) -> Collection:
     if not qrels_file.exists():
         found = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
         raise UserError(f"there is no {qrels_file} (splits found: {found}); {_ANOTHER_SPLIT}")
-    return _judged(folder.name, document_ids, documents, queries, read_qrels(qrels_file), qrels_file)
+    collection = _judged(folder.name, document_ids, documents, queries, read_qrels(qrels_file), qrels_file)
+    return _titles_aside(collection, folder / "corpus.jsonl")
+
+
+def _titles_aside(collection: Collection, corpus: Path) -> Collection:
+    """The same, where a document under a title is the query itself too if the rest of it is, as in ArguAna."""
+    asked = dict(zip(collection.query_ids, map(folded, collection.queries), strict=True))
+    titled = {
+        id
+        for id, text in zip(collection.document_ids, collection.documents, strict=True)
+        if id in asked and folded(text).endswith(f" {asked[id]}") and collection.qrels[id].get(id, 0) <= 0
+    }
+    if not titled:
+        return collection
+    records = ((str(record.get("_id")), str(record.get("text"))) for _, record in json_lines(corpus))
+    own = {id: id for id, text in records if id in titled and folded(text) == asked[id]}
+    return replace(collection, own=collection.self_matches | own)
 
 
 def beir_corpus(path: Path) -> tuple[list[str], list[str]]:

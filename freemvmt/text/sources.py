@@ -88,7 +88,8 @@ def load_collection(name: str, part: str, config: DataConfig) -> Collection:
         return _pydocs(config)[1]
     if name in ("auto", "msmarco"):
         rows = hub.ms_marco(config.msmarco_config, part, streaming=config.streaming, rows=config.max_samples)
-        return to_collection(to_examples(_from_hub(rows, name), f"{name} {part}"), f"{name} {part}")
+        judged = to_examples(_from_hub(rows, name), f"{name} {part}", as_judged=True)
+        return to_collection(judged, f"{name} {part}")
     if _is_split(Path(name)):
         return _judged(Path(name).parent, Path(name).name)
     path = existing(name)
@@ -97,7 +98,7 @@ def load_collection(name: str, part: str, config: DataConfig) -> Collection:
     files = [path] if path.is_file() else _split_files(path, (part,))
     if not files:
         raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
-    examples = to_examples(_read_files(files, config, config.max_samples), name)
+    examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
     return to_collection(examples, f"{path.name} {part}" if path.is_dir() else path.name)
 
 
@@ -139,9 +140,8 @@ def ms_marco_validation(config: DataConfig) -> Collection:
     """The validation split of MS MARCO, as much of it as ``config`` says."""
     version = config.msmarco_config
     held = hub.ms_marco(version, "validation", streaming=config.streaming, rows=config.validation_queries)
-    return to_collection(
-        to_examples(_from_hub(held, "msmarco validation"), "msmarco validation"), f"msmarco {version} validation"
-    )
+    examples = to_examples(_from_hub(held, "msmarco validation"), "msmarco validation", as_judged=True)
+    return to_collection(examples, f"msmarco {version} validation")
 
 
 def validation_of(path: Path, config: DataConfig) -> Collection | None:
@@ -151,12 +151,12 @@ def validation_of(path: Path, config: DataConfig) -> Collection | None:
         if part is None:
             return None
         collection = _judged(path, part)
-        examples = to_examples(_judgements_of(collection, config.validation_queries), str(path))
-        return to_collection(examples, f"{path.name} {part}", collection.documents)
+        examples = to_examples(_judgements_of(collection, config.validation_queries), str(path), as_judged=True)
+        return to_collection(examples, f"{path.name} {part}", collection.documents, collection.texts_of_self_matches())
     files = _split_files(path, VALIDATION_NAMES)
     if not files:
         return None
-    examples = to_examples(_read_files(files, config, None), f"{path} validation")
+    examples = to_examples(_read_files(files, config, None), f"{path} validation", as_judged=True)
     if len(examples.queries) > config.validation_queries:
         examples = select(examples, np.arange(config.validation_queries))
     return to_collection(examples, f"{path.name} validation")
@@ -279,6 +279,7 @@ def _pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
     if not held or not train:
         raise UserError(f"{len(found)} docstrings are too few to hold some out; give a larger --max-samples")
     judgements = from_pairs((item.summary, [item.body], []) for item in train)
-    held_out = to_examples(from_pairs((item.summary, [item.body], []) for item in held), "pydocs held-out")
+    pairs = from_pairs((item.summary, [item.body], []) for item in held)
+    held_out = to_examples(pairs, "pydocs held-out", as_judged=True)
     collection = to_collection(held_out, "pydocs held-out", list(dict.fromkeys(item.body for item in found)))
     return judgements, collection

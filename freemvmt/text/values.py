@@ -7,6 +7,7 @@ A text is a string. An id is a string, or a whole number, which becomes its digi
 import json
 import re
 from collections.abc import Iterable, Mapping, Set
+from numbers import Integral
 from typing import Any, NoReturn
 
 from freemvmt.errors import UserError
@@ -29,8 +30,8 @@ def optional_text(value: object, field: str, where: str) -> str:
 
 def id_of(value: object, field: str, where: str) -> str:
     """An id: a text, or the digits of a whole number; else ``UserError``, as ``text_of``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if not isinstance(value, bool) and isinstance(value, Integral):  # numpy's too
+        return str(int(value))
     if isinstance(value, str):
         return value
     wanted = "an id (text or a whole number)"
@@ -92,16 +93,37 @@ def texts_of(texts: Iterable[str], name: str = "texts") -> list[str]:
     Raises ``TypeError`` for one text, for what has no order (a set, a mapping), and for what holds anything but texts.
     """
     wanted = f"{name} must be a list of texts"
-    if isinstance(texts, str | bytes | Mapping | Set) or not hasattr(texts, "__iter__"):
-        raise TypeError(f"{wanted}, not {type(texts).__name__}; give [text, …]")
-    listed = texts.tolist() if hasattr(texts, "tolist") else texts  # plain strings, and a column's own order
-    if not isinstance(listed, Iterable) or isinstance(listed, str):  # an array without a dimension
-        raise TypeError(f"{wanted}, not {type(texts).__name__}; give [text, …]")
     found = []
-    for number, text in enumerate(listed):
+    for number, text in enumerate(_listed(texts, f"{wanted}, not {type(texts).__name__}; give [text, …]")):
         if not isinstance(text, str):
             raise TypeError(f"{wanted}, but number {number} is {type(text).__name__}; give texts alone")
         found.append(str(text))
+    return found
+
+
+def ids_of(ids: Iterable[str | int], name: str = "ids") -> list[str]:
+    """``ids`` as a list of strings, from what ``texts_of`` takes; whole numbers become their digits.
+
+    Raises ``TypeError``, as ``texts_of``.
+    """
+    wanted = f"{name} must be a list of ids (texts or whole numbers)"
+    found = []
+    for number, one in enumerate(_listed(ids, f"{wanted}, not {type(ids).__name__}; give [id, …]")):
+        try:
+            found.append(str(id_of(one, "", "")))
+        except UserError:
+            raise TypeError(f"{wanted}, but number {number} is {kind_name(one)}; give ids alone") from None
+    return found
+
+
+def _listed(values: Any, said: str) -> Iterable[Any]:
+    """What is in a list, a column or an iterator, in order; ``TypeError`` for what has no order, or two dimensions."""
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__iter__"):
+        raise TypeError(said)
+    if getattr(values, "ndim", 1) != 1:  # a table would give the names of its columns
+        raise TypeError(said)
+    plain = getattr(values, "tolist", None) or getattr(values, "to_pylist", None) or values.__iter__
+    found: Iterable[Any] = plain()  # of numpy and pandas, of Arrow: plain values, in their order whatever an index says
     return found
 
 

@@ -166,6 +166,47 @@ def test_another_training_is_refused_with_what_differs(
     Checkpoints(saved.path.parent, named, tiny_data, saved, anyway=True)
 
 
+@pytest.mark.parametrize("tower", ["average", "transformer"])
+def test_what_computes_otherwise_than_before_is_said_in_one_line(
+    tower: str, tiny_encoder: str, rows_file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    config = TrainConfig(
+        base=tiny_encoder, dataset=(rows_file,), tower=tower, epochs=1, batch_size=64, wandb=False, max_samples=200,
+        device="cpu",
+    )  # fmt: skip
+    data, folder = prepare(config), tmp_path / "checkpoints"
+    checkpoints = StoppedAt(folder, config, data)
+    checkpoints.last = 2
+    with pytest.raises(Stopped):
+        train(config, data, checkpoints=checkpoints)
+    saved = last_checkpoint(folder)
+
+    def said(processes: int = 1) -> list[str]:
+        caplog.clear()
+        Checkpoints(folder, config, data, saved, processes=processes)
+        return [record.getMessage() for record in caplog.records]
+
+    assert said() == []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        line = (
+            f"the checkpoint was made with threads {before}, now {before + 1}: the result may differ in its last digits"
+        )
+        assert said() == ([line] if tower == "transformer" else [])  # an average is the same with any number
+        result = train(config, data, checkpoints=Checkpoints(folder, config, data, saved))
+        assert result.ended == "finished"
+    finally:
+        torch.set_num_threads(before)
+    assert said(2) == ["the checkpoint was made with processes 1, now 2: the result may differ in its last digits"]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+    assert len(said()) == 1
+    assert "now cpu with OTHER: the result may differ" in said()[0]
+    del saved.plain["computed"]  # as checkpoints were written before
+    assert said(2) == []
+
+
 def test_a_damaged_one_is_passed_over_and_without_one_there_is_a_line(
     tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

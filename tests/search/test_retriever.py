@@ -1,11 +1,16 @@
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from freemvmt.config import ModelConfig
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.documents import Document
+from freemvmt.search.lexical import BM25
 from freemvmt.search.retriever import Retriever
 
 DOCUMENTS = [
@@ -55,11 +60,77 @@ def test_ids_must_match_documents() -> None:
         Retriever(None, DOCUMENTS, ["a", "b"])
 
 
+CONTAINERS: dict[str, Callable[[list[str]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "numpy text": np.array,
+    "numpy objects": lambda texts: np.array(texts, object),
+    "list of numpy text": lambda texts: list(np.array(texts)),
+    "iterator": iter,
+    "generator": lambda texts: (text for text in texts),
+    "values of a dictionary": lambda texts: dict(enumerate(texts)).values(),
+    "pandas column with a gap": lambda texts: pd.DataFrame({"text": ["dropped", *texts]}).drop(index=0)["text"],
+    "pandas categories": lambda texts: pd.Series(texts, dtype="category"),
+    "pandas index": pd.Index,
+    "arrow": lambda texts: pa.chunked_array([texts[:1], texts[1:]]),
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_texts_come_in_any_container(kind: str, retriever: Retriever) -> None:
+    held, model = CONTAINERS[kind], retriever.model
+    assert model is not None
+    for encode in (model.encode_queries, model.encode_documents):
+        assert encode(held(DOCUMENTS)).equal(encode(DOCUMENTS))  # type: ignore[arg-type, union-attr]
+    over = Retriever(model, held(DOCUMENTS), held(["tower", "network", "river"]))
+    queries = ["sea water", "gradients", "how high"]
+    for method in ("dense", "bm25", "hybrid"):
+        found = over.search(held(queries), k=np.int64(2), method=method)
+        assert found == retriever.search(queries, k=2, method=method)
+    assert over.scores(held(queries), 3) == retriever.scores(queries, 3)
+    assert (over.rank(held(queries), 3).documents == retriever.rank(queries, 3).documents).all()
+    assert (BM25(held(DOCUMENTS)).rank(held(queries), 2).documents == BM25(DOCUMENTS).rank(queries, 2).documents).all()
+
+
+def test_a_text_of_numpy_is_one_text(retriever: Retriever) -> None:
+    word = np.array(["sea water"])[0]
+    assert retriever.search(word) == retriever.search("sea water")
+    assert retriever.get(np.array(["river"])[0]).id == "river"
+
+
+@pytest.mark.parametrize(
+    "ids", [[7, 8, 9], (7, 8, 9), np.array([7, 8, 9]), list(np.array([7, 8, 9], np.uint8)), range(7, 10)]
+)
+def test_whole_numbers_as_ids_become_their_digits(ids: Any) -> None:
+    retriever = Retriever(None, DOCUMENTS, ids)
+    assert [hit.id for hit in retriever.search("rivers", method="bm25")] == ["9"]
+    for name in (9, np.int32(9), "9"):
+        assert retriever.get(name).text == DOCUMENTS[2]
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "a"], [1, "2", "1"], np.array(["a", "b", "a"]), iter(["a", "b", "a"])])
+def test_an_id_that_stands_twice_is_refused(ids: Any) -> None:
+    with pytest.raises(UserError, match=r"the id '[a1]' stands twice, at 0 and 2; give each document its own"):
+        Retriever(None, DOCUMENTS, ids)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["one text", b"bytes", 5, None, {"a": "b"}, {"a"}, [1], ["a", None], [float("nan")], np.array([["a"]]),
+    np.array([b"a"]), pd.DataFrame({"text": ["a"]}), pd.Series(["a", None]), np.array("a")], ids=repr,
+)  # fmt: skip
+def test_what_holds_no_texts_is_one_type_error(wrong: Any, retriever: Retriever) -> None:
+    model = retriever.model
+    assert model is not None
+    for take in (model.encode_queries, model.encode_documents, BM25, lambda texts: Retriever(model, texts)):
+        with pytest.raises(TypeError, match=r"(texts|documents) must be a list of texts, .*; give"):
+            take(wrong)
+
+
 def test_what_is_no_query_is_refused(retriever: Retriever) -> None:
-    wrong: list[Any] = [None, 5, b"river", {"river": 1}, ["river", 5], ["river", None]]
+    wrong: list[Any] = [None, 5, b"river", {"river": 1}, ["river", 5], ["river", None], np.array("river"), {"river"}]
     for query in wrong:
         for method in ("dense", "bm25", "hybrid"):
-            with pytest.raises(UserError, match="a query is text; give"):
+            with pytest.raises(TypeError, match="queries must be a list of texts, "):
                 retriever.search(query, method=method)
     k: Any
     for k in ("3", 2.5, None, -1):
@@ -77,14 +148,17 @@ def test_what_is_no_query_is_refused(retriever: Retriever) -> None:
 
 
 def test_what_is_no_id_is_refused(retriever: Retriever) -> None:
-    for wrong in (1, None, b"river"):
+    for wrong in (1.0, True, None, b"river"):
         ask: Any
         for ask in (retriever.get, retriever.similar, lambda id: retriever.explain("river", id)):
-            with pytest.raises(UserError, match=r"the id is .*, not text; give text"):
+            with pytest.raises(UserError, match=r"the id is .*, not text or a whole number; give"):
                 ask(wrong)
-    for ids in ("river", [1], [None]):
-        with pytest.raises(UserError, match="ids are given as a list of texts; give one"):
-            retriever.delete(ids)  # type: ignore[arg-type]
+    ids: Any
+    for ids in ("river", [1.0], [None], {"river": 1}, 5, np.array([True]), pd.DataFrame({"river": ["a"]})):
+        with pytest.raises(TypeError, match=r"ids must be a list of ids \(texts or whole numbers\), "):
+            retriever.delete(ids)
+        with pytest.raises(TypeError, match=r"ids must be a list of ids \(texts or whole numbers\), "):
+            Retriever(None, DOCUMENTS, ids)
     for id in ("", "nobody", "\ud800", "x" * 100_000):
         with pytest.raises(NotFound, match=r"there is no document .*; check the id") as refused:
             retriever.get(id)
