@@ -22,6 +22,7 @@ _log = logging.getLogger("freemvmt.server")
 Need = Literal["nothing", "reading", "writing"]
 
 _OPEN = {"/", "/page/{name}", "/health", "/ready"}
+_ANY_NAME = {"/health", "/ready", "/metrics"}  # kubelets, balancers and Prometheus call by an address
 _WRITING = {("/documents", "POST"), ("/documents/{id}", "DELETE")}
 
 
@@ -33,9 +34,10 @@ def need_of(path: str, methods: set[str]) -> Need:
 
 
 class WrongTokens:
-    """How often an address gave a wrong token: from the tenth on it may try no other for a minute, right or wrong.
+    """How often an address gave a wrong token: after the tenth, further wrong ones are answered with 429 for a minute.
 
-    Others are not kept out. Of addresses the latest ten thousand are remembered.
+    A right one never is: many clients share an address behind a proxy, and one of them must not keep the others out.
+    What stands against guessing is a long token. Of addresses the latest ten thousand are remembered.
     """
 
     MOST, SECONDS, ADDRESSES = 10, 60.0, 10_000
@@ -48,7 +50,9 @@ class WrongTokens:
         times, last = self._seen.get(address, (0, 0.0))
         left = last + self.SECONDS - time.monotonic()
         if times >= self.MOST and left > 0:
-            message = f"{self.MOST} wrong tokens came from this address; try again in {math.ceil(left)} s"
+            message = (
+                f"{self.MOST} wrong tokens came from this address; send the right one, or wait {math.ceil(left)} s"
+            )
             raise Refusal(429, "busy", message, {"Retry-After": str(math.ceil(left))})
 
     def count(self, address: str) -> None:
@@ -60,7 +64,7 @@ class WrongTokens:
         if len(self._seen) > self.ADDRESSES:
             self._seen.popitem(last=False)
         if times == self.MOST:
-            _log.warning("%d wrong tokens from %s: it may try again in %g s", times, address, self.SECONDS)
+            _log.warning("%d wrong tokens from %s: further ones are refused for %g s", times, address, self.SECONDS)
 
 
 class Access:
@@ -78,7 +82,7 @@ class Access:
 
     def check_host(self, scope: Scope) -> None:
         """Raise ``Refusal`` (421) when the server is called by a name that is not its own."""
-        if self._hosts is None:
+        if self._hosts is None or scope["path"] in _ANY_NAME:
             return
         named = _header(scope, b"host")
         if len(named) != 1 or _without_port(named[0]) not in self._hosts:
@@ -94,14 +98,14 @@ class Access:
             _check_origin(scope)
 
     def _check_token(self, scope: Scope) -> None:
-        address = scope["client"][0] if scope.get("client") else ""
-        self._wrong.check(address)
         given = _header(scope, b"authorization")
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         # Compared also when the scheme is wrong, and in a time that does not tell how much of it is right.
         same = hmac.compare_digest(token.strip(), self._token or b"")
         if not (same and scheme.lower() == b"bearer"):
             if given:  # without one nothing was guessed
+                address = scope["client"][0] if scope.get("client") else ""
+                self._wrong.check(address)
                 self._wrong.count(address)
             message = "the token is missing or wrong; send it as Authorization: Bearer …"
             raise Refusal(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="two-towers"'})

@@ -116,7 +116,7 @@ class DocumentAnswer(Answer):
 
 
 class Embedding(Answer):
-    """A vector of length 1: numbers, or the base64 of its float32, little-endian."""
+    """A vector of length 1 (zeros for a text without a token): numbers, or the base64 of its float32, little-endian."""
 
     object: Literal["embedding"]
     index: int
@@ -169,6 +169,7 @@ class Limits(Answer):
     query_characters: int
     batch: int
     batch_k: int
+    embeddings: int
     documents: int
     body_bytes: int
 

@@ -28,14 +28,14 @@ class API(FastAPI):
     service: Service
 
     def openapi(self) -> dict[str, Any]:
-        """The description, with the fields that the documents have now."""
-        fields: Mapping[str, str] = self.service.retriever.fields
-        if self.openapi_schema is None or fields != self._described:
-            self.openapi_schema = describe(self, self.access, fields)
-            self._described = fields
+        """The description, with the fields that the documents have now and the sizes of the model's vectors."""
+        found = self.service.retriever.fields, self.service.sizes()
+        if self.openapi_schema is None or found != self._described:
+            self.openapi_schema = describe(self, self.access, *found)
+            self._described = found
         return self.openapi_schema
 
-    _described: Mapping[str, str]
+    _described: tuple[Mapping[str, str], list[int]]
 
 
 def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> API:
@@ -58,22 +58,35 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """What the router refuses, in our shape."""
+    """What the router refuses, in our shape; and OPTIONS, which no route has and every one answers."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = ", ".join(sorted(_methods(request)))
-        message = f"{request.method} is not possible here; use {allowed}"
+        methods = _methods(request, request.url.path)
+        allowed = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+        if request.method == "OPTIONS":  # without a word of CORS: no page of another origin may write or read
+            return Response(status_code=204, headers={"Allow": allowed})
+        message = f"{request.method} is not possible here; use {', '.join(sorted(methods))}"
         raise Refusal(405, "invalid_request", message, {"Allow": allowed})
     if error.status_code == 404:
-        raise Refusal(404, "not_found", "there is nothing at this path; /docs lists what there is")
+        raise Refusal(404, "not_found", f"there is nothing at this path; {_way_on(request)}")
     raise Refusal(error.status_code, "invalid_request", str(error.detail))
 
 
-def _methods(request: Request) -> set[str]:
-    """The methods of all routes at the path that is asked for."""
+def _way_on(request: Request) -> str:
+    """What to ask instead of a path that is not there: clients add a slash, or leave out the version."""
+    path = request.url.path.rstrip("/")
+    for meant in (path, f"/v1{path}"):
+        if path and _methods(request, meant):
+            return f"ask for {meant}"
+    return "/docs lists what there is"
+
+
+def _methods(request: Request, path: str) -> set[str]:
+    """The methods of all routes at ``path``."""
+    scope = {**request.scope, "path": path}
     return {
         method
         for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
         for method in route.methods or ()
     }

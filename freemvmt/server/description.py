@@ -1,6 +1,6 @@
 """The OpenAPI description of one running server: with the fields of its bundle, and the token where it asks for one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from freemvmt.server.access import Access, need_of
+from freemvmt.server.schemas import range_schema
 
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer"}}
 _VALUES: dict[str, dict[str, Any]] = {
@@ -19,14 +20,16 @@ _VALUES: dict[str, dict[str, Any]] = {
 _MOST_CHOICES = 1000
 
 
-def describe(app: FastAPI, access: Access, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The description of ``app`` over a bundle with ``fields`` (name to kind)."""
+def describe(app: FastAPI, access: Access, fields: Mapping[str, str], sizes: Sequence[int]) -> dict[str, Any]:
+    """The description of ``app`` over a bundle with ``fields`` (name to kind), whose vectors have one of ``sizes``."""
     found: dict[str, Any] = get_openapi(
         title="two-towers", version=version("two-towers"), description=_ABOUT, routes=app.routes
     )
     schemas = found["components"]["schemas"]
     schemas["Filter"]["properties"] = {name: _condition(kind) for name, kind in sorted(fields.items())}
     schemas["Filter"]["additionalProperties"] = False
+    dimensions = schemas["EmbeddingsRequest"]["properties"]["dimensions"]
+    dimensions["anyOf"][0] = {"type": "integer", "enum": list(sizes)}
     schemas["Metadata"]["properties"] = {name: _value_or_none(kind) for name, kind in sorted(fields.items())}
     del found["paths"]["/metrics"]["get"]["responses"]["200"]["content"]["application/json"]  # only refusals are JSON
     for route in app.routes:
@@ -53,6 +56,5 @@ def _condition(kind: str) -> dict[str, Any]:
     value = _VALUES[kind]
     choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": _MOST_CHOICES}]
     if kind != "boolean":
-        bounds = dict.fromkeys(("gte", "gt", "lte", "lt"), value)
-        choices.append({"type": "object", "properties": bounds, "additionalProperties": False, "minProperties": 1})
+        choices.append(range_schema(value))
     return {"anyOf": choices}

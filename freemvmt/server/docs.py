@@ -76,8 +76,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return " | ".join(
             f"<code>{escape(json.dumps(value))}</code>" for value in schema.get("enum", [schema.get("const")])
         )
-    if "anyOf" in schema:
-        return " or ".join(_kind(choice) for choice in schema["anyOf"])
+    if "anyOf" in schema and "type" not in schema:
+        return " or ".join(f"{_kind(choice)}{_limits(choice)}" for choice in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {})) or 'anything'}"
     kinds = schema.get("type", "")

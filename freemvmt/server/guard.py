@@ -1,4 +1,7 @@
-"""What stands around every request: id, limits, errors in one shape, a line in the log, and measures."""
+"""What stands around every request: id, limits, errors in one shape, a line in the log, and measures.
+
+HEAD is answered here for every route: as GET, with its headers and without its body.
+"""
 
 import asyncio
 import json
@@ -49,6 +52,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
         request_id = scope["request_id"] = _request_id(scope)
         own = [(b"x-request-id", request_id.encode()), *_SECURITY]
         status = 0
@@ -61,9 +67,11 @@ class Guard:
                 names = {name for name, _ in headers}
                 headers = [*headers, *own, *(item for item in _DEFAULTS if item[0] not in names)]
                 message = {**message, "headers": headers}
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
-        self._metrics.in_flight += 1
+        self._metrics.begin()
         try:
             self._access.check_host(scope)
             body = _Body(scope, receive, self._settings.body_bytes, self._settings.body_timeout)
@@ -79,8 +87,7 @@ class Guard:
             if not status:
                 await _answer(self._without_places(refusal), request_id, send_on)
         finally:
-            self._metrics.in_flight -= 1
-            self._done(scope, request_id, status or CLIENT_LEFT, time.perf_counter() - started)
+            self._done(scope, method, request_id, status or CLIENT_LEFT, time.perf_counter() - started)
 
     def _without_places(self, refusal: Refusal) -> Refusal:
         """Where the bundle is on this machine is nobody's business."""
@@ -89,14 +96,14 @@ class Guard:
             message = message.replace(place, "the bundle")
         return Refusal(refusal.status, refusal.kind, message, refusal.headers)
 
-    def _done(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _done(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", "unknown")
-        self._metrics.count(route, scope["method"], scope.get("search_method", ""), status, seconds)
+        self._metrics.count(route, method, scope.get("search_method", ""), status, seconds)
         if self._settings.access_log and _access.isEnabledFor(logging.INFO):
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "request_id": request_id,
-                "method": scope["method"],
+                "method": method,
                 "path": route,
                 "status": status,
                 "ms": round(seconds * 1000, 2),

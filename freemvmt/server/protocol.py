@@ -3,6 +3,7 @@ and our errors."""
 
 import asyncio
 import os
+import re
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -108,7 +109,24 @@ class Protocol(HttpToolsProtocol):
         """The headers are there: the body is due, for which the application waits a little less long."""
         self._in_head = False
         self._wait_for_more(grace=1.0)
+        if not self.url.startswith(b"/"):
+            self._find_path()
         super().on_headers_complete()
+
+    def _find_path(self) -> None:
+        """A whole URL, as proxies are asked: its host counts, not that of the headers (RFC 9112, 3.2.2). OPTIONS asks
+        ``*`` of the server itself."""
+        if self.url == b"*" and self.parser.get_method() == b"OPTIONS":
+            self.url = b"/"
+            return
+        scheme, _, rest = self.url.partition(b"://")
+        if scheme.lower() not in (b"http", b"https"):
+            raise ValueError("the target is no path")
+        place = re.match(rb"[^/?#]*", rest)
+        assert place is not None
+        self.headers[:] = [(b"host", place[0]), *(item for item in self.headers if item[0] != b"host")]
+        path = rest[place.end() :]
+        self.url = path if path.startswith(b"/") else b"/" + path
 
     def on_message_complete(self) -> None:
         """The request is there, whole."""

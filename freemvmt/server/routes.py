@@ -11,9 +11,10 @@ from freemvmt.server import answers, schemas
 from freemvmt.server.access import Access
 from freemvmt.server.docs import docs_page
 from freemvmt.server.metrics import CONTENT_TYPE, Metrics
+from freemvmt.server.output import dumps
 from freemvmt.server.pages import page_file
 from freemvmt.server.route import JSONRoute
-from freemvmt.server.service import Service, dumps
+from freemvmt.server.service import Service
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     "default": {"model": answers.ErrorAnswer, "description": "Refused; the error says why."}
@@ -24,7 +25,7 @@ def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[s
     said = {
         401: "The token is missing or wrong.",
         403: "The server only reads.",
-        404: "There is no such document.",
+        404: "There is no such document, or model.",
         409: "The documents do not go with those that are there.",
         413: "The body is too large.",
         422: "The request is wrong.",
@@ -95,6 +96,11 @@ def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics)
     async def models() -> Any:
         """The one model, in the shape of OpenAI's API."""
         return service.models()
+
+    @app.get("/v1/models/{id:path}", tags=["vectors"], responses=_responses(answers.Model, 404))
+    async def model(id: str) -> Any:
+        """The one model by its id, in the shape of OpenAI's API."""
+        return service.model(id)
 
     @app.get("/info", tags=["service"], responses=_responses(answers.InfoAnswer, 503, 504))
     async def info() -> Any:

@@ -15,7 +15,7 @@ from freemvmt.console import Console
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.app import create_app
 from freemvmt.server.protocol import protocol
-from freemvmt.server.settings import ServeSettings
+from freemvmt.server.settings import NEW_TOKEN, TOKEN_VARIABLE, ServeSettings
 
 _IDLE_SECONDS = 30  # that a connection is kept without a request
 
@@ -58,7 +58,8 @@ def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.proxies,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.timeout + settings.body_timeout) + 1,
     )
@@ -75,6 +76,8 @@ def say_where(console: Console, retriever: Retriever, settings: ServeSettings, l
     console.line(f"serving   {about['name']}: {len(retriever):,} documents, {writing}")
     console.line(f"page      http://{host}:{port}/")
     console.line(f"API       http://{host}:{port}/docs")
+    if settings.token_is_short:
+        console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {NEW_TOKEN}")
     sys.stdout.flush()
 
 

@@ -1,27 +1,24 @@
 """What the routes do: each request becomes calls of the retriever in a thread, and the thread makes the JSON too."""
 
-import base64
 import contextlib
-import json
-import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import orjson
+import numpy as np
 
 from freemvmt.config import Method
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.documents import Document
-from freemvmt.search.encoder import plain
-from freemvmt.search.explain import Explanation
-from freemvmt.search.retriever import Hit, Retriever
-from freemvmt.server import schemas
+from freemvmt.search.retriever import Retriever
+from freemvmt.server import embeddings, schemas
 from freemvmt.server.batching import Batcher
+from freemvmt.server.output import dumps, explanation_fields, hit_fields
 from freemvmt.server.refusals import Refusal
 from freemvmt.server.settings import ServeSettings
 from freemvmt.server.workers import Workers
+from freemvmt.text.values import Places
 
 T = TypeVar("T")
 
@@ -60,7 +57,7 @@ class Service:
         found = self.retriever.search(
             asked.query, k=asked.k, method=asked.method, weight=asked.weight, filter=asked.filter.root or None
         )
-        hits = [_hit(hit) for hit in found]
+        hits = [hit_fields(hit) for hit in found]
         if asked.explain:
             for hit in hits[: schemas.MOST_EXPLAINED]:
                 self._explain_hit(asked.query, hit)
@@ -68,14 +65,14 @@ class Service:
 
     def _explain_hit(self, query: str, hit: dict[str, Any]) -> None:
         with contextlib.suppress(NotFound):  # it may be deleted since it was found
-            hit["explanation"] = _explanation(self.retriever.explain(query, hit["id"]))
+            hit["explanation"] = explanation_fields(self.retriever.explain(query, hit["id"]))
 
     def _search_many(self, queries: list[str], kind: _Kind) -> list[bytes]:
         started = time.perf_counter()
         k, method, weight = kind
         found = self.retriever.search(queries, k=k, method=method, weight=weight)
         return [
-            self._found(query, kind, [_hit(hit) for hit in hits], started)
+            self._found(query, kind, [hit_fields(hit) for hit in hits], started)
             for query, hits in zip(queries, found, strict=True)
         ]
 
@@ -100,7 +97,7 @@ class Service:
         found = self.retriever.search(
             asked.queries, k=asked.k, method=asked.method, weight=asked.weight, filter=asked.filter.root or None
         )
-        results = [[_hit(hit) for hit in hits] for hits in found]
+        results = [[hit_fields(hit) for hit in hits] for hits in found]
         took = _milliseconds(started)
         return dumps({"results": results, "method": asked.method, "k": asked.k, "took_ms": took})
 
@@ -111,7 +108,7 @@ class Service:
     def _similar(self, asked: schemas.SimilarRequest) -> bytes:
         started = time.perf_counter()
         found = self.retriever.similar(asked.id, k=asked.k, filter=asked.filter.root or None)
-        hits = [_hit(hit) for hit in found]
+        hits = [hit_fields(hit) for hit in found]
         return dumps({"id": asked.id, "hits": hits, "took_ms": _milliseconds(started)})
 
     async def explain(self, asked: schemas.ExplainRequest) -> bytes:
@@ -119,7 +116,7 @@ class Service:
         return await self.reading.run(self._explain, asked)
 
     def _explain(self, asked: schemas.ExplainRequest) -> bytes:
-        return dumps({"id": asked.id, **_explanation(self.retriever.explain(asked.query, asked.id))})
+        return dumps({"id": asked.id, **explanation_fields(self.retriever.explain(asked.query, asked.id))})
 
     async def get(self, id: str) -> bytes:
         """The answer of GET /documents/{id}."""
@@ -136,6 +133,9 @@ class Service:
         return await self.writing.run(self._add, asked)
 
     def _add(self, asked: schemas.AddRequest) -> bytes:
+        places = Places("document")
+        for number, new in enumerate(asked.documents):
+            places.see(new.id, f"documents.{number}")
         documents = [Document(new.id, new.text, new.title, new.metadata.root) for new in asked.documents]
         try:
             done = self.retriever.add(documents)
@@ -159,30 +159,26 @@ class Service:
             raise Refusal(403, "read_only", "this server only reads; documents are added and deleted elsewhere")
 
     async def embeddings(self, asked: schemas.EmbeddingsRequest) -> bytes:
-        """The answer of POST /v1/embeddings."""
-        return await self.reading.run(self._embeddings, asked)
-
-    def _embeddings(self, asked: schemas.EmbeddingsRequest) -> bytes:
+        """The answer of POST /v1/embeddings. Each block of texts has the time of a request: others come between."""
         model = self.retriever.model
         if model is None:
             raise UserError("these documents have no model beside them, so there are no vectors; ask for bm25")
-        tokens = model.tokenizer.encode(asked.texts)
-        encode = model.encode_query_tokens if asked.input_type == "query" else model.encode_document_tokens
-        rows = plain(encode(tokens)).astype("<f4", copy=False)
-        vectors: Sequence[object] = (
-            list(rows) if asked.encoding_format == "float" else [base64.b64encode(row).decode() for row in rows]
+        if asked.dimensions is not None:
+            embeddings.check_size(asked.dimensions, self.sizes())
+        model_id, blocks, count = self.model_id, [], 0
+        for start in range(0, len(asked.input), schemas.MOST_IN_BATCH):
+            texts = asked.input[start : start + schemas.MOST_IN_BATCH]
+            rows, read = await self.reading.run(embeddings.encode, model, texts, asked.input_type, asked.dimensions)
+            blocks.append(rows)
+            count += read
+        return await self.reading.run(
+            lambda: dumps(embeddings.answer(np.concatenate(blocks), count, model_id, asked.encoding_format))
         )
-        count = len(tokens.ids)
-        return dumps(
-            {
-                "object": "list",
-                "data": [
-                    {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)
-                ],
-                "model": self.model_id,
-                "usage": {"prompt_tokens": count, "total_tokens": count},
-            }
-        )
+
+    def sizes(self) -> list[int]:
+        """How many numbers a vector may have: the model's own, and what it was trained to be cut to."""
+        model = self.retriever.model
+        return [] if model is None else [model.dim, *embeddings.trained_sizes(self.retriever.folder, model.dim)]
 
     @property
     def model_id(self) -> str:
@@ -191,8 +187,16 @@ class Service:
 
     def models(self) -> bytes:
         """The answer of GET /v1/models."""
-        model = {"id": self.model_id, "object": "model", "created": 0, "owned_by": "two-towers"}
-        return dumps({"object": "list", "data": [model]})
+        return dumps({"object": "list", "data": [self._model()]})
+
+    def model(self, id: str) -> bytes:
+        """The answer of GET /v1/models/{id}."""
+        if id != self.model_id:
+            raise NotFound(f"there is no model {id[:60]!r}; the one model is {self.model_id}")
+        return dumps(self._model())
+
+    def _model(self) -> dict[str, Any]:
+        return {"id": self.model_id, "object": "model", "created": 0, "owned_by": "two-towers"}
 
     async def info(self) -> bytes:
         """The answer of GET /info."""
@@ -220,6 +224,7 @@ class Service:
                     "query_characters": schemas.LONGEST_QUERY,
                     "batch": schemas.MOST_IN_BATCH,
                     "batch_k": schemas.MOST_HITS_IN_BATCH,
+                    "embeddings": schemas.MOST_TEXTS,
                     "documents": schemas.MOST_DOCUMENTS,
                     "body_bytes": self.settings.body_bytes,
                 },
@@ -262,39 +267,3 @@ def _one_core() -> None:
 
 def _milliseconds(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    return {
-        "id": hit.id,
-        "score": hit.score,
-        "dense": hit.dense,
-        "bm25": hit.bm25,
-        "title": hit.title,
-        "text": hit.text,
-        "metadata": hit.metadata,
-    }
-
-
-def _explanation(explained: Explanation) -> dict[str, Any]:
-    pieces = {
-        side: [{"text": piece.text, "share": piece.share} for piece in getattr(explained, side)]
-        for side in ("title", "text")
-    }
-    return {"score": explained.score, **pieces}
-
-
-def dumps(answer: dict[str, Any]) -> bytes:
-    """``answer`` as JSON in UTF-8, whatever is in it: half a surrogate pair becomes ``?``, NaN null."""
-    try:
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # what is no UTF-8, or a whole number beyond 64 bits
-        return json.dumps(_finite(answer), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

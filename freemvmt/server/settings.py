@@ -12,6 +12,9 @@ import tyro
 from freemvmt.errors import UserError
 
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client keeps the numbers of several processes
+SHORTEST_TOKEN = 16  # characters that nobody guesses, however many may be tried
+NEW_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -38,6 +41,8 @@ class ServeSettings:
     """Ask for the token when searching too, not only when writing."""
     allowed_hosts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Names by which this server may be called; none given: on loopback localhost only, elsewhere any."""
+    trusted_proxies: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For names the client; of others it is ignored."""
     workers: int = 0
     """Processes that serve, each replaced when it dies; 0: this one alone."""
     threads: int | None = None
@@ -81,6 +86,8 @@ class ServeSettings:
             raise UserError(f"--batch-window-ms is {self.batch_window_ms:g}; give 0 to 1000")
         if not 1024 <= self.body_bytes <= 2**30:
             raise UserError(f"--body-bytes is {self.body_bytes}; give a number from 1024 to {2**30}")
+        for proxy in self.trusted_proxies:
+            _network(proxy)
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):
             raise UserError(f"{TOKEN_VARIABLE} holds more than printable ASCII without spaces; choose another token")
         if self.protect_reads and self.token is None:
@@ -110,12 +117,45 @@ class ServeSettings:
             return frozenset(given | {own.lower(), *_LOOPBACK_NAMES})
         return frozenset(given) or None
 
+    @property
+    def proxies(self) -> list[str]:
+        """The proxies that are trusted, each as the system may write its address: IPv4 within IPv6 too."""
+        found = []
+        for network in map(_network, self.trusted_proxies):
+            found.append(str(network))
+            if network.version == 4:
+                found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+        return found
+
+    @property
+    def token_is_short(self) -> bool:
+        """Whether a token is asked for that could be guessed."""
+        used = not self.read_only or self.protect_reads
+        return used and self.token is not None and len(self.token) < SHORTEST_TOKEN
+
     def check_exposure(self) -> None:
-        """Raise ``UserError`` when others could write without a token."""
-        if not (self.on_loopback or self.read_only or self.token):
+        """Raise ``UserError`` when others could write, without a token or with one that they guess."""
+        if self.on_loopback:
+            return
+        if not (self.read_only or self.token):
             raise UserError(
                 f"whoever reaches {self.host} could change the documents; set {TOKEN_VARIABLE}, or give --read-only"
             )
+        if self.token_is_short:
+            raise UserError(
+                f"{TOKEN_VARIABLE} has fewer than {SHORTEST_TOKEN} characters, so whoever reaches {self.host} could "
+                f"guess it; make another: {NEW_TOKEN}"
+            )
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network, or the one address, that ``text`` names."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise UserError(
+            f"--trusted-proxies {text[:60]!r} is no address and no network ({error}); give one such as 10.0.0.2"
+        ) from error
 
 
 def _flag(name: str) -> str:

@@ -2,6 +2,7 @@
 the one is reading and summing files, all of the other is Python, and the first answer waits only for the longer."""
 
 import gc
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from freemvmt.devices import share_freed_memory
 from freemvmt.search import bundle as _  # noqa: F401 - what both sides import is there before they part
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.listening import listen
-from freemvmt.server.settings import ServeSettings
+from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
 
 
 def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
@@ -20,6 +21,7 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
     Raises ``UserError`` when it is damaged, the address cannot be had, or others could write without a token.
     """
     settings.check_exposure()
+    os.environ.pop(METRICS_VARIABLE, None)  # one process keeps its numbers in itself, whatever others here do
     with listen(settings) as listener:
         return serve_on(listener, bundle, settings, console)
 

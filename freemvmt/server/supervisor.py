@@ -5,6 +5,7 @@ connections that nobody has accepted yet in the socket's own queue, so that a ch
 it was answering, and nothing else.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from freemvmt.errors import UserError
 from freemvmt.server.listening import listen
-from freemvmt.server.settings import TOKEN_VARIABLE, ServeSettings
+from freemvmt.server.settings import METRICS_VARIABLE, TOKEN_VARIABLE, ServeSettings
 from freemvmt.shell import run
 
 _BACKLOG = 2048  # connections that may wait to be accepted
@@ -28,9 +31,9 @@ def supervise(bundle: Path, settings: ServeSettings) -> int:
     """Serve ``bundle`` by ``settings.workers`` processes until SIGTERM or SIGINT; 0, or what a child could not start
     with. Raises ``UserError`` as ``start.serve`` does."""
     settings.check_exposure()
-    with listen(settings) as listener:
+    with listen(settings) as listener, _memory() as numbers:
         listener.listen(_BACKLOG)
-        family = _Family(listener, bundle, settings)
+        family = _Family(listener, bundle, settings, numbers)
         before = {number: signal.signal(number, family.stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return family.live()
@@ -39,13 +42,32 @@ def supervise(bundle: Path, settings: ServeSettings) -> int:
                 signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _memory() -> Iterator[Path]:
+    """A folder for the numbers of /metrics while the block runs: in memory where there is such a place, because a
+    process ends by a signal when it writes to a mapped file and the disk is full."""
+    shared = Path("/dev/shm")  # nosec B108 - a folder of its own is made in it
+    place = shared if os.access(shared, os.W_OK | os.X_OK) else None
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="two-towers-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        message = (
+            f"--workers needs a folder for the numbers of /metrics ({error}); set TMPDIR to one that can be written"
+        )
+        raise UserError(message) from error
+    with folder:
+        yield Path(folder.name)
+
+
 class _Family:
-    def __init__(self, listener: socket.socket, bundle: Path, settings: ServeSettings) -> None:
-        self._listener, self._settings = listener, settings
+    def __init__(self, listener: socket.socket, bundle: Path, settings: ServeSettings, numbers: Path) -> None:
+        self._listener, self._settings, self._numbers = listener, settings, numbers
         plain = {field.name: getattr(settings, field.name) for field in dataclasses.fields(ServeSettings)}
         del plain["token"]  # it goes by the environment, which few can read
         self._words = [str(listener.fileno()), str(bundle), json.dumps(plain)]
-        self._environment = dict(os.environ) | ({TOKEN_VARIABLE: settings.token} if settings.token else {})
+        self._environment = dict(os.environ) | {METRICS_VARIABLE: str(numbers)}
+        if settings.token:
+            self._environment[TOKEN_VARIABLE] = settings.token
         self._children: list[subprocess.Popen[bytes]] = []
         self._stopping = False
         self._deaths: list[float] = []
@@ -58,6 +80,7 @@ class _Family:
         while self._children:
             for child in [one for one in self._children if one.poll() is not None]:
                 self._children.remove(child)
+                self._forget(child.pid)
                 if self._stopping:  # one that was still starting has ended by our signal
                     ended = ended or (0 if child.returncode == -signal.SIGTERM else child.returncode)
                 elif self._is_hopeless(child.returncode):
@@ -74,9 +97,15 @@ class _Family:
         self._deaths = [*(death for death in self._deaths if now - death < _SOON), now]
         return code == 2 or len(self._deaths) >= _TOO_OFTEN * self._settings.workers
 
+    def _forget(self, pid: int) -> None:
+        """Take away what a process that has ended was doing; what it counted stays."""
+        for file in self._numbers.glob(f"gauge_live*_{pid}.db"):
+            file.unlink(missing_ok=True)
+
     def _start(self, announce: bool = False) -> None:
         command = [sys.executable, "-m", "freemvmt.server.supervisor", *self._words, *(["announce"] * announce)]
         listener = self._listener.fileno()
+        self._numbers.mkdir(mode=0o700, exist_ok=True)  # it may have been taken away meanwhile
         self._children.append(subprocess.Popen(command, pass_fds=[listener], env=self._environment))
 
     def stop(self, number: int, frame: object) -> None:
@@ -93,7 +122,7 @@ def child(words: list[str]) -> int:
 
     listener, bundle, settings, *announce = words
     plain = json.loads(settings)
-    plain["allowed_hosts"] = tuple(plain["allowed_hosts"])
+    plain |= {name: tuple(plain[name]) for name in ("allowed_hosts", "trusted_proxies")}
     console = Console() if announce else None
     try:
         with socket.socket(fileno=int(listener)) as inherited:

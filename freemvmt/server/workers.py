@@ -22,6 +22,7 @@ class Workers:
         self.threads, self.queue, self.timeout = threads, queue, timeout
         self._pool = ThreadPoolExecutor(threads, initializer=prepare)
         self._admitted = 0
+        self.changed: Callable[[], None] = lambda: None  # called when more or fewer may wait
 
     @property
     def waiting(self) -> int:
@@ -33,10 +34,12 @@ class Workers:
         if self._admitted >= self.threads + self.queue:
             raise Refusal(503, "busy", "too many requests wait already; try again", {"Retry-After": "1"})
         self._admitted += 1
+        self.changed()
 
     def leave(self) -> None:
         """Give a place back."""
         self._admitted -= 1
+        self.changed()
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
         """``call(*arguments)`` in a thread.

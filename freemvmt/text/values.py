@@ -66,11 +66,19 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
+def check_json(text: bytes, where: str) -> None:
+    """Raise ``UserError`` if ``text``, which another reader has taken, is no JSON here (see ``parse_object``)."""
+    try:
+        _loads(text)
+    except _NotJSONError as error:
+        raise UserError(f"{where} is not JSON: {error}") from error
+
+
 class _NotJSONError(ValueError):
     """What Python's reader takes and JSON does not have."""
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str | bytes) -> Any:
     return json.loads(text, object_pairs_hook=_distinct_names, parse_constant=_refuse_constant)
 
 
@@ -79,7 +87,7 @@ def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _NotJSONError(f'"{twice[:60]}" stands twice in one object')
+        raise _NotJSONError(f'"{twice[:60]}" stands twice in one object; keep one of them')
     return found
 
 

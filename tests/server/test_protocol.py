@@ -212,3 +212,40 @@ def test_a_client_that_leaves_is_no_error(address: str) -> None:
             connection.sendall(sent)
     text = httpx.get(f"{address}/metrics").text
     assert 'status="500"' not in text
+
+
+def test_a_client_that_asks_before_it_sends_its_body(address: str) -> None:
+    body = b'{"query": "finance", "k": 1}'
+    start = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with connected(address) as connection:
+        connection.sendall(start + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert all_of(connection).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/info", b"localhost", 200),
+        (b"HTTP://127.0.0.1:80/health?x=1", b"evil.example", 200),  # the target's host counts
+        (b"http://localhost", b"localhost", 200),
+        (b"http://localhost?x=/nothing", b"localhost", 200),
+        (b"http://localhost/nothing", b"localhost", 404),
+        (b"http://evil.example/info", b"localhost", 421),
+        (b"http://evil.example/health", b"localhost", 200),
+        (b"ftp://localhost/info", b"localhost", 400),
+    ],
+)
+def test_a_target_that_is_a_whole_url(address: str, target: bytes, host: bytes, status: int) -> None:
+    said = talk(address, b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+    assert int(said.split()[1]) == status
+    assert status == 200 or error_of(said)[0] == status
+
+
+def test_options_of_the_server_itself_and_old_http(address: str) -> None:
+    said = talk(address, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 204 ")
+    assert error_of(talk(address, b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 400
+    assert talk(address, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert error_of(talk(address, b"GET /info HTTP/1.0\r\n\r\n"))[0] == 421

@@ -105,7 +105,7 @@ def test_writing_from_afar_needs_a_token(bundle: Path) -> None:
         said = refusal(bundle, ServeSettings(host=host, token=None))
         assert TOKEN_VARIABLE in said
         assert "--read-only" in said
-        ServeSettings(host=host, token="secret").check_exposure()
+        ServeSettings(host=host, token="long-and-random-1").check_exposure()
         ServeSettings(host=host, token=None, read_only=True).check_exposure()
     for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"):
         ServeSettings(host=host, token=None).check_exposure()

@@ -12,12 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from freemvmt.server.access import WrongTokens
 from freemvmt.server.settings import TOKEN_VARIABLE
-
-from live_server import running
 
 
 @contextmanager
@@ -106,6 +103,37 @@ def test_the_token_reaches_the_workers_by_no_command_line(bundle: Path) -> None:
         assert parent.wait(30) == 0
 
 
+def test_measures_are_those_of_all_workers_and_outlive_each(bundle: Path) -> None:
+    with family(bundle, "--read-only", "--no-access-log") as (parent, address):
+
+        def counted() -> float:
+            text = httpx.get(f"{address}/metrics").text  # a connection each: any of the workers may answer
+            return {
+                sample.labels["status"]: sample.value
+                for metric in text_string_to_metric_families(text)
+                for sample in metric.samples
+                if sample.name == "two_towers_requests_total" and sample.labels["route"] == "/documents/{id}"
+            }.get("200", 0.0)
+
+        until(lambda: len(children(parent)) == 2)
+        for number in range(1, 21):
+            assert httpx.get(f"{address}/documents/d1").is_success
+            assert counted() == number
+        for _ in range(2):
+            first = children(parent)
+            os.kill(first[0], signal.SIGKILL)
+            until(lambda first=first: len(found := children(parent)) == 2 and found != first)
+        assert httpx.get(f"{address}/documents/d1").is_success
+        for _ in range(10):
+            assert counted() == 21
+        text = httpx.get(f"{address}/metrics").text
+        assert "two_towers_in_flight 1.0\n" in text
+        assert "two_towers_documents 60.0\n" in text
+        assert "# HELP two_towers_documents Documents that can be found." in text
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(30) == 0
+
+
 def test_what_no_worker_can_start_with_ends_the_family(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "freemvmt", "serve", str(tmp_path / "none"), "--port", "0", "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -113,33 +141,3 @@ def test_what_no_worker_can_start_with_ends_the_family(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert 1 <= len(lines) <= 2  # of each worker that was quick enough
     assert all(line.startswith("error: there is no ") for line in lines)
-
-
-def test_wrong_tokens_are_slow_to_guess_and_never_in_the_log(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with running(bundle, token="secret", protect_reads=True) as address, httpx.Client(base_url=address) as client:
-        monkeypatch.setattr(WrongTokens, "SECONDS", 1.0)
-        caplog.set_level("INFO")
-        right = {"Authorization": "Bearer secret"}
-        for number in range(WrongTokens.MOST):
-            assert client.get("/info").status_code == 401  # no token is no guess
-            assert client.get("/info", headers={"Authorization": f"Bearer guess{number}"}).status_code == 401
-        kept_out = client.get("/info", headers=right)
-        assert kept_out.status_code == 429
-        assert 0 < int(kept_out.headers["retry-after"]) <= 2
-        assert client.get("/health").is_success
-        time.sleep(1.1)
-        assert client.get("/info", headers=right).is_success
-        said = caplog.text
-        assert "10 wrong tokens from 127.0.0.1" in said
-        assert "guess" not in said
-        assert "secret" not in said
-
-
-def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WrongTokens, "ADDRESSES", 5)
-    wrong = WrongTokens()
-    for number in range(50):
-        wrong.count(f"10.0.0.{number}")
-    assert len(wrong._seen) == 5
