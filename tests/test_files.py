@@ -71,6 +71,52 @@ def test_a_folder_holds_nothing_of_the_one_before(tmp_path: Path) -> None:
     assert contents(tmp_path / "place") == {"new": "new"}
 
 
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[str]]]:
+    """Each sync: the name of what was synced, and the texts of all that then was beside the place or in it."""
+    found: list[tuple[str, set[str]]] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        above = next(parent for parent in (path, *path.parents) if parent.name.startswith("above"))
+        found.append((path.name, {file.read_text() for file in above.rglob("*") if file.is_file()}))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the name of what is open")
+def test_the_old_is_removed_when_the_new_is_safe_from_a_power_cut(
+    whole: Whole, tmp_path: Path, flushed: list[tuple[str, set[str]]]
+) -> None:
+    path = tmp_path / "above" / "place"
+    path.parent.mkdir()
+    for text in ("first", "later"):
+        flushed.clear()
+        with whole(path) as part:
+            fill(whole, part, text)
+    names = [name for name, _ in flushed]
+    if whole is whole_file:
+        assert names == ["place", "above"]
+        return
+    assert sorted(names[:3]) == ["deep", "one", "two"]
+    assert names[3].startswith(".place.")  # the names in it, before it gets its own
+    assert names[4:] == ["above"]
+    assert flushed[-1][1] == {"first", "later"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the name of what is open")
+def test_folders_that_are_made_on_the_way_are_safe_too(
+    whole: Whole, tmp_path: Path, flushed: list[tuple[str, set[str]]]
+) -> None:
+    (tmp_path / "above").mkdir()
+    with whole(tmp_path / "above" / "one" / "two" / "place") as part:
+        fill(whole, part, "text")
+    assert [name for name, _ in flushed[:2]] == ["above", "one"]
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_permissions_are_those_of_any_new_file(whole: Whole, mask: int, tmp_path: Path) -> None:
     before = os.umask(mask)

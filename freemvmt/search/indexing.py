@@ -22,7 +22,7 @@ import torch
 
 from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
-from freemvmt.files import explained
+from freemvmt.files import explained, make_folders
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import seal, write_sealed
 from freemvmt.search import bundle, remote, vectors
@@ -68,7 +68,7 @@ def build(
     bundle.check_output(output)
     place = None if store is None else remote.place_of(store, kind, stored)
     output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(output.parent)
     with _workshop(output) as work, explained(output):
         part = work / "bundle"
         shutil.rmtree(part, ignore_errors=True)

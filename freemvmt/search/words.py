@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
+from freemvmt.files import flush
 from freemvmt.search.documents import is_storable
 
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
@@ -232,13 +233,14 @@ def _write(folder: Path, index: Any, memory: int, deleted: Iterable[str], added:
             writer.add_document(_stored(tantivy, entry))
         writer.commit()
         writer.wait_merging_threads()
-    except ValueError as error:
+        flush(folder)  # tantivy syncs its files, but not the name of the last of them, which makes the commit
+    except (ValueError, OSError) as error:
         raise _unwritable(folder, error) from error
     finally:
         del writer  # the next one waits for its lock, which an error that is kept would keep
 
 
-def _unwritable(folder: Path, error: ValueError) -> UserError:
+def _unwritable(folder: Path, error: Exception) -> UserError:
     return UserError(f"{folder} cannot be written to ({error}); free some space or write elsewhere")
 
 
