@@ -25,7 +25,6 @@ from power_place import OLD, Task, Wrong, done, must, same, tried
 from freemvmt.config import TrainConfig
 from freemvmt.console import Console
 from freemvmt.errors import UserError
-from freemvmt.evaluation import read_run, write_run
 from freemvmt.learning import checkpoint
 from freemvmt.learning.teacher import Teacher
 from freemvmt.model import TwoTowersModel
@@ -35,6 +34,7 @@ from freemvmt.sweeps import run_sweep
 from freemvmt.text import pydocs
 from freemvmt.text.corpus import Collection
 from freemvmt.training import train_and_save
+from freemvmt.trec import read_run, write_run
 
 _TEXTS = ["a river of stone", "the piano", "a tower of glass and a tower of stone", ""]
 

@@ -53,7 +53,7 @@ def index(argv: Sequence[str]) -> int:
 
     console = Console(stderr=options.json)
     output = Path(options.output)
-    check_output(output)
+    check_output(output, [options.corpus])
     if options.dim is not None and options.dim < 1:
         raise UserError(f"--dim is {options.dim}; give 1 or more")
     clock = time.perf_counter()
@@ -112,7 +112,7 @@ def encode(argv: Sequence[str]) -> int:
     if options.shard < 1:
         raise UserError(f"--shard is {options.shard}; give 1 or more")
     console, output = Console(stderr=options.json), Path(options.output)
-    encoding.check_output(output)
+    encoding.check_output(output, options.corpus)
     clock = time.perf_counter()
     model = TwoTowersModel.load(options.model)
     engine = None

@@ -56,8 +56,11 @@ def export(argv: Sequence[str]) -> int:
 def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:
     from freemvmt.files import size_of
     from freemvmt.model import TwoTowersModel
+    from freemvmt.outputs import check_free
 
-    model, output = TwoTowersModel.load(options.model), Path(options.output)
+    output = Path(options.output)
+    check_free(output, [options.model])
+    model = TwoTowersModel.load(options.model)
     if options.format == "onnx":
         from freemvmt.exporting.onnx_graph import export_onnx
 
@@ -107,12 +110,14 @@ def report(argv: Sequence[str]) -> int:
     options = parse(ReportOptions, argv, "two-towers report")
     from freemvmt.console import Console
     from freemvmt.errors import UserError
+    from freemvmt.outputs import check_file
     from freemvmt.run_report import write_report
 
     if not options.models:
         raise UserError("no model is named; give the folders that `two-towers train` wrote")
     console = Console(stderr=options.json)
-    rows = write_report([Path(model) for model in options.models], Path(options.output))
+    output = check_file(options.output, options.models)
+    rows = write_report([Path(model) for model in options.models], output)
     for row in rows:
         console.line(f"{row['ndcg@10']:.4f}    {row['model']}")
     console.line(f"saved     {options.output}")

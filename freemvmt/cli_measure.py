@@ -58,21 +58,23 @@ def evaluate(argv: Sequence[str]) -> int:
     options = parse(EvaluateOptions, argv, "two-towers evaluate")
     from freemvmt.console import Console
     from freemvmt.evaluation import table
+    from freemvmt.outputs import check_file
     from freemvmt.trec import check_run, tag_of, write_run
 
     console = Console(stderr=options.json)
     _check_worst(options)
     _check_model(options.model)
+    output = None if options.run is None else check_file(options.run, [options.collection, options.model])
     collection = _collection(options)
-    if options.run:
-        check_run(Path(options.run), collection)
+    if output:
+        check_run(collection)
     result, found, retriever = _measured(options.model, collection, options.method, options.protocol, options.weight)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
     console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}")
     for line in table([result]):
         console.line(line)
-    if options.run:
-        write_run(found, Path(options.run), tag)
+    if output:
+        write_run(found, output, tag)
         console.line(f"run       {options.run}")
     told = {"model": options.model, **result.as_dict()}
     if options.worst:

@@ -98,7 +98,7 @@ def mine(argv: Sequence[str]) -> int:
     from freemvmt.text.written import check_rows_path, write_rows
 
     console, output = Console(stderr=options.json), Path(options.output)
-    check_rows_path(output)
+    check_rows_path(output, [options.pairs])
     model = TwoTowersModel.load(options.model)
     config = TrainConfig(
         **asdict(part_of(options, DataConfig)) | {"dataset": (options.pairs,)},

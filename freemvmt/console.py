@@ -33,6 +33,7 @@ class Console:
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
         logger.propagate = False
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it looks for fonts is nobody's business
 
     def line(self, text: str = "", seconds: float | None = None) -> None:
         """One line of the report; ``seconds``, if given, stands at the right."""

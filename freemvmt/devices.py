@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from freemvmt.cores import cores
 from freemvmt.errors import UserError
 
 if TYPE_CHECKING:  # imported where it is used: what serves without it needs the rest
@@ -79,7 +80,7 @@ def at_once(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
     """What both give, called at the same time: for two that wait for C code or for a server, not for each other."""
     global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "two-towers")
+        _pool = ThreadPoolExecutor(max(2, cores()), "two-towers")
     other = _pool.submit(second)
     try:
         return first(), other.result()
@@ -99,13 +100,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
-    """Call ``work`` with each of ``pieces``, a thread a core, and PyTorch's kernels on one core in each.
+    """Call ``work`` with each of ``pieces``, a thread for each of PyTorch's, whose kernels then use one core in each.
 
     Where a piece goes through many small steps, no core waits for another between them.
     """
     import torch
 
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = min(before, cores())
     if threads == 1 or len(pieces) < 2:
         for piece in pieces:
             work(piece)
@@ -115,4 +117,4 @@ def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
             for _ in pool.map(work, pieces):
                 pass
     finally:
-        torch.set_num_threads(threads)  # what the threads said counts for those that start later
+        torch.set_num_threads(before)  # what the threads said counts for those that start later

@@ -2,28 +2,25 @@
 
 import ctypes
 import errno
-import fcntl
 import glob
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from freemvmt.errors import UserError
-from freemvmt.strays import first_in, is_stray
+from freemvmt.locks import NoLocks, locked
+from freemvmt.strays import is_stray
 
 _YOUNG = 1.0  # seconds
-
-
-def cache_folder() -> Path:
-    """Where computed things are kept between runs: ``$TWO_TOWERS_CACHE``, else ``two-towers`` in the user's cache."""
-    if given := os.environ.get("TWO_TOWERS_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "two-towers"
+_LOCK = "lock"  # in a part
+_LOOP = "a link there leads back to itself; write elsewhere"
+_READER = 10.0  # seconds that a pipe has to find somebody who reads from it
 
 
 def sha256_of(path: Path) -> str:
@@ -35,24 +32,11 @@ def sha256_of(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}); give this user the right to read it") from error
 
 
-def check_writable(path: Path) -> None:
-    """Raise ``UserError`` unless a file or folder can be made at ``path``: one is, beside it, and is taken away.
-
-    On Linux that file never has a name, so that nothing is left of it when the process is killed meanwhile.
-    """
-    with explained(path):
-        beside = next(parent for parent in path.absolute().parents if parent.exists())
-        with suppress(FileNotFoundError):
-            os.lstat(beside / f".{path.name}.12345678.part")  # a name too long is refused here
-        with tempfile.TemporaryFile(dir=beside):
-            pass
-
-
-def check_free(folder: Path) -> None:
-    """Raise ``UserError`` unless ``folder`` can be written and holds nothing but strays."""
-    check_writable(folder)
-    if folder.exists() and (not folder.is_dir() or first_in(folder) is not None):
-        raise UserError(f"{folder} is there already; name another folder with --output")
+def check_regular(path: Path) -> None:
+    """Raise ``UserError`` where ``path`` is neither a file nor a folder: a pipe would be waited for without end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path} is a pipe, a device or a socket; give a file, which is read more than once")
 
 
 def size_of(folder: Path) -> int:
@@ -70,8 +54,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     with explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
-        if path.exists() and not path.is_file():
-            yield path
+        if path.exists() and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc")):
+            with _read_from(path):
+                yield path
             return
         path = path.resolve()
         make_folders(path.parent)
@@ -84,6 +69,27 @@ def whole_file(path: Path) -> Iterator[Path]:
             flush(part)
             part.replace(path)
             flush(path.parent)
+
+
+@contextmanager
+def _read_from(path: Path) -> Iterator[None]:
+    """Wait until somebody reads from the pipe ``path``, which opening it to write would do without end."""
+    if not path.is_fifo():
+        yield
+        return
+    deadline = time.monotonic() + _READER
+    while True:
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -106,31 +112,29 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def remove_leftovers(path: Path) -> None:
     """Take away what processes that were killed while they wrote ``path`` have left beside it.
 
-    A part is locked while someone writes it, and the system takes the lock of a dead process away.
+    A part is locked while someone writes it, and the system takes the lock of a dead process away. Where the file
+    system has no locks, nobody can tell, and they stay.
     """
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime < _YOUNG:
-                continue  # made by now, perhaps, and not yet locked
-            handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(part, ignore_errors=True)
-            finally:
-                os.close(handle)
+        with suppress(OSError, UserError):
+            status = part.lstat()
+            if stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _YOUNG:  # else perhaps not yet locked
+                with locked(part / _LOCK, "someone writes it"):
+                    shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
 def _part(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` to write in, locked while it is; nothing of it is left in the end."""
+    """An empty folder to write in, near ``path`` and locked while it is; nothing of it is left in the end."""
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    handle = os.open(part, os.O_RDONLY)
+    inside = part / "new"
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield part
+        with ExitStack() as stack:
+            with suppress(NoLocks):  # then nobody takes it for a dead one's either
+                stack.enter_context(locked(part / _LOCK, "someone writes it"))
+            inside.mkdir()
+            yield inside
     finally:
-        os.close(handle)
         shutil.rmtree(part, ignore_errors=True)
 
 
@@ -150,7 +154,8 @@ def put_in_place(part: Path, path: Path) -> None:
         flush(path.parent)
         shutil.rmtree(part, ignore_errors=True)
     else:
-        old = part.with_suffix(".old")
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
         try:
             part.rename(path)
@@ -202,6 +207,12 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write into a line that a person can act on."""
     try:
         yield
+    except (ValueError, RuntimeError) as error:  # pathlib's own words, before the system is asked
+        if "null byte" in str(error):
+            raise UserError(f"{str(path)!a} holds a zero byte, which no name may; give another") from error
+        if "Symlink loop" in str(error):
+            raise UserError(f"cannot write {path}: {_LOOP}") from error
+        raise
     except OSError as error:
         reasons = {
             errno.ENOSPC: "the disk is full; free some space or write elsewhere",
@@ -214,6 +225,8 @@ def explained(path: Path) -> Iterator[None]:
             errno.EISDIR: "that is a folder; give the name of a file",
             errno.ENOTDIR: "a part of that path is a file, not a folder; write elsewhere",
             errno.EEXIST: "a part of that path is a file, not a folder; write elsewhere",
+            errno.ELOOP: _LOOP,
+            errno.ENXIO: "nobody reads from there; write elsewhere",
         }
         if error.errno not in reasons:
             raise

@@ -1,6 +1,7 @@
 """What stands in a model folder, and whether it is sound: names of tensors, config.json, refusals in one line."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable
+from freemvmt.outputs import check_folder
 from freemvmt.sealed import check_sealed, check_seals, seal, write_sealed
-from freemvmt.strays import first_in
 from freemvmt.towers.choice import Tower, make_tower
 from freemvmt.towers.transformer import Encoder, special_tokens
 
@@ -53,20 +53,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_output(folder: Path) -> None:
-    """Raise ``UserError`` unless a model may be written at ``folder``: nothing there, nothing in it, or a model."""
-    check_writable(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; name another folder with --output")
-    if (other := first_in(folder)) is not None:
-        try:
-            read_description(folder / "config.json")
-        except UserError as error:
-            raise UserError(
-                f"{folder} holds something that is not a model of ours ({other}); name another with --output"
-            ) from error
+def check_output(folder: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise ``UserError`` unless a model may be written at ``folder``: nothing there, nothing in it, or a model; and
+    what is read is not there."""
+    check_folder(folder, "a model of ours", _is_model, inputs)
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return bool(read_description(folder / "config.json"))
+    except UserError:
+        return False
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from freemvmt import hub
 from freemvmt.errors import UserError
+from freemvmt.files import check_regular
 from freemvmt.learning.card import evaluations, metadata
 from freemvmt.learning.curve import METRICS, PICTURE
 from freemvmt.model import TwoTowersModel
@@ -100,6 +101,7 @@ def card_for(
 
 def _scores_of(path: Path) -> dict[str, Any]:
     try:
+        check_regular(path)
         found = json.loads(path.read_text(encoding="utf-8"))
         evaluations(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -15,7 +15,9 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
+from freemvmt.cores import obey_container
 from freemvmt.errors import UserError
+from freemvmt.homes import provide_home
 
 T = TypeVar("T")
 LEFT_OUT = ("torch", "pyarrow", "transformers", "datasets", "safetensors", "bm25s", "ir_measures")  # by serve-lite
@@ -27,6 +29,8 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
             stream.reconfigure(errors="backslashreplace")
+    obey_container()
+    provide_home()
     try:
         result = action()
         sys.stdout.flush()

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemvmt.errors import UserError
 from freemvmt.files import make_folders
+from freemvmt.locks import NoLocks, locked
 
 if TYPE_CHECKING:
     import optuna
@@ -59,7 +60,8 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     refused = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError, KeyError, TypeError)
     what = f"{path} is not a study of this Optuna, or damaged; move it away, or give another --folder"
-    with _lock(path.with_suffix(".lock")):
+    with ExitStack() as alone:
+        _be_alone(alone, path)
         try:
             connect = {"creator": lambda: _connection(path)}
             storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs=connect)
@@ -110,17 +112,13 @@ def _pruner(early_terminate: dict[str, Any] | None) -> "optuna.pruners.BasePrune
     return optuna.pruners.PercentilePruner(keep, n_startup_trials=3, n_warmup_steps=early_terminate["min_iter"])
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold ``path`` for this process; the system lets go of it when the process ends, however it ends."""
+def _be_alone(alone: ExitStack, path: Path) -> None:
+    """Have the study ``path`` to this process until ``alone`` ends, in a folder that is made if it is not there."""
+    lock = path.with_suffix(".lock")
     try:
         make_folders(path.parent)
-        held = sqlite3.connect(path, timeout=0, isolation_level=None)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise UserError(f"cannot write to {path.parent} ({error}); give another --folder") from error
-    with closing(held):
-        try:
-            held.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise UserError(f"another process runs this sweep ({path}); wait, or give another --folder") from error
-        yield
+        alone.enter_context(locked(lock, f"another process runs this sweep ({lock}); wait, or give another --folder"))
+    except NoLocks as error:
+        raise UserError(f"the file system of {path.parent} does not know locks; give another --folder") from error
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}); give another --folder") from error

@@ -22,6 +22,7 @@ from freemvmt.console import QUIET, Console
 from freemvmt.errors import UserError
 from freemvmt.learning import tracking
 from freemvmt.learning.tracking import Tracker, WandbTracker
+from freemvmt.outputs import check_sweeps
 from freemvmt.sweep_report import State, SweepResult, Trial, report
 from freemvmt.sweep_study import distribution, missing_packages, open_study
 
@@ -73,9 +74,12 @@ def run_sweep(
     online = config.wandb and tracking.signed_in()
     if not online and (missing := missing_packages()):
         raise UserError(f"a sweep without a W&B server needs {', '.join(missing)}; install two-towers[sweep]")
+    check_sweeps(folder)
     data = prepare(config, console)
     definition = _fitting(definition, len(data.examples.pairs()[0]))
     sweep = _Sweep(definition, config, data, train, console)
+    if config.wandb and not online:
+        console.line("wandb     there is no key, or it is off or offline, so Optuna chooses the settings")
     if online:
         sweep.with_wandb(count)
     else:
@@ -106,7 +110,7 @@ class _Sweep:
         self._searched = {name: spec for name, spec in definition["parameters"].items() if "value" not in spec}
         self.trials: list[Trial] = []
         self.stopped = False
-        self._recorded = False  # whether there are W&B runs
+        self._recorded = ""  # where W&B runs are on disk
 
     def with_wandb(self, count: int) -> None:
         """Let a W&B server choose."""
@@ -178,7 +182,7 @@ class _Sweep:
                 self.stopped = True
             self.trials = [_trial(trial) for trial in study.trials if trial.state.is_finished()]
         if self._recorded:
-            self._console.line("wandb     each trial is an offline run; to upload them: wandb sync")
+            self._console.line(f"wandb     each trial is an offline run; to upload them: wandb sync {self._recorded}")
 
     def _optuna_trial(self, trial: "optuna.Trial") -> float:
         import optuna
@@ -191,11 +195,12 @@ class _Sweep:
                 raise optuna.TrialPruned
 
         extra: dict[str, object] = {"sweep_name": self._name, "trial": trial.number}
-        return self._run(trial.params, tracking.start(config, extra=extra, announce=False), on_epoch)
+        return self._run(trial.params, tracking.start(config, extra=extra, announce=False, online=False), on_epoch)
 
     def _run(self, chosen: dict[str, Any], tracker: Tracker, on_epoch: Callable[[int, float], None]) -> float:
         config = replace(self._config, chosen)
-        self._recorded |= isinstance(tracker, WandbTracker)
+        if isinstance(tracker, WandbTracker):
+            self._recorded = tracker.offline_runs
         failed = True
         try:
             result = self._train(config, self._data, tracker=tracker, console=self._console, on_epoch=on_epoch)

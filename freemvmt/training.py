@@ -188,12 +188,12 @@ def train_and_save(
     of those is saved all the same, and the error says where.
     """
     output = Path(config.output or default_output(config.dataset))
-    check_output(output)
+    check_output(output, config.dataset)
     ranks = ranks_of(pick_device(config.device))  # a wrong one is said before the data is read
     data: TrainingData = ranks.in_turn(lambda: prepare(config, console))
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
-        check_output(output)
+        check_output(output, config.dataset)
     folder = saved.path.parent if saved else output.with_name(f"{output.name}.checkpoints")
     checkpoints = Checkpoints(folder if ranks.is_first else None, config, data, saved, anyway, ranks.size)
     if saved:

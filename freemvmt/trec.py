@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, whole_file
+from freemvmt.files import whole_file
 from freemvmt.text.corpus import Collection
 from freemvmt.text.formats import numbered_lines
 
@@ -41,16 +41,12 @@ def without_self_matches(run: Run, collection: Collection, depth: int | None = N
     return {query: dict(itertools.islice(scores.items(), depth)) for query, scores in left.items()}
 
 
-def check_run(path: Path, collection: Collection) -> None:
-    """Raise ``UserError`` unless a run of ``collection`` can be written to ``path``, and read back."""
+def check_run(collection: Collection) -> None:
+    """Raise ``UserError`` unless a run of ``collection`` can be written and read back."""
     for what, ids in (("document", collection.document_ids), ("query", collection.query_ids)):
         if (id := next(filter(_UNHOLDABLE.search, ids), None)) is not None:
             reason = "a tab or the end of a line, which no TREC run can hold"
             raise UserError(f"the {what} id {id[:200]!r} of {collection.name} holds {reason}; leave out --run")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: that is a folder; give the name of a file")
-    if path.is_file() or not path.exists():  # a device or a pipe is written to as it is
-        check_writable(path)
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:

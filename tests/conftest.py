@@ -29,6 +29,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from freemvmt import homes
 from freemvmt.config import TrainConfig
 from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.towers.transformer import quiet
@@ -107,7 +108,9 @@ def _same_start() -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet_start() -> None:
-    """A command that ran in this process, in a test or a fixture, leaves no logger behind that would speak here."""
+    """A command that ran in this process, in a test or a fixture, leaves no logger behind that would speak here, and no
+    memory of what it has said once."""
+    homes._noted = False
     logger = logging.getLogger("freemvmt")
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)

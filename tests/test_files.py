@@ -11,7 +11,8 @@ from typing import IO, Protocol
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, check_writable, whole_file, whole_folder
+from freemvmt.files import whole_file, whole_folder
+from freemvmt.outputs import check_writable
 
 
 class Whole(Protocol):
@@ -234,14 +235,3 @@ def test_no_moment_of_that_look_shows_in_the_folder(tmp_path: Path) -> None:
         patch.setattr(tempfile, "TemporaryFile", seen_meanwhile)
         check_writable(tmp_path / "place")
     assert seen == [[]]
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("TWO_TOWERS_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "two-towers"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "two-towers"

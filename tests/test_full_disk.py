@@ -13,8 +13,9 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, whole_file, whole_folder
+from freemvmt.files import whole_file, whole_folder
 from freemvmt.model import TwoTowersModel
+from freemvmt.outputs import check_writable
 
 from refusals import refusal
 from rows import write_rows

@@ -15,7 +15,21 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; a module imports from its own floor or from below. The longest prefix decides.
 FLOORS: list[set[str]] = [
-    {"errors", "extras", "files", "strays", "sealed", "kept", "config", "console", "shell"},
+    {
+        "errors",
+        "extras",
+        "locks",
+        "cores",
+        "homes",
+        "files",
+        "strays",
+        "outputs",
+        "sealed",
+        "kept",
+        "config",
+        "console",
+        "shell",
+    },
     {"hub", "text", "devices"},
     {"towers"},
     {"model", "model_files", "foreign"},

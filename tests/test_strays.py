@@ -10,9 +10,9 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
-from freemvmt.files import check_free
 from freemvmt.learning.checkpoint import last_checkpoint
 from freemvmt.model import TwoTowersModel
+from freemvmt.outputs import check_free
 from freemvmt.search.encoding import read_vectors
 from freemvmt.search.retriever import Retriever
 from freemvmt.strays import is_foreign, is_stray

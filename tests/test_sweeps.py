@@ -249,6 +249,35 @@ def test_two_processes_do_not_share_a_study() -> None:
     assert sweep(count=1, train=nested).trials[0].state == "complete"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["what?x=1", "what?", "a%20b", "50%", "a#b", "a;b", "a b", "é東京", ":memory:", "{SCHEMA_VERSION}", "file:x"],
+)
+def test_a_study_stays_in_its_folder_whatever_the_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The path of a database is no address, in which these would mean something."""
+    here, console = Path.cwd(), Lines()
+    Path(name).mkdir()
+    monkeypatch.chdir(name)
+    for _ in range(2):
+        sweep(count=1, console=console)
+    goes_on = [line for line in console.lines if line.startswith("sweep ")]
+    assert goes_on[1] == "sweep     quick, Optuna chooses, after 1 trials: sweeps/quick.db"
+    assert sorted(path.name for path in Path("sweeps").iterdir()) == ["quick.db", "quick.lock", "quick.png"]
+    assert [path.name for path in here.iterdir()] == [name]
+    assert [path.name for path in Path.cwd().iterdir()] == ["sweeps"]
+
+
+def test_a_folder_that_cannot_hold_a_study_is_refused_before_the_data_are_read() -> None:
+    def never(config: TrainConfig, console: Console) -> Any:
+        raise AssertionError("the data were read")
+
+    Path("file").write_text("")
+    for place in ("file", "file/below", "/proc/sweeps", "a\0b"):
+        with pytest.raises(UserError, match="give another --folder"):
+            sweep(count=1, folder=Path(place), prepare=never)
+    assert [path.name for path in Path.cwd().iterdir()] == ["file"]
+
+
 def test_a_file_that_is_no_study() -> None:
     Path("sweeps").mkdir()
     Path("sweeps/quick.db").write_text("nothing of the kind" * 100)
@@ -273,6 +302,22 @@ def test_offline_each_trial_is_a_run_of_its_own(capfd: pytest.CaptureFixture[str
     assert all(run.config["sweep_name"] == "quick" and run.exit_code == 0 for run in runs)
     assert all(run.series("val_ndcg_10") for run in runs)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("variables", [{"WANDB_MODE": "online"}, {"WANDB_API_KEY": "abc"}], ids=str)
+def test_without_a_key_that_serves_optuna_takes_over_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    console = Lines()
+    assert len(sweep(count=1, config=TrainConfig(), console=console).trials) == 1
+    assert [line for line in console.lines if "so Optuna chooses" in line] == [
+        "wandb     there is no key, or it is off or offline, so Optuna chooses the settings"
+    ]
+    assert len(list(Path("wandb").glob("offline-run-*"))) == 1
+    assert "wandb     each trial is an offline run; to upload them: wandb sync wandb/offline-run-*" in console.lines
+    assert capfd.readouterr().out == ""
 
 
 # The command

@@ -103,7 +103,7 @@ def test_ids_with_white_space_read_back(name: str, tmp_path: Path) -> None:
         qrels={named[query]: grades for query, grades in made.qrels.items()},
         pools={},
     )
-    check_run(tmp_path / "run", made)
+    check_run(made)
     _, run = evaluate(Retriever(None, made.documents, made.document_ids), made, "bm25")
     same_when_read(made, run, tmp_path / "run")
     assert (tmp_path / "run").read_text("utf-8").split("\n")[0].count("\t") == 5
@@ -114,9 +114,9 @@ def test_ids_that_no_run_can_hold_are_refused(odd: str, tmp_path: Path) -> None:
     plain = collection()
     ids = [odd, *plain.document_ids[1:]]
     with pytest.raises(UserError, match=r"the document id .* of made holds .*; leave out --run"):
-        check_run(tmp_path / "run", dataclasses.replace(plain, document_ids=ids))
+        check_run(dataclasses.replace(plain, document_ids=ids))
     with pytest.raises(UserError, match=r"the query id .* of made holds .*; leave out --run"):
-        check_run(tmp_path / "run", dataclasses.replace(plain, query_ids=[odd, *plain.query_ids[1:]]))
+        check_run(dataclasses.replace(plain, query_ids=[odd, *plain.query_ids[1:]]))
     assert list(tmp_path.iterdir()) == []
 
 

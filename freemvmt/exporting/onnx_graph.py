@@ -21,9 +21,10 @@ from torch import nn
 from freemvmt.errors import UserError
 from freemvmt.exporting.onnx_builder import Array, Builder
 from freemvmt.extras import needed
-from freemvmt.files import check_free, sha256_of, whole_folder
+from freemvmt.files import sha256_of, whole_folder
 from freemvmt.model import TwoTowersModel
 from freemvmt.model_files import TOKENIZER, WEIGHTS
+from freemvmt.outputs import check_free
 from freemvmt.sealed import seal, write_sealed
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm, Sru

@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_free, whole_folder
+from freemvmt.files import whole_folder
 from freemvmt.kept import save_tensors
 from freemvmt.model import TwoTowersModel
+from freemvmt.outputs import check_free
 
 _LIBRARY = "sentence_transformers.models"  # where its modules have been found in every version since 3.2
 _NORMALIZE = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}

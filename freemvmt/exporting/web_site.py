@@ -36,8 +36,9 @@ from freemvmt.exporting.static import folded_tables
 from freemvmt.exporting.web_page import page_files
 from freemvmt.exporting.web_rules import tokenizer_rules, word_rules
 from freemvmt.exporting.web_words import words_file
-from freemvmt.files import check_free, whole_folder
+from freemvmt.files import whole_folder
 from freemvmt.model import TwoTowersModel
+from freemvmt.outputs import check_free
 from freemvmt.sealed import seal
 from freemvmt.search.bundle import open_bundle
 from freemvmt.search.documents import Document
@@ -91,7 +92,7 @@ def export_site(
     Raises ``UserError`` where that is too little, ``output`` is there already, the bundle's documents are in Milvus,
     its towers are transformers, or its tokenizer is no WordPiece of BERT's.
     """
-    check_free(output)
+    check_free(output, [bundle])
     model, store, manifest = open_bundle(bundle)
     assert isinstance(model, TwoTowersModel)  # no graphs were named that could stand in for it
     try:

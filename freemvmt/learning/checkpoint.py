@@ -152,7 +152,11 @@ class Saved:
 
 def last_checkpoint(folder: Path) -> Saved:
     """The newest sound checkpoint in ``folder``; a damaged one is said and passed over. ``UserError`` without one."""
-    files = _files(folder) if folder.is_dir() else []
+    try:
+        files = _files(folder) if folder.is_dir() else []
+    except (OSError, ValueError) as error:  # no path can be called so
+        reason = f"{str(folder)[:200]!a} cannot be read ({getattr(error, 'strerror', error)})"
+        raise UserError(f"{reason}; give the folder that a training named, or start without --resume") from error
     for path in reversed(files):
         try:
             tensors, told = read_kept(path)

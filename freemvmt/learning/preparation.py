@@ -9,7 +9,7 @@ from freemvmt.config import TrainConfig
 from freemvmt.console import QUIET, Console
 from freemvmt.devices import pick_device
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder
+from freemvmt.homes import cache_folder
 from freemvmt.learning.teacher import Taught, Teacher
 from freemvmt.text.arrays import TokenArray
 from freemvmt.text.corpus import Collection, Examples, nothing, split, to_collection, to_examples, without
@@ -85,7 +85,7 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
     if config.streaming and (opened := open_rows(config)) is not None:
         return _streamed(config, console, tokenizer, *opened)
     data = load(config)
-    folder = cache_folder() / "tokens"
+    folder = cache_folder("tokens")
     train, validation = data.train, data.validation
     taught = None
     if config.taught:
@@ -123,7 +123,7 @@ def _streamed(
     window = stream.window(first)
     if not window.examples.queries:
         raise UserError(f"{name}: every query of the first rows is a validation query too; give other rows")
-    folder = cache_folder() / "tokens"
+    folder = cache_folder("tokens")
     prepared = TrainingData(
         name=name,
         examples=window.examples,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,8 @@ from freemvmt import hub
 from freemvmt.console import QUIET, Console
 from freemvmt.devices import matrix_dtype
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, sha256_of
+from freemvmt.files import sha256_of
+from freemvmt.homes import cache_folder, note_uncached
 from freemvmt.kept import Damaged, keep, read_kept
 from freemvmt.model import TwoTowersModel
 from freemvmt.text.tokens import Tokenizer
@@ -64,7 +66,7 @@ class Teacher:
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
         """Vectors of length 1, (texts, width); from the cache where a text was encoded before."""
         keys, first, place = np.unique(_hashes(texts), return_index=True, return_inverse=True)
-        folder = cache_folder() / "teacher" / (f"{self._name}-{side}" if self._ours else self._name)
+        folder = cache_folder("teacher") / (f"{self._name}-{side}" if self._ours else self._name)
         found, known = _kept(folder, keys)
         missing = np.flatnonzero(~known)
         with console.progress(f"teacher   {side}", len(missing)) as bar:
@@ -110,7 +112,8 @@ def _kept(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], 
             tensors, _ = read_kept(path)
         except Damaged as error:
             logger.warning("the teacher's vectors in %s are damaged (%s); making them anew", path.name, error)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             continue
         part, vectors = tensors["keys"].numpy().view(np.uint64), tensors["vectors"].numpy()
         if not found.shape[1]:
@@ -128,5 +131,5 @@ def _keep(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) 
     tensors = {"keys": torch.from_numpy(keys.view(np.int64)), "vectors": torch.from_numpy(vectors)}
     try:
         keep(folder / f"{name}.safetensors", tensors)
-    except UserError as error:
-        logger.info("the teacher's vectors are not kept: %s", error)
+    except (UserError, OSError) as error:
+        note_uncached(error)

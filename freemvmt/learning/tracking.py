@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from freemvmt.config import TrainConfig
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import wandb
 
 PROJECT = "two-towers-retrieval"
+_LONGEST = 200  # characters of an error of W&B's
 
 _logger = logging.getLogger(__name__)
 
@@ -70,6 +72,11 @@ class WandbTracker(Tracker):
     @property
     def run_id(self) -> str | None:
         return self._run.id if self._run else None
+
+    @property
+    def offline_runs(self) -> str:
+        """What names this run and others beside it on disk, for `wandb sync`."""
+        return f"{_short(str(Path(self._folder).parent))}/offline-run-*"
 
     def watch(self, model: "torch.nn.Module", every: int) -> None:
         def hook(run: "wandb.Run") -> None:
@@ -130,19 +137,24 @@ class WandbTracker(Tracker):
 
 
 def start(
-    config: TrainConfig, *, extra: dict[str, object] | None = None, announce: bool = True, run_id: str | None = None
+    config: TrainConfig,
+    *,
+    extra: dict[str, object] | None = None,
+    announce: bool = True,
+    run_id: str | None = None,
+    online: bool = True,
 ) -> Tracker:
     """Begin to record a run of ``config``, or go on with ``run_id``; its settings and ``extra`` become its config.
 
     A run goes to the project ``config.project_name``, else ``$WANDB_PROJECT``, else ``two-towers-retrieval``. W&B's own
     settings hold: ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_ENTITY`` … Without a key, and without a terminal to ask for
-    one at, or when the server does not answer, the run is written to disk in W&B's offline mode. If ``announce``, a
-    log record says where the run is to be seen.
+    one at, or when the server does not answer, or if not ``online``, the run is written to disk in W&B's offline mode.
+    If ``announce``, a log record says where the run is to be seen.
     """
     if not config.wandb:
         return Tracker()
     try:
-        return _start(config, extra or {}, announce, run_id)
+        return _start(config, extra or {}, announce, run_id, online)
     except Exception as error:  # whatever it is, the training is worth more
         if stopped_by_agent(error):
             raise
@@ -167,7 +179,7 @@ def signed_in() -> bool:
         return False
 
 
-def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id: str | None) -> Tracker:
+def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id: str | None, online: bool) -> Tracker:
     import wandb
 
     def begin(mode: Literal["online", "offline", "disabled", "shared"]) -> "wandb.Run":
@@ -183,36 +195,35 @@ def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id
 
     why = ""
     try:
-        run = begin(_mode())
-    except (wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
+        run = begin(_mode(online))
+    except wandb.errors.Error as error:  # whatever keeps it from a server, the disk is here
         why = f" ({_line(error)})"
         run = begin("offline")
     if run.disabled:
         return Tracker()
     if run.offline:
-        where = _short(run.settings.sync_dir)
         if why or announce:
-            level = logging.WARNING if why else logging.INFO
-            _logger.log(
-                level, "W&B is offline%s: the run is written to %s; to upload: wandb sync %s", why, where, where
-            )
+            level, where = (logging.WARNING if why else logging.INFO), _short(run.settings.sync_dir)
+            _logger.log(level, "W&B is offline%s; the run is on disk, to upload: wandb sync %s", why, where)
     elif announce:
         _logger.info("W&B run: %s", run.url)
     return WandbTracker(run)
 
 
-def _mode() -> Literal["online", "offline", "disabled", "shared"]:
-    """The mode for a run, after looking for a key in W&B's own way, or asking for one."""
+def _mode(online: bool = True) -> Literal["online", "offline", "disabled", "shared"]:
+    """The mode for a run, after looking for a key in W&B's own way, or asking for one, if it may be ``online``."""
     import wandb
 
     mode = wandb.setup(_settings()).settings.mode
     if mode in ("offline", "dryrun"):
         return "offline"
-    if mode in ("disabled", "shared"):
+    if mode == "disabled":
         return mode
-    if os.environ.get("WANDB_MODE") or wandb.login(prompt=False, verify=False):
-        return "online"
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not online:
+        return "offline"
+    if wandb.login(prompt=False, verify=False):
+        return "shared" if mode == "shared" else "online"
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
         return "offline"
     wandb.termsetup(wandb.Settings(), None)  # silent as it is, it would not ask
     try:
@@ -241,8 +252,12 @@ def stopped_by_agent(error: Exception) -> bool:
 
 
 def _line(error: Exception) -> str:
+    """What kind of error it is, and its first line, to stand within a sentence; of a wrong setting what is wrong."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    wrong = type(error).__name__ == "ValidationError"  # pydantic's, which names the setting in its second line
+    text = " ".join(text.partition(" [type=")[0].split()) if wrong else text.partition("\n")[0]
+    text = text.rstrip(" .:;")
+    return f"{type(error).__name__}: {shorten(text, _LONGEST)}" if text else type(error).__name__
 
 
 def _short(folder: str) -> str:

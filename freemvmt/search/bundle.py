@@ -12,14 +12,14 @@ A bundle whose documents are in Milvus has ``store.json``, which says where, in 
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable
+from freemvmt.outputs import check_folder
 from freemvmt.sealed import Shape, check_seals, read_sealed
 from freemvmt.search import remote, vectors
 from freemvmt.search.columns import Columns
@@ -33,7 +33,7 @@ from freemvmt.search.stores.live import Base, spread
 from freemvmt.search.stores.protocol import Store, Vectors
 from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
-from freemvmt.strays import first_in, is_stray
+from freemvmt.strays import is_stray
 
 FORMAT = 2  # 2: lists in filters, texts in one form
 MODEL_FOLDER = "model"
@@ -45,14 +45,11 @@ _SHAPE: Shape = {  # of the manifest, as far as it is relied on
 }  # fmt: skip
 
 
-def check_output(output: Path) -> None:
-    """Raise ``UserError`` unless a bundle may be written at ``output``: nothing there, nothing in it, or a bundle."""
+def check_output(output: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise ``UserError`` unless a bundle may be written at ``output``: nothing there, nothing in it, or a bundle; and
+    what is read is not there."""
     _check_name(output)
-    check_writable(output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name another folder with --output")
-    if output.is_dir() and not is_bundle(output) and (other := first_in(output)) is not None:
-        raise UserError(f"{output} holds something that is not a bundle ({other}); name another folder with --output")
+    check_folder(output, "a bundle", is_bundle, inputs)
 
 
 def _check_name(folder: Path) -> None:

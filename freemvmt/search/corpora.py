@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from freemvmt.errors import UserError
+from freemvmt.files import check_regular
 from freemvmt.search.documents import Document
 from freemvmt.text.corpus import passage_id
 from freemvmt.text.formats import json_lines, tsv_fields
@@ -85,7 +86,7 @@ def _pydocs() -> Iterator[Document]:
 def _corpus_file(path: Path) -> Path:
     try:
         if not path.is_dir():
-            path.stat()
+            check_regular(path)
             return path
     except (OSError, ValueError) as error:
         reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', error)})"

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 
 from freemvmt.console import QUIET, Console
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, remove_leftovers, whole_file
+from freemvmt.files import remove_leftovers, whole_file
 from freemvmt.model import TwoTowersModel
+from freemvmt.outputs import check_folder
 from freemvmt.sealed import Shape, check_seals, read_sealed, seal, write_sealed
 from freemvmt.search.corpora import read_corpus
 from freemvmt.search.documents import Document
@@ -56,13 +57,10 @@ class Work:
         return f"part-{self.number:05d}.parquet"
 
 
-def check_output(output: Path) -> None:
-    """Raise ``UserError`` unless vectors may be written at ``output``: nothing there, nothing in it, or vectors."""
-    check_writable(output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name another folder with --output")
-    if output.is_dir() and (strange := sorted(path.name for path in output.iterdir() if not _is_ours(path))):
-        raise UserError(f"{output} holds something else ({strange[0]}); name another folder with --output")
+def check_output(output: Path, corpus: str) -> None:
+    """Raise ``UserError`` unless vectors of ``corpus`` may be written at ``output``: nothing there, nothing in it, or
+    vectors."""
+    check_folder(output, "a shard", lambda folder: all(map(_is_ours, folder.iterdir())), [corpus])
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def encode(
     ``engine`` None is this process. Raises ``UserError`` where the corpus is wrong, an id stands twice, or the folder
     cannot be written.
     """
-    check_output(output)
+    check_output(output, corpus)
     engine = engine or here(model, output, side, stored)
     shards: list[Shard] = []
     for done in engine(works(model, read_corpus(corpus), side, stored, shard, corpus)):

@@ -5,13 +5,12 @@ that the next try goes on where this one stopped.
 """
 
 import datetime
-import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 from freemvmt.console import QUIET, Bar, Console
 from freemvmt.errors import UserError
 from freemvmt.files import explained, make_folders
+from freemvmt.locks import NoLocks, locked
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import seal, write_sealed
 from freemvmt.search import bundle, remote, vectors
@@ -65,7 +65,7 @@ def build(
     and vectors into Milvus (see ``Place``) in place of files. Raises ``UserError`` for a corpus that is not sound, an
     ``output`` that holds something else than a bundle, or one that another process is indexing into.
     """
-    bundle.check_output(output)
+    bundle.check_output(output, [corpus])
     place = None if store is None else remote.place_of(store, kind, stored)
     output = output.resolve()
     make_folders(output.parent)
@@ -143,11 +143,14 @@ def _workshop(output: Path) -> Iterator[Path]:
     work = output.with_name(f".{output.name}.indexing")
     known = work.is_dir() and any((work / "chunks").glob("*.npy"))
     work.mkdir(exist_ok=True)
-    with (work / LOCK_FILE).open("ab") as lock:
+    busy = f"another process is indexing into {output}; wait for it, or name another"
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is indexing into {output}; wait for it, or name another") from error
+            stack.enter_context(locked(work / LOCK_FILE, busy))
+        except NoLocks as error:
+            shutil.rmtree(work, ignore_errors=True)
+            where = f"the file system of {output.parent} does not know locks"
+            raise UserError(f"{where}; index into another place, and copy the bundle") from error
         try:
             yield work
         except UserError:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from freemvmt.cores import cores
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
 from freemvmt.model import TwoTowersModel
@@ -42,7 +43,7 @@ def on_ray(
     def made(asked: Iterator[Work]) -> Iterator[Shard]:
         processors = 0  # of the cluster, once there is work for it
         try:
-            while some := list(itertools.islice(asked, _WAITING * (processors or os.cpu_count() or 1))):
+            while some := list(itertools.islice(asked, _WAITING * (processors or cores()))):
                 missing = []
                 for work in some:
                     if key_of(output / work.file) == work.key:

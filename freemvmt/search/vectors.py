@@ -7,8 +7,8 @@ sketch of 1 bit a dimension (Gao and Long 2024, RaBitQ); ``hnsw`` walks a graph 
 """
 
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.console import Bar
+from freemvmt.cores import cores
 from freemvmt.errors import UserError
 from freemvmt.extras import needed
 from freemvmt.search.ranking import Ranking
@@ -158,8 +159,10 @@ class VectorIndex:
         k = min(k, len(self) if among is None else int(among.sum()))
         if not k or not len(queries):
             return Ranking(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
-        # Threads cost a lone query more than they bring; the setting is this thread's own.
-        faiss.omp_set_num_threads(1 if len(queries) < _BATCH else os.cpu_count() or 1)
+        with _threads(faiss, len(queries)):
+            return self._ranking(faiss, queries, k, among)
+
+    def _ranking(self, faiss: Any, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
         if among is not None:
             bits = np.packbits(among, bitorder="little")
             chosen = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(among), faiss.swig_ptr(bits)))
@@ -178,6 +181,18 @@ class VectorIndex:
         if len(short := np.flatnonzero(numbers[:, -1] < 0)):  # many equal vectors lead a graph or a sketch astray
             scores[short], numbers[short] = self._storage.search(queries[short], k)
         return Ranking(numbers, scores)
+
+
+@contextmanager
+def _threads(faiss: Any, queries: int) -> Iterator[None]:
+    """Search with as many threads as the caller lets OpenMP have, and one for few queries, which cost more than they
+    bring there. The caller's setting, which is its thread's own, is as before in the end."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if queries < _BATCH else min(before, cores()))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _storage(faiss: Any, stored: Stored, dim: int) -> Any:

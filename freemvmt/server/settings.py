@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from freemvmt.cores import cores
 from freemvmt.errors import UserError
 
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
@@ -96,7 +97,7 @@ class ServeSettings:
     @property
     def search_threads(self) -> int:
         """Threads that search in a process."""
-        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.workers))
+        return self.threads or max(1, cores() // max(1, self.workers))
 
     @property
     def on_loopback(self) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
+from freemvmt.files import check_regular
 from freemvmt.text.values import parse_object
 
 
@@ -195,6 +196,7 @@ def numbered_lines(path: Path, rows: int | None = None) -> Iterator[tuple[int, s
 def open_binary(path: Path) -> Any:
     """The file, opened; one line says why when it cannot be."""
     try:
+        check_regular(path)
         return path.open("rb")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; check the path") from error

@@ -1,8 +1,8 @@
 """The embedded data set: (summary, body) of the docstrings of the Python packages that are installed.
 
 Source files are parsed, never imported, and dealt out to helper processes that answer in JSON over a pipe: unlike a
-process pool these do not run the caller's ``__main__`` again, so a script without a guard, a notebook and ``python -``
-all work. What was found is kept on disk in a file named by the versions of all that was read.
+process pool these do not run the caller's ``__main__`` again, so a script without a guard works too. What was found is
+kept on disk in a file named by the versions of all that was read.
 """
 
 import ast
@@ -27,8 +27,10 @@ from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from freemvmt.cores import cores
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, whole_file
+from freemvmt.files import whole_file
+from freemvmt.homes import cache_folder, note_uncached
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +71,11 @@ def read(
     places = {package: folders for package in packages if (folders := _locate(package))}
     versions = [(package, _version(package, folders)) for package, folders in places.items()]
     key = json.dumps([_EXTRACTION, platform.python_version(), words, versions])
-    file = (cache or cache_folder() / "pydocs") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
+    file = (cache or cache_folder("pydocs")) / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
     docstrings = _load(file)
     if not docstrings:
         log.info("reading the source of %d packages; the first time takes up to a minute", len(places))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        _save(file, docstrings := _collect(places, workers or cores or 1, words))
+        _save(file, docstrings := _collect(places, workers or cores(), words))
     if not docstrings:
         raise UserError(f"no docstrings in {', '.join(packages)}; name packages that are installed with their source")
     return docstrings
@@ -85,7 +86,7 @@ def _load(file: Path) -> list[Docstring] | None:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             return [Docstring(*json.loads(line)) for line in lines]
     except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
-        if file.exists():
+        if getattr(error, "errno", None) is None:  # else it is not there, or may not be read
             log.warning("%s is damaged and is made anew: %s", file, error)
         return None
 
@@ -95,7 +96,7 @@ def _save(file: Path, docstrings: list[Docstring]) -> None:
         with whole_file(file) as part, gzip.open(part, "wt", encoding="utf-8", compresslevel=4) as lines:
             lines.writelines(json.dumps(astuple(docstring)) + "\n" for docstring in docstrings)
     except (OSError, UserError) as error:
-        log.info("the docstrings are not kept for the next time: %s", error)
+        note_uncached(error)
 
 
 def _locate(package: str) -> list[Path]:
@@ -163,8 +164,7 @@ def _ask_all(files: list[tuple[str, str]], workers: int, words: int) -> list[_An
 def _ask(files: list[tuple[str, str]], words: int) -> list[tuple[str, _Answer]]:
     """Let a helper process read ``files``: (path, answer) of each, or of none when it fails."""
     code = "import sys; sys.path.append(sys.argv[1]); from freemvmt.text import pydocs; pydocs._help()"
-    home = str(Path(__file__).parents[2])
-    command = [sys.executable or "python", "-P", "-c", code, home]  # -P: no json.py of the current folder
+    command = [sys.executable or "python", "-P", "-c", code, str(Path(__file__).parents[2])]  # -P: no json.py of here
     try:
         done = subprocess.run(command, input=json.dumps([files, words]).encode(), capture_output=True, check=True)
         return list(json.loads(done.stdout))

@@ -16,6 +16,7 @@ import numpy as np
 from freemvmt import hub
 from freemvmt.config import DataConfig
 from freemvmt.errors import UserError
+from freemvmt.files import check_regular
 from freemvmt.text import pydocs
 from freemvmt.text.corpus import (
     Collection,
@@ -189,7 +190,7 @@ def existing(name: str) -> Path:
     """The path that ``name`` is; ``UserError`` where nothing is there."""
     path = Path(name)
     try:
-        path.stat()
+        check_regular(path)
     except (OSError, ValueError) as error:  # ValueError: no path can be called so
         known = "auto, msmarco, pydocs, or a folder or file of Parquet, JSONL or TSV"
         reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', error)})"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.files import whole_folder
+from freemvmt.homes import note_uncached
 from freemvmt.text.arrays import TokenArray, offsets_of
 from freemvmt.text.definitions import own_settings, settings_of, with_settings
 
@@ -138,7 +139,7 @@ class Tokenizer:
         try:
             _write_entry(entry, tokens)
         except (UserError, OSError) as error:
-            logger.info("tokens are not cached: %s", error)
+            note_uncached(error)
         return tokens
 
     def _key(self, texts: Sequence[str]) -> str:
@@ -201,9 +202,9 @@ def _write_entry(entry: Path, tokens: TokenArray) -> None:
 
 
 def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | None:
-    if not entry.is_dir():
-        return None
     try:
+        if not entry.is_dir():
+            return None
         # Copy-on-write mapping: nothing is read before it is used, and torch may share the memory.
         with warnings.catch_warnings(action="error"):  # of headers as Python 2 wrote them
             ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)

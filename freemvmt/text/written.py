@@ -1,7 +1,7 @@
 """Examples become a file of MS MARCO's rows, which everything that reads training pairs reads."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_writable, whole_file
+from freemvmt.files import whole_file
+from freemvmt.outputs import check_file
 from freemvmt.text.arrays import IdLists
 from freemvmt.text.corpus import Examples
 
@@ -22,11 +23,11 @@ _SCHEMA = pa.schema(
 )
 
 
-def check_rows_path(path: Path) -> None:
-    """Raise ``UserError`` unless rows can be written to ``path``."""
+def check_rows_path(path: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise ``UserError`` unless rows can be written to ``path``, which is not among ``inputs``."""
     if path.suffix not in (".parquet", ".jsonl"):
         raise UserError(f"{path} is neither .parquet nor .jsonl; end --output in one of them")
-    check_writable(path)
+    check_file(str(path), inputs)
 
 
 def write_rows(examples: Examples, negatives: IdLists, path: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from freemvmt.errors import UserError
-from freemvmt.files import cache_folder, sha256_of
+from freemvmt.files import sha256_of
+from freemvmt.homes import cache_folder, note_uncached
 from freemvmt.kept import Damaged, keep, read_kept
 from freemvmt.text.arrays import TokenArray
 from freemvmt.towers.transformer import pretrained_tower
@@ -22,23 +23,23 @@ logger = logging.getLogger(__name__)
 
 def distilled_rows(folder: Path, table: Tensor) -> Tensor:
     """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
-    path = cache_folder() / "rows" / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
+    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
     try:
         rows = read_kept(path)[0].get("rows", table[:0])
         if len(rows) == len(table):
             return rows
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except Damaged as error:
         logger.warning("the rows in %s are damaged (%s); making them anew", path, error)
-    logger.info("distilling %s rows from the whole model; kept for the next time", f"{len(table):,}")
+    logger.info("distilling %s rows from the whole model; the next time they are there", f"{len(table):,}")
     alone = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
     with torch.no_grad():
         rows = half_whitened(pretrained_tower(folder)(alone), float(table.std()))
     try:
         keep(path, {"rows": rows})
-    except UserError as error:
-        logger.info("the rows are not kept: %s", error)
+    except (UserError, OSError) as error:
+        note_uncached(error)
     return rows
 
 

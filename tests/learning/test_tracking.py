@@ -139,6 +139,65 @@ def test_without_a_key_and_a_terminal_one_line_says_where_the_run_is(
     assert len(notes) == 1
 
 
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"WANDB_MODE": "online"}, ""),
+        ({"WANDB_MODE": "shared"}, ""),
+        ({"WANDB_MODE": "dryrun"}, ""),
+        ({"WANDB_API_KEY": "abc"}, "API key"),
+        ({"WANDB_API_KEY": "abc", "WANDB_MODE": "online"}, "API key"),
+        ({"WANDB_API_KEY": "abc", "WANDB_MODE": "offline"}, ""),
+    ],
+    ids=str,
+)
+def test_without_a_key_that_serves_the_run_is_on_disk_in_every_mode(
+    monkeypatch: pytest.MonkeyPatch,
+    notes: list[logging.LogRecord],
+    capfd: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    reason: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    begun = time.monotonic()
+    tracker = tracking.start(TrainConfig())
+    tracker.log({"batch_loss": 0.5}, step=1)
+    tracker.finish()
+    assert time.monotonic() - begun < 60
+    (folder,) = Path("wandb").glob("offline-run-*")
+    assert wandb_file.read(folder).series("batch_loss") == {1: 0.5}
+    (note,) = notes
+    said = note.getMessage()
+    assert said.endswith(f"; the run is on disk, to upload: wandb sync {folder}")
+    assert reason in said
+    assert bool(reason) == (note.levelno == logging.WARNING)
+    assert "\n" not in said
+    assert ".)" not in said
+    assert capfd.readouterr() == ("", "")
+    assert not tracking.signed_in()
+
+
+@pytest.mark.parametrize("stdin", [None, "closed"])
+def test_nobody_is_asked_where_stdin_is_closed(monkeypatch: pytest.MonkeyPatch, stdin: str | None) -> None:
+    given = io.StringIO()
+    given.close()
+    monkeypatch.setattr(sys, "stdin", stdin and given)
+    assert not tracking.signed_in()
+
+
+@pytest.mark.parametrize("place", [os.devnull, "/proc/nothing", "file"])
+def test_where_the_folder_cannot_be_written_the_line_says_where_the_run_is(
+    monkeypatch: pytest.MonkeyPatch, notes: list[logging.LogRecord], place: str
+) -> None:
+    Path("file").write_text("")
+    monkeypatch.setenv("WANDB_DIR", place)
+    tracking.start(TrainConfig()).finish()
+    (note,) = notes
+    folder = note.getMessage().rpartition("wandb sync ")[2]
+    assert wandb_file.read(Path(folder)).exit_code == 0
+
+
 def test_project_and_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))

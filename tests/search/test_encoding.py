@@ -131,7 +131,7 @@ def test_bad_input_is_one_line(
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     for words, said in (
-        ([file, "--output", tmp_path / "diary"], "holds something else (monday.txt)"),
+        ([file, "--output", tmp_path / "diary"], "holds something that is not a shard (monday.txt)"),
         ([file, "--output", twice], "is a file; name another folder"),
         ([file, "--output", tmp_path / "new", "--shard", "0"], "--shard is 0; give 1 or more"),
         ([tmp_path / "none.jsonl", "--output", tmp_path / "new"], "there is no corpus"),

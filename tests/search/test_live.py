@@ -1,6 +1,5 @@
 """Documents come and go: at every moment a bundle answers as a plain dict of its documents would."""
 
-import fcntl
 import gc
 import os
 import random
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from freemvmt.errors import NotFound, UserError
+from freemvmt.locks import locked
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import read_sealed, write_sealed
 from freemvmt.search.documents import Document
@@ -331,8 +331,7 @@ def test_a_bundle_is_opened_while_another_process_changes_it(children: Forks, bu
 
 def test_searches_go_on_while_a_writer_waits_its_turn(bundle: Path, opened: Retriever) -> None:
     """A writer that waits for another process to end its change keeps no reader waiting."""
-    with (bundle / LOCK_FILE).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(bundle / LOCK_FILE, "busy"):
         waiting = threading.Thread(target=opened.add, args=([Document("late", "zebra")],))
         waiting.start()
         state = bundle / "words.json"
@@ -341,7 +340,6 @@ def test_searches_go_on_while_a_writer_waits_its_turn(bundle: Path, opened: Retr
         answered.start()
         answered.join(10)
         stuck = answered.is_alive()
-        fcntl.flock(lock, fcntl.LOCK_UN)
     waiting.join()
     answered.join()
     assert not stuck

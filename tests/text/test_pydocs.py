@@ -338,7 +338,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").touch()
     with caplog.at_level(logging.INFO):
         assert len(pydocs.read(["parcel"], 1, tmp_path / "file" / "cache")) == 11
-    assert "not kept for the next time" in caplog.text
+    assert "nothing is kept for the next run" in caplog.text
 
 
 def test_nothing_found_is_the_users_error(tmp_path: Path) -> None:

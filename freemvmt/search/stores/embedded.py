@@ -8,18 +8,18 @@ Readers never wait: they hold a ``LiveView``, and a change makes another. Writer
 several processes may change one bundle; the others see it at their next search.
 """
 
-import fcntl
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from freemvmt.errors import UserError
 from freemvmt.files import put_in_place, share
+from freemvmt.locks import NoLocks, locked
 from freemvmt.sealed import Seals, Shape, check_seals, read_sealed, seal, write_sealed
 from freemvmt.search.documents import Document
 from freemvmt.search.fields import Kind, check_kinds, facets_of, kinds_of
@@ -47,8 +47,15 @@ class EmbeddedStore:
         self._writing = threading.Lock()  # one thread changes the bundle
         self._viewing = threading.Lock()  # one thread makes the next view; never held while a writer waits
         self._committing = False
-        self._writable = _can_write(folder)
-        with self._alone() if self._writable else nullcontext():
+        self._writable, self._barred = True, ""
+        with ExitStack() as alone:
+            try:
+                alone.enter_context(self._alone())
+            except NoLocks as error:  # reading needs none
+                self._writable, self._barred = False, str(error)
+            except OSError:
+                self._writable = False
+                self._barred = f"{folder} cannot be written to, so it cannot change; copy it to a place that can"
             self._open(id, verify)
 
     def _open(self, id: str, verify: bool) -> None:
@@ -192,7 +199,7 @@ class EmbeddedStore:
         if not self._folder.is_dir():
             raise UserError(f"{self._folder} was taken away; put it back, or open another bundle")
         if not self._writable:
-            raise UserError(f"{self._folder} cannot be written to, so it cannot change; copy it to a place that can")
+            raise UserError(self._barred)
         with self._alone():
             state = self._recovered()
             self.refresh()
@@ -201,8 +208,7 @@ class EmbeddedStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Be the only writer, of this process and of all others."""
-        with self._writing, (self._folder / LOCK_FILE).open("ab") as lock:
-            _take(lock, self._folder)
+        with self._writing, _turn_at(self._folder):
             if self.replaced:
                 raise Replaced(f"{self._folder} was replaced by another bundle; open it again")
             yield
@@ -229,27 +235,15 @@ class EmbeddedStore:
 def take_place(part: Path, folder: Path) -> None:
     """Let the finished bundle ``part`` take the place of the one in ``folder``, if there is one, between two changes of
     that: who waits to change it is told, and nothing of the old one is written into the new."""
-    try:
-        lock = (folder / LOCK_FILE).open("ab")
-    except OSError:  # nothing there yet, or nothing that could be changed
-        put_in_place(part, folder)
-        return
-    with lock:
-        _take(lock, folder)
+    with ExitStack() as turn:
+        with suppress(OSError, NoLocks):  # nothing there yet, or nothing that could be changed
+            turn.enter_context(_turn_at(folder))
         put_in_place(part, folder)
 
 
-def _take(lock: IO[bytes], folder: Path) -> None:
-    """Lock the file ``lock`` of ``folder``; ``UserError`` when another holds it for long."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise UserError(f"another process is writing to {folder}; try again later") from error
-            time.sleep(0.002)
+def _turn_at(folder: Path) -> AbstractContextManager[None]:
+    """Be the only one who changes ``folder``; ``UserError`` when another does for long."""
+    return locked(folder / LOCK_FILE, f"another process is writing to {folder}; try again later", _PATIENCE)
 
 
 def identity_of(folder: Path) -> Identity:
@@ -278,11 +272,3 @@ def _check_words(folder: Path, state: dict[str, Any]) -> None:
         # A change was under way: files that it let go of may be gone, and tantivy's own lists may be newer.
         files = {name: known for name, known in files.items() if not name.endswith(".json") and (words / name).exists()}
     check_seals(words, files, "index the corpus again")
-
-
-def _can_write(folder: Path) -> bool:
-    try:
-        with (folder / LOCK_FILE).open("ab"):
-            return True
-    except OSError:
-        return False
