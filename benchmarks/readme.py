@@ -1,91 +1,177 @@
 """Every command of README.md, as written, in a fresh clone with an empty home folder: does a newcomer get through?
 
-    uv run python benchmarks/readme.py
+    uv run python benchmarks/readme.py            all of them; writes what each took to results/readme.json
+    uv run python benchmarks/readme.py --check    all but README's own `uv run pytest`, and writes nothing: for .ci/run
 
-Writes what each took and ended with to results/readme.json.
+No flag is added. The clone is that of the working tree, committed or not. No Hub is reached, wherever this runs, so MS
+MARCO is stood in for by the docs installed here. A command fails that ends with anything but 0, and one that shows a
+traceback, even if it ends with 0.
 """
 
 import json
 import os
 import re
+import resource
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import record
 
 ROOT = Path(__file__).parent.parent
-ADDRESS = "http://127.0.0.1:8000"  # that README gives `two-towers serve`
+ADDRESS = ("127.0.0.1", 8000)  # that README gives `two-towers serve`
+TESTS = "uv run pytest"  # .ci/run runs them itself
+LONGEST = 3600.0  # seconds of a command
+PROTOCOL = "a fresh clone, an empty home folder, a warm cache of packages, no Hub and no W&B key"
 
 
-def commands(readme: str) -> list[str]:
-    """The lines of the shell blocks of ``readme``."""
-    blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+def blocks(readme: str) -> list[list[str]]:
+    """The lines of each shell block of ``readme``, without comments."""
+    found = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+    return [[line.partition("#")[0].strip() for line in block.splitlines() if line.strip()] for block in found]
+
+
+def placed(readme: str) -> Iterator[tuple[str, str, str]]:
+    """Each command as it is typed, the folder below the clone that it runs in, and what runs there.
+
+    A `cd` holds until the end of its block, as in a terminal that is opened for each block.
+    """
+    for block in blocks(readme):
+        folder = "."
+        for command in block:
+            moved = re.match(r"cd (\S+) && ", command)
+            if moved:
+                folder = moved[1]
+            yield command, folder, command[moved.end() :] if moved else command
 
 
 def main() -> int:
     """Run them all; stop at the first that fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        clone, home = Path(folder) / "two-towers", Path(folder) / "home"
+    check = "--check" in sys.argv[1:]
+    with tempfile.TemporaryDirectory() as work:
+        clone, home = Path(work) / "two-towers", Path(work) / "home"
         home.mkdir()
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        pairs = [{"query": f"what is number {n}", "passage": f"{n} is the number after {n - 1}"} for n in range(1000)]
-        document = {"id": "tower", "title": "Tower", "text": "A building taller than it is wide.", "package": "mine"}
-        (clone / "documents.jsonl").write_text(json.dumps(document) + "\n", encoding="utf-8")
-        (clone / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-        # The cache of uv is the machine's, so that packages are not fetched anew; all else is new.
-        cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
-        # What this machine needs to reach a registry stays; what would make it more than a bare one goes.
-        ours = ("HF_", "HUGGING", "WANDB_", "TWO_TOWERS_", "XDG_", "PYTHON", "VIRTUAL_ENV", "TRANSFORMERS_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        environment |= {"HOME": str(home), "UV_CACHE_DIR": cache}
-        runs, place = [], clone
-        for line in commands((clone / "README.md").read_text(encoding="utf-8")):
-            command = line.partition("#")[0].strip()
+        copy_tree(clone)
+        write_inputs(clone)
+        environment = bare_environment(home)
+        runs = []
+        for command, folder, shell in placed((clone / "README.md").read_text(encoding="utf-8")):
+            if check and command == TESTS:
+                continue
             sys.stdout.write(f"$ {command}\n")
             sys.stdout.flush()
-            started = time.perf_counter()
-            # A block that begins with `cd` stays there until the next block's own `uv run two-towers`.
-            place = clone / "freemvmt" if command.startswith("cd freemvmt") or place != clone else clone
-            if command.startswith("uv run two-towers"):
-                place = clone
-            shell = command.replace("cd freemvmt && ", "")
-            code = _served(shell, place, environment) if "serve" in command else _ran(shell, place, environment)
-            runs.append({"command": command, "seconds": round(time.perf_counter() - started, 1), "exit": code})
-            if code:
-                break
-        protocol = "a fresh clone, an empty home folder, a warm cache of packages, no Hub and no W&B key"
-        sys.stdout.write(f"wrote {record.write('readme', protocol, [0], {'runs': runs})}\n")
-        return max(run["exit"] for run in runs)
+            started, spent = time.perf_counter(), _cpu_seconds()
+            run = served if shell.endswith("two-towers serve") else ran
+            code, said = run(shell, clone / folder, environment)
+            seconds, spent = time.perf_counter() - started, _cpu_seconds() - spent
+            runs.append(
+                {"command": command, "seconds": round(seconds, 1), "cpu_seconds": round(spent, 1), "exit": code}
+            )
+            sys.stdout.write(f"  {seconds:.1f} s, {spent:.1f} s of the cores, exit {code}\n")
+            if failed(code, said):
+                sys.stdout.write(said[-10_000:] + "\n")
+                return 1
+        if not check:
+            sys.stdout.write(f"wrote {record.write('readme', PROTOCOL, [0], {'runs': runs})}\n")
+        return 0
 
 
-def _ran(shell: str, place: Path, environment: dict[str, str]) -> int:
-    return subprocess.run(
-        shell, shell=True, cwd=place, env=environment, stdin=subprocess.DEVNULL, check=False
-    ).returncode
+def copy_tree(clone: Path) -> None:
+    """The files of the working tree that a clone has or would have if all were committed now."""
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in names.split("\0"):
+        if name and (ROOT / name).is_file():  # what is deleted and not committed is listed too
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
 
 
-def _served(shell: str, place: Path, environment: dict[str, str]) -> int:
+def write_inputs(folder: Path) -> None:
+    """The files that README takes as a user's own."""
+    pairs = [{"query": f"what is number {n}", "passage": f"{n} is the number after {n - 1}"} for n in range(1000)]
+    document = {"id": "tower", "title": "Tower", "text": "A building taller than it is wide.", "package": "mine"}
+    (folder / "documents.jsonl").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """That of a newcomer whose home folder is ``home`` and whose network ends at the package registries."""
+    # The cache of uv is the machine's, so that packages are not fetched anew; all else is new.
+    cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    # What this machine needs to reach a registry stays; what would make it more than a bare one goes.
+    ours = ("HF_", "HUGGING", "WANDB_", "TWO_TOWERS_", "XDG_", "PYTHON", "VIRTUAL_ENV", "TRANSFORMERS_", "UV_PROJECT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {
+        "HOME": str(home),
+        "UV_CACHE_DIR": cache,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+    }  # nobody listens there
+
+
+def failed(code: int, said: str) -> bool:
+    """Whether a command that ended with ``code`` and said ``said`` did not do what a newcomer expects of it."""
+    return code != 0 or "Traceback (most recent call last)" in said
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def ran(shell: str, place: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """How a command ends, and what it says."""
+    done = subprocess.run(
+        ["bash", "-c", shell],
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=LONGEST,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def served(shell: str, place: Path, environment: dict[str, str]) -> tuple[int, str]:
     """Wait until the address that README names is ready and its page answers, then stop the server as Ctrl-C does."""
-    with subprocess.Popen(["bash", "-c", f"exec {shell}"], cwd=place, env=environment) as server:
+    with socket.socket() as probe:
+        if probe.connect_ex(ADDRESS) == 0:
+            return 1, f"something else listens on {ADDRESS[0]}:{ADDRESS[1]}, which README's server needs; stop it\n"
+    address, ready, deadline = "http://{}:{}".format(*ADDRESS), False, time.monotonic() + 300
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as log,
+        subprocess.Popen(
+            ["bash", "-c", f"exec {shell}"], cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT
+        ) as server,
+    ):
         try:
-            for _ in range(600):
+            while not ready and server.poll() is None and time.monotonic() < deadline:
                 try:
-                    pages = [urllib.request.urlopen(f"{ADDRESS}{path}", timeout=5).read() for path in ("/ready", "/")]
-                    assert all(pages)
-                    break
+                    ready = all(
+                        urllib.request.urlopen(f"{address}{path}", timeout=5).read() for path in ("/ready", "/")
+                    )
                 except OSError:
-                    if server.poll() is not None:
-                        break
                     time.sleep(0.2)
         finally:
             server.send_signal(signal.SIGINT)
-        return server.wait(timeout=60)
+        code = server.wait(timeout=60)
+        log.seek(0)
+        return code or int(not ready), log.read()
 
 
 if __name__ == "__main__":

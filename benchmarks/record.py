@@ -1,13 +1,17 @@
-"""What every result file says of itself: commit, versions, machine, and the figures, written whole."""
+"""What every result file says of itself: date, commit, code, versions, machine, and the figures, written whole."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import aging
 
 from freemvmt.files import whole_file
 
@@ -26,7 +30,9 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], p
         "benchmark": name,
         "protocol": protocol,
         "seeds": seeds,
+        "date": datetime.now(UTC).date().isoformat(),
         "commit": commit + (" with changes" if changed else ""),
+        "code": aging.digests(name),
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         **figures,
@@ -39,8 +45,30 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], p
 
 def read(name: str) -> dict[str, Any]:
     """What ``write`` wrote under that name."""
+    found = load(name)
+    for results in _readers:
+        results[name] = found
+    return found
+
+
+def load(name: str) -> dict[str, Any]:
+    """The file of that name."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return found
+
+
+@contextmanager
+def reading() -> Iterator[dict[str, dict[str, Any]]]:
+    """The results, by name, that are read while the block runs: those whose figures it shows."""
+    results: dict[str, dict[str, Any]] = {}
+    _readers.append(results)
+    try:
+        yield results
+    finally:
+        _readers.remove(results)
+
+
+_readers: list[dict[str, dict[str, Any]]] = []
 
 
 def _processor() -> str:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aging
 from install_tables import extras_table, lite_table, pythons_table
 from live_tables import engine_table, serving_table
-from record import read
+from record import read, reading
 from recurrent_tables import (
     fusions_table,
     lengths_table,
@@ -72,6 +73,12 @@ def weight_table() -> str:
     return head + f"| NDCG@10 | {' | '.join(f'{means[name]:.3f}' for name in names)} |"
 
 
+def age(name: str) -> str:
+    """No table: only what is said below one, for figures that stand in a picture or in a sentence."""
+    read(name)
+    return ""
+
+
 def command(name: str, result: dict[str, Any]) -> str:
     """The line that made a result."""
     parts = [f"uv run python benchmarks/quality.py {name} --data FOLDER --train {' '.join(result['trained_on'])}"]
@@ -98,6 +105,7 @@ PAGES = {
         "smaller": smaller_table,
     },
     "docs/engines.md": {"engines": engine_table},
+    "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},
     "docs/performance.md": {
@@ -112,6 +120,7 @@ PAGES = {
         "lengths": lengths_table,
         "order": order_table,
         "variants": variants_table,
+        "cost-age": lambda: age("recurrent_speed"),
     },
     "docs/reliability.md": {"reliability": reliability_table},
     "docs/scale.md": {
@@ -130,7 +139,10 @@ def filled(page: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
     for mark, make in PAGES[page].items():
         pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
-        table = make()
+        with reading() as results:
+            table = make()
+        note = aging.note(results.items())
+        table = "\n\n".join(part for part in (table, note) if part)
         text = pattern.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
     return text
 

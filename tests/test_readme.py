@@ -26,11 +26,44 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_readme_is_run_by_the_readme_script() -> None:
-    """`benchmarks/readme.py` runs what stands in README's shell blocks, as written, in a fresh clone."""
-    commands = [line.partition("#")[0].strip() for line in readme.commands(README)]
-    told = re.findall(r"^(?:uv run|cd freemvmt).*$", README, re.MULTILINE)
-    assert [line.partition("#")[0].strip() for line in told] == commands
-    assert len(commands) >= 10
+    """`benchmarks/readme.py` runs what stands in README's shell blocks, as written; so does `.ci/run`, by `--check`."""
+    commands = [command for command, _, _ in readme.placed(README)]
+    shown = re.findall(r"^(?:uv run|cd freemvmt).*$", README, re.MULTILINE)
+    assert [line.partition("#")[0].strip() for line in shown] == commands
+    assert {
+        "cd freemvmt && uv sync",
+        "uv run python main.py",
+        "uv run python main.py --no-wandb",
+        "uv run python main.py --epochs 5 --batch-size 16 --learning-rate 2e-4 --max-samples 5000",
+        "uv run python main.py --sweep",
+        *(f"uv run python sweep_config.py --config {name} --count 10" for name in ("basic", "extensive", "quick")),
+    } <= set(commands)
+    assert "benchmarks/readme.py --check" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_a_command_of_the_readme_runs_where_its_block_has_gone() -> None:
+    page = "```sh\none\ncd a && two   # why\nthree\n```\n```python\nfour\n```\n```sh\nfive\n```\n"
+    assert list(readme.placed(page)) == [
+        ("one", ".", "one"),
+        ("cd a && two", "a", "two"),
+        ("three", "a", "three"),
+        ("five", ".", "five"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "failed"), [("true", False), ("exit 2", True), ("echo 'Traceback (most recent call last)' >&2", True)]
+)
+def test_a_traceback_fails_a_command_that_ends_well(tmp_path: Path, script: str, failed: bool) -> None:
+    assert readme.failed(*readme.ran(script, tmp_path, {})) == failed
+
+
+def test_what_this_machine_has_set_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "WANDB_API_KEY", "TWO_TOWERS_CACHE", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT"):
+        monkeypatch.setenv(name, "/ours")
+    found = readme.bare_environment(tmp_path)
+    assert found["HOME"] == str(tmp_path)
+    assert [name for name, value in found.items() if value == "/ours"] == []
 
 
 def test_links_lead_somewhere() -> None:
