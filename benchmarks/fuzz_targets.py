@@ -270,7 +270,7 @@ def _true_rows(path: Path) -> Any:
 
 def _true_pairs(path: Path) -> Any:
     lines = [line.split("\t") for line in _true_lines(path)]
-    return [(query, [(positive, True), *((text, False) for text in rest)]) for query, positive, *rest in lines]
+    return [(query, [(positive, True), *((text, False) for text in rest if text)]) for query, positive, *rest in lines]
 
 
 def _true_parquet(path: Path) -> Any:

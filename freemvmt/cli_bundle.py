@@ -211,12 +211,12 @@ def add(argv: Sequence[str]) -> int:
     """Add documents to a bundle, without indexing it again."""
     options = parse(AddOptions, argv, "two-towers add")
     from freemvmt.console import Console
-    from freemvmt.search.corpora import read_corpus
+    from freemvmt.search.corpora import read_distinct
     from freemvmt.search.fields import unseen_note
     from freemvmt.search.retriever import Retriever
 
     console = Console(stderr=options.json)
-    documents = list(read_corpus(options.corpus))
+    documents = read_distinct(options.corpus)
     retriever = Retriever.load(options.bundle)
     clock = time.perf_counter()
     done = retriever.add(documents)

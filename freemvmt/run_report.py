@@ -14,7 +14,7 @@ from freemvmt.errors import UserError
 from freemvmt.files import whole_file
 from freemvmt.learning.curve import METRICS
 from freemvmt.model_files import read_description
-from freemvmt.text.formats import json_lines
+from freemvmt.text.lines import json_lines
 
 _COLORS = ("#1f6f6b", "#b4552d", "#4a5fa5", "#8a6d1f", "#7b3f80", "#3d7a3a", "#a33b52", "#5b6670")
 _APART = ("output", "run_name", "project_name", "wandb", "log_model", "watch_every", "log_every")

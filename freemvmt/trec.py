@@ -15,7 +15,7 @@ from pathlib import Path
 from freemvmt.errors import UserError
 from freemvmt.files import whole_file
 from freemvmt.text.corpus import Collection
-from freemvmt.text.formats import numbered_lines
+from freemvmt.text.lines import numbered_lines
 
 logger = logging.getLogger(__name__)
 

@@ -3,25 +3,21 @@
 A tower and BM25 read a document's ``content``, its title and text as one.
 """
 
-import json
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from freemvmt.errors import UserError
+from freemvmt.text.records import LONGEST_ID, Metadata, check_document, content_of, is_storable
+from freemvmt.text.values import Places
 
-LONGEST_ID = 512  # bytes of UTF-8
-LARGEST_METADATA = 65_536  # bytes of JSON
-
-Metadata = dict[str, Any]  # of JSON values; text, numbers, booleans and lists of these can be filtered on
+__all__ = ["LONGEST_ID", "Document", "Ids", "Metadata", "content_of", "distinct", "is_storable", "stored_document"]
 
 
 @dataclass(frozen=True)
 class Document:
-    """One thing that can be found. ``UserError`` unless the id is 1 to 512 bytes and all of it is storable text."""
+    """One thing that can be found. Raises ``UserError`` as ``check_document``."""
 
     id: str
     text: str
@@ -29,25 +25,12 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("id", "text", "title"):
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                raise UserError(f'"{name}" holds {type(value).__name__}, not text; give text')
-            if not is_storable(value):
-                raise UserError(f'"{name}" holds half of a surrogate pair, which is no text; mend the encoding')
-        if not self.id or len(self.id.encode()) > LONGEST_ID:
-            raise UserError(f"an id has 1 to {LONGEST_ID} bytes, not {len(self.id.encode())}; give another id")
-        _check_metadata(self.metadata)
+        check_document(self.id, self.title, self.text, self.metadata)
 
     @property
     def content(self) -> str:
         """What is encoded and indexed: title and text."""
         return content_of(self.title, self.text)
-
-
-def content_of(title: str, text: str) -> str:
-    """What is encoded and indexed of a document."""
-    return f"{title} {text}" if title else text
 
 
 def stored_document(id: str, text: str, title: str, metadata: Metadata) -> Document:
@@ -58,29 +41,13 @@ def stored_document(id: str, text: str, title: str, metadata: Metadata) -> Docum
     return document
 
 
-def is_storable(text: str) -> bool:
-    """Whether ``text`` is text: half of a surrogate pair is not, and no UTF-8 holds it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_metadata(metadata: object) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(key, str) and key for key in metadata):
-        raise UserError('"metadata" is no object with names; give {"name": value}')
-    try:
-        stored = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f'"metadata" cannot be stored as JSON ({error}); give plain JSON values') from error
-    if len(stored) > LARGEST_METADATA:
-        raise UserError(f'"metadata" has {len(stored):,} bytes; give {LARGEST_METADATA:,} at most')
-
-
 def distinct(documents: Iterable[Document]) -> list[Document]:
-    """The documents, of those with one id only the last."""
-    return list({document.id: document for document in documents}.values())
+    """The documents as a list. Raises ``UserError`` for an id that stands twice among them: which one is meant?"""
+    listed = list(documents)
+    places = Places("document")
+    for number, document in enumerate(listed):
+        places.see(document.id, f"documents[{number}]")
+    return listed
 
 
 class Ids:
@@ -96,14 +63,15 @@ class Ids:
         """Take note of the next id."""
         self._hashes.append(hash(name))
 
-    def check(self, again: Iterable[str], where: str) -> None:
-        """Raise ``UserError``, beginning with ``where``, if an id stands twice; ``again`` are the ids once more."""
+    def repeat(self, again: Iterable[str]) -> str | None:
+        """An id that stands twice, if there is one; ``again`` are the ids once more."""
         hashes = np.sort(np.frombuffer(self._hashes, np.int64))
         if not (twice := set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())):
-            return
+            return None
         seen: set[str] = set()
         for name in again:
             if hash(name) in twice:
                 if name in seen:
-                    raise UserError(f"{where}: the id {name!r} stands twice; give each document its own")
+                    return name
                 seen.add(name)
+        return None

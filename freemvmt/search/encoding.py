@@ -27,7 +27,7 @@ from freemvmt.files import remove_leftovers, whole_file
 from freemvmt.model import TwoTowersModel
 from freemvmt.outputs import check_folder
 from freemvmt.sealed import Shape, check_seals, read_sealed, seal, write_sealed
-from freemvmt.search.corpora import read_corpus
+from freemvmt.search.corpora import read_corpus, repeated_document
 from freemvmt.search.documents import Document
 from freemvmt.search.stores.protocol import Vectors
 from freemvmt.strays import is_foreign
@@ -136,7 +136,7 @@ def works(
         ids, texts = [document.id for document in part], [document.content for document in part]
         for name in ids:
             if name in seen:
-                raise UserError(f"{corpus}: the id {name!r} stands twice; give each document its own")
+                raise repeated_document(corpus, name)
             seen.add(name)
         digest = hashlib.sha256(json.dumps([maker, ids, texts]).encode())
         yield Work(number, digest.hexdigest(), ids, texts)

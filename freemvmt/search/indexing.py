@@ -29,7 +29,7 @@ from freemvmt.search import bundle, remote, vectors
 from freemvmt.search.chunks import Chunks, contents_of, encoded, mapped, recall_of, tenths
 from freemvmt.search.column import Booleans, Column, Lists, Numbers, Part, Strings
 from freemvmt.search.columns import Columns
-from freemvmt.search.corpora import read_corpus
+from freemvmt.search.corpora import read_corpus, repeated_document
 from freemvmt.search.documents import Document, Ids
 from freemvmt.search.fields import Kind, Unseen, count_unseen, facets_of, kinds_of, unseen_note
 from freemvmt.search.stores.embedded import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, first_state, take_place
@@ -182,7 +182,9 @@ def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> 
     if not len(ids):
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
     batches = mapped(part / remote.TEXTS_FILE).to_batches()
-    ids.check((name for batch in batches for name in batch.column("id").to_pylist()), corpus)
+    twice = ids.repeat(name for batch in batches for name in batch.column("id").to_pylist())
+    if twice is not None:
+        raise repeated_document(corpus, twice)
     columns = _table(Columns.of(metadata, kinds))
     with pa.OSFile(str(part / remote.FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)

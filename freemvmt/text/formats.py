@@ -8,15 +8,20 @@ names the line.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
-from freemvmt.files import check_regular
-from freemvmt.text.values import parse_object
+from freemvmt.text.lines import json_lines
+from freemvmt.text.tsv import pair_columns, table_rows
+from freemvmt.text.values import kind_name, text_of
+
+NOT_PASSAGES = (
+    'not MS MARCO\'s passages; write [{"passage_text": …, "is_selected": 0 or 1}, …] or {"passage_text": […], '
+    '"is_selected": […]}, or leave that field out if these are pairs'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +91,7 @@ def _from_rows(labelled: Iterable[tuple[str, list[str], list[bool]]]) -> Judgeme
 
 def check_columns(columns: Iterable[str], where: str, query_field: str, passage_field: str) -> None:
     """Raise ``UserError`` unless ``columns`` have the two fields of a pair."""
-    names = list(columns)
+    names = [name for name in columns if not name.startswith("__index_level_")]  # pandas' own
     for field, option in ((query_field, "--query-field"), (passage_field, "--passage-field")):
         if field not in names:
             taken = {query_field, "query", "passage", "negative", "id", "_id"}
@@ -108,95 +113,50 @@ def _jsonl_rows(
     path: Path, rows: int | None, query_field: str, passage_field: str
 ) -> Iterator[tuple[str, list[str], list[bool]]]:
     for where, record in json_lines(path, rows):
-        if isinstance(record.get("passages"), dict) and "query" in record:
-            passages = record["passages"]
-            texts, marks = passages.get("passage_text"), passages.get("is_selected")
-            if not (_is_list(texts, str) and _is_list(marks, int) and len(texts) == len(marks)):
-                needed = 'equally long lists "passage_text", of texts, and "is_selected", of numbers'
-                raise UserError(f'{where}: "passages" needs {needed}; mend or drop that line')
-            yield text_of(record, "query", where), texts, [mark > 0 for mark in marks]
+        if record.get("passages") is not None and "query" in record:
+            texts, marks = _passages_of(record["passages"], where)
+            yield text_of(record["query"], "query", where), texts, marks
             continue
         check_columns(record, where, query_field, passage_field)
-        query, passage = text_of(record, query_field, where), text_of(record, passage_field, where)
-        negative = [text_of(record, "negative", where)] if "negative" in record else []
-        yield query, [passage, *negative], [True, *(False for _ in negative)]
+        query, passage = (text_of(record[field], field, where) for field in (query_field, passage_field))
+        negatives = _negatives_of(record.get("negative"), where)
+        yield query, [passage, *negatives], [True, *(False for _ in negatives)]
 
 
-def _is_list(value: object, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+def _negatives_of(value: object, where: str) -> list[str]:
+    """A text, a list of them, or null where there is none."""
+    if value is None:
+        return []
+    return [text_of(text, "negative", where) for text in (value if isinstance(value, list) else [value])]
 
 
-def json_lines(path: Path, rows: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) for each line of a JSONL file; blank lines are passed over."""
-    for number, line in numbered_lines(path, rows):
-        where = f"{path}, line {number}"
-        yield where, parse_object(line, where)
+def _passages_of(passages: object, where: str) -> tuple[list[str], list[bool]]:
+    """(texts, whether each is selected) of a row of MS MARCO, in either of its shapes."""
+    if isinstance(passages, dict):
+        texts, marks = passages.get("passage_text"), passages.get("is_selected")
+        if not isinstance(texts, list) or not isinstance(marks, list) or len(texts) != len(marks):
+            needed = 'equally long lists "passage_text", of texts, and "is_selected", of numbers'
+            raise UserError(f'{where}: "passages" needs {needed}; mend or drop that line')
+    elif isinstance(passages, list) and all(isinstance(passage, dict) for passage in passages):
+        texts, marks = ([passage.get(name) for passage in passages] for name in ("passage_text", "is_selected"))
+    else:
+        found = "a list of something else" if isinstance(passages, list) else kind_name(passages)
+        raise UserError(f'{where}: "passages" holds {found}, {NOT_PASSAGES}')
+    return [text_of(text, "passage_text", where) for text in texts], [_is_selected(mark, where) for mark in marks]
 
 
-def text_of(record: dict[str, Any], field: str, where: str) -> str:
-    """The text in ``field`` of a JSON object; numbers count as their digits."""
-    if field not in record:
-        raise UserError(f'{where}: {_no_field(field, record)}; give each line a "{field}"')
-    value = record[field]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise UserError(f'{where}: "{field}" holds {type(value).__name__}, not text; mend or drop that line')
-    return value
+def _is_selected(mark: object, where: str) -> bool:
+    if isinstance(mark, float) and mark.is_integer():
+        mark = int(mark)
+    if not isinstance(mark, int):  # a boolean is one
+        raise UserError(f'{where}: "is_selected" holds {kind_name(mark)}, not 0 or 1; mend or drop that line')
+    return mark > 0
 
 
-def read_tsv(path: Path, rows: int | None) -> Judgements:
-    """``query<TAB>passage`` or ``query<TAB>positive<TAB>negative``, one kind throughout."""
-
-    def pairs() -> Iterator[tuple[str, list[str], list[str]]]:
-        width = None
-        for number, line in numbered_lines(path, rows):
-            fields = line.split("\t")
-            width = width or len(fields)
-            if len(fields) != width or width not in (2, 3):
-                expected = f"the {width} of the first line" if width in (2, 3) else "2 (query, passage) or 3"
-                found = f"{len(fields)} tab-separated fields, not {expected}"
-                raise UserError(f"{path}, line {number}: {found}; mend or drop that line")
-            yield fields[0], [fields[1]], fields[2:]
-
-    return from_pairs(pairs())
-
-
-def tsv_fields(
-    path: Path, widths: Sequence[int], rows: int | None = None, *, or_spaces: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of a table whose lines have one of ``widths`` fields."""
-    for number, line in numbered_lines(path, rows):
-        fields = line.split() if or_spaces and "\t" not in line else line.split("\t")
-        if len(fields) not in widths:
-            wanted = " or ".join(map(str, widths))
-            found = f"{len(fields)} tab-separated fields, not {wanted}"
-            raise UserError(f"{path}, line {number}: {found}; mend or drop that line")
-        yield number, fields
-
-
-def numbered_lines(path: Path, rows: int | None = None) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of the lines of a UTF-8 file that are not blank, at most ``rows`` of them."""
-    given = 0
-    with open_binary(path) as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                reason = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
-                raise UserError(f"{path}, line {number}: {reason}") from error
-            if not line.strip():
-                continue
-            if given == rows:
-                return
-            given += 1
-            yield number, line
-
-
-def open_binary(path: Path) -> Any:
-    """The file, opened; one line says why when it cannot be."""
-    try:
-        check_regular(path)
-        return path.open("rb")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+def read_tsv(path: Path, rows: int | None, query_field: str = "query", passage_field: str = "passage") -> Judgements:
+    """``query<TAB>passage`` or ``query<TAB>positive<TAB>negative``, one kind throughout, or as a header says."""
+    columns = pair_columns(query_field, passage_field)
+    return from_pairs(
+        (query, [passage], [negative] if negative else [])
+        for _, (query, passage, negative) in table_rows(path, columns, rows, others=True)
+    )

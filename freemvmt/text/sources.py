@@ -31,6 +31,7 @@ from freemvmt.text.corpus import (
 )
 from freemvmt.text.formats import Judgements, from_pairs, read_jsonl, read_tsv
 from freemvmt.text.judged import beir, ms_marco_tsv, qrels_file_of
+from freemvmt.text.lines import data_files, packed_in, unknown_ending
 from freemvmt.text.tables import from_table, read_parquet
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ def load_collection(name: str, part: str, config: DataConfig) -> Collection:
         return _judged(path, part)
     files = [path] if path.is_file() else _split_files(path, (part,))
     if not files:
-        raise UserError(f"{path} has no files of a split {part!r}; name one that it has with --split")
+        todo = packed_in(path, part) or "name one that it has with --split"
+        raise UserError(f"{path} has no files of a split {part!r}; {todo}")
     examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
     return to_collection(examples, f"{path.name} {part}" if path.is_dir() else path.name)
 
@@ -133,7 +135,8 @@ def training_files(path: Path) -> list[Path]:
     measured = _split_files(path, (*VALIDATION_NAMES, "test"))
     files = _split_files(path, ("train",)) or [file for file in _data_files(path) if file not in measured]
     if not files:
-        raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; check the path")
+        todo = packed_in(path) or "check the path"
+        raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {todo}")
     return files
 
 
@@ -212,7 +215,7 @@ def _from_hub(rows: object, where: str) -> Judgements:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in (".parquet", ".jsonl", ".tsv"))
+    return data_files(folder, (".parquet", ".jsonl", ".tsv"))
 
 
 def _split_files(folder: Path, parts: Iterable[str]) -> list[Path]:
@@ -230,9 +233,9 @@ def _read_files(files: list[Path], config: DataConfig, rows: int | None) -> Judg
         elif file.suffix == ".jsonl":
             part = read_jsonl(file, left, config.query_field, config.passage_field)
         elif file.suffix == ".tsv":
-            part = read_tsv(file, left)
+            part = read_tsv(file, left, config.query_field, config.passage_field)
         else:
-            raise UserError(f"{file}: the ending {file.suffix!r} is not known; give .parquet, .jsonl or .tsv")
+            raise unknown_ending(file)
         parts.append(part)
         left = None if left is None else left - len(part.queries)
         if left == 0:

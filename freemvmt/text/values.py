@@ -6,14 +6,26 @@ A text is a string. An id is a string, or a whole number, which becomes its digi
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Set
+from itertools import islice
 from numbers import Integral
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from freemvmt.errors import UserError
 
+T = TypeVar("T", bound=Hashable)
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or not
-_NAMES = {"NoneType": "null", "bool": "a boolean", "int": "a number", "float": "a number", "dict": "an object"}
+_NAMES = {
+    "NoneType": "null",
+    "str": "text",
+    "bool": "a boolean",
+    "dict": "an object",
+    "bytes": "bytes",
+    "datetime": "a time",
+    "Timestamp": "a time",
+    "Decimal": "a decimal number",
+}
 
 
 def text_of(value: object, field: str, where: str) -> str:
@@ -29,13 +41,15 @@ def optional_text(value: object, field: str, where: str) -> str:
 
 
 def id_of(value: object, field: str, where: str) -> str:
-    """An id: a text, or the digits of a whole number; else ``UserError``, as ``text_of``."""
+    """An id: a text that is not blank, or the digits of a whole number; else ``UserError``, as ``text_of``."""
     if not isinstance(value, bool) and isinstance(value, Integral):  # numpy's too
         return str(int(value))
-    if isinstance(value, str):
-        return value
-    wanted = "an id (text or a whole number)"
-    raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not {wanted}; mend or drop it')
+    if not isinstance(value, str):
+        wanted = "an id (text or a whole number)"
+        raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not {wanted}; mend or drop it')
+    if not value or value.isspace():
+        raise UserError(f'{where}: "{field}" is blank, which is no id; mend or drop it')
+    return value
 
 
 def kind_name(value: object) -> str:
@@ -117,10 +131,9 @@ def ids_of(ids: Iterable[str | int], name: str = "ids") -> list[str]:
     wanted = f"{name} must be a list of ids (texts or whole numbers)"
     found = []
     for number, one in enumerate(_listed(ids, f"{wanted}, not {type(ids).__name__}; give [id, …]")):
-        try:
-            found.append(str(id_of(one, "", "")))
-        except UserError:
-            raise TypeError(f"{wanted}, but number {number} is {kind_name(one)}; give ids alone") from None
+        if isinstance(one, bool) or not isinstance(one, str | Integral):
+            raise TypeError(f"{wanted}, but number {number} is {kind_name(one)}; give ids alone")
+        found.append(str(id_of(one, name, f"number {number}")))
     return found
 
 
@@ -145,4 +158,32 @@ class Places:
     def see(self, id: str, where: str) -> None:
         """Note ``id`` of ``where`` (a line or row); ``UserError`` if it was seen before."""
         if (first := self._seen.setdefault(id, where)) is not where:
-            raise UserError(f"{where}: the {self._what} {id[:200]!r} stands twice, first at {first}; keep one of them")
+            raise _twice(f"the {self._what} {id[:200]!r}", first, where)
+
+
+def first_repeat(ids: Iterable[T]) -> T | None:
+    """The first of ``ids`` that was there before."""
+    seen: set[T] = set()
+    for id in ids:
+        if id in seen:
+            return id
+        seen.add(id)
+    return None
+
+
+def repeated(name: str, id: Hashable, again: Iterable[tuple[str, Hashable]]) -> UserError:
+    """The refusal of an id that stands twice; ``name`` is what it is called.
+
+    ``again`` are (place, id) of all entries, read a second time, so that reading the first time need not hold them.
+    """
+    both = list(islice((where for where, other in again if other == id), 2))
+    if len(both) < 2:
+        return UserError(f"{name} stands twice, in a file that has changed since; read it again")
+    return _twice(name, *both)
+
+
+def _twice(name: str, first: str, second: str) -> UserError:
+    """The places may begin with the same file, which is named once."""
+    file, _, line = first.rpartition(", ")
+    near = line if file and second.startswith(f"{file}, ") else first
+    return UserError(f"{second}: {name} stands twice, first at {near}; keep one of them")

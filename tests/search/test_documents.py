@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.corpora import document_of, read_corpus
-from freemvmt.search.documents import LARGEST_METADATA, LONGEST_ID, Document, distinct
+from freemvmt.search.corpora import read_corpus
+from freemvmt.search.documents import LONGEST_ID, Document, distinct
 from freemvmt.text import pydocs
 from freemvmt.text.corpus import passage_id
+from freemvmt.text.records import LARGEST_METADATA, record_of
 from freemvmt.text.sources import read_pydocs
 
 from beir_folder import write_beir
@@ -62,15 +63,15 @@ def test_a_line_of_json(case: str, tmp_path: Path) -> None:
 BAD_LINES = {
     "no text": ('{"id": "a", "body": "x"}', 'no text in a field "text" .*"id", "body"'),
     "no fields": ("{}", r'no text in a field "text" \(fields: none\)'),
-    "text of null": ('{"text": null}', 'no text in a field "text"'),
-    "a number as text": ('{"text": 1}', 'no text in a field "text"'),
-    "a list as text": ('{"text": ["a"]}', 'no text in a field "text"'),
-    "no id": ('{"id": "", "text": "x"}', "an id has 1 to 512 bytes, not 0"),
+    "text of null": ('{"text": null}', '"text" holds null, not text'),
+    "a number as text": ('{"text": 1}', '"text" holds the number 1, not text'),
+    "a list as text": ('{"text": ["a"]}', '"text" holds a list, not text'),
+    "no id": ('{"id": "", "text": "x"}', '"id" is blank, which is no id'),
     "a long id": ('{"id": "%s", "text": "x"}' % ("é" * 257), "not 514"),
-    "truth as id": ('{"id": true, "text": "x"}', "the id is bool, not text"),
-    "a fraction as id": ('{"id": 1.5, "text": "x"}', "the id is float"),
-    "a list as id": ('{"id": [], "text": "x"}', "the id is list"),
-    "a number as title": ('{"text": "x", "title": 3}', '"title" holds int, not text'),
+    "truth as id": ('{"id": true, "text": "x"}', '"id" holds a boolean, not an id'),
+    "a fraction as id": ('{"id": 1.5, "text": "x"}', '"id" holds the number 1.5, not an id'),
+    "a list as id": ('{"id": [], "text": "x"}', '"id" holds a list, not an id'),
+    "a number as title": ('{"text": "x", "title": 3}', '"title" holds the number 3, not text'),
     "text as metadata": ('{"text": "x", "metadata": "y"}', '"metadata" is no object'),
     "a list as metadata": ('{"text": "x", "metadata": []}', '"metadata" is no object'),
     "no name": ('{"text": "x", "metadata": {"": 1}}', '"metadata" is no object with names'),
@@ -99,16 +100,14 @@ def test_a_bad_line_is_refused_with_its_place(case: str, tmp_path: Path) -> None
 
 def test_tables_of_two_and_three_columns(tmp_path: Path) -> None:
     path = tmp_path / "corpus.tsv"
-    path.write_text("1\tsome text\n2\ttitle\tmore text\n3\t\t\n")
-    assert list(read_corpus(str(path))) == [
-        Document("1", "some text"),
-        Document("2", "more text", "title"),
-        Document("3", ""),
-    ]
+    path.write_text("1\tsome text\n2\t\n")
+    assert list(read_corpus(str(path))) == [Document("1", "some text"), Document("2", "")]
+    path.write_text("2\ttitle\tmore text\n3\t\t\n")
+    assert list(read_corpus(str(path))) == [Document("2", "more text", "title"), Document("3", "")]
     for bad, what in (
-        ("one", "line 2: 1 tab-separated fields, not 2 or 3"),
+        ("one", "line 2: 1 tab-separated fields, not the 2 of the first line"),
         ("a\tb\tc\td", "line 2: 4 tab"),
-        ("\tx", "line 2: an id"),
+        ("\tx", 'line 2: "id" is blank'),
     ):
         path.write_text(f"1\tx\n{bad}\n")
         with pytest.raises(UserError, match=what):
@@ -160,10 +159,10 @@ def test_parquet_with_all_sorts_of_columns(tmp_path: Path) -> None:
 def test_bad_parquet_is_refused_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "corpus.parquet"
     for columns, what in (
-        ({"text": ["a", None]}, "row 2: no text in a field"),
-        ({"id": ["a", ""], "text": ["a", "b"]}, "row 2: an id has 1 to 512"),
+        ({"text": ["a", None]}, 'row 2: "text" holds null, not text'),
+        ({"id": ["a", ""], "text": ["a", "b"]}, 'row 2: "id" is blank'),
         ({"body": ["a"]}, "row 1: no text in a field .*body"),
-        ({"text": ["a"], "id": [1.5]}, "row 1: the id is float"),
+        ({"text": ["a"], "id": [1.5]}, 'row 1: "id" holds the number 1.5, not an id'),
         ({"text": ["a"], "metadata": ["b"]}, 'row 1: "metadata" is no object'),
     ):
         pq.write_table(pa.table(columns), path)
@@ -185,7 +184,7 @@ def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_unknown_endings_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus.csv").write_text("a,b")
-    with pytest.raises(UserError, match=r"'.csv' is not known; give .jsonl, .tsv or .parquet"):
+    with pytest.raises(UserError, match=r"'.csv' is not known; give .parquet, .jsonl or .tsv"):
         list(read_corpus(str(tmp_path / "corpus.csv")))
     with pytest.raises(UserError, match=r"holds no corpus.jsonl and no collection.tsv; "):
         list(read_corpus(str(tmp_path)))
@@ -225,16 +224,18 @@ def test_a_document_is_sound_or_refused() -> None:
         str(refused.value).encode()
 
 
-def test_of_one_id_only_the_last_counts() -> None:
-    assert distinct([Document("a", "1"), Document("b", "2"), Document("a", "3")]) == [
-        Document("a", "3"),
-        Document("b", "2"),
-    ]
+def test_an_id_that_stands_twice_among_documents_is_refused() -> None:
+    documents = [Document("a", "1"), Document("b", "2"), Document("a", "3")]
+    assert distinct(iter(documents[:2])) == documents[:2]
+    with pytest.raises(
+        UserError, match=r"^documents\[2\]: the document 'a' stands twice, first at documents\[0\]; keep"
+    ):
+        distinct(documents)
 
 
 def test_a_place_stands_before_what_is_wrong() -> None:
     with pytest.raises(UserError, match=r"^documents\[3\]: no text"):
-        document_of({"id": "a"}, "documents[3]")
+        record_of({"id": "a"}, "documents[3]")
 
 
 def test_pydocs_are_documents_with_a_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from freemvmt.errors import UserError
 from freemvmt.text.corpus import Examples, to_examples
-from freemvmt.text.formats import Judgements, from_pairs, json_lines, read_jsonl, read_tsv
+from freemvmt.text.formats import Judgements, from_pairs, read_jsonl, read_tsv
+from freemvmt.text.lines import json_lines
 from freemvmt.text.tables import from_table, read_parquet
 
 from rows import make_rows
@@ -99,10 +100,11 @@ def test_pairs_from_jsonl_take_their_fields_by_name_and_a_negative(tmp_path: Pat
     records = [
         {"question": "a", "answer": "x", "negative": "n"},
         {"answer": "y", "question": "b"},
-        {"question": 7, "answer": 0.5},
+        {"question": "7", "answer": "0.5", "negative": None},
+        {"question": "c", "answer": "z", "negative": ["m", "n"]},
     ]
     path = write_jsonl(tmp_path / "pairs.jsonl", records)
-    wanted = [("a", ["x"], ["n"]), ("b", ["y"], []), ("7", ["0.5"], [])]
+    wanted = [("a", ["x"], ["n"]), ("b", ["y"], []), ("7", ["0.5"], []), ("c", ["z"], ["m", "n"])]
     assert plain(read_jsonl(path, None, "question", "answer")) == wanted
     assert plain(read_jsonl(path, 2, "question", "answer")) == wanted[:2]
 

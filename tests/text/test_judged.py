@@ -5,7 +5,7 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.errors import UserError
-from freemvmt.text.judged import beir, beir_corpus, ms_marco_tsv, qrels_file_of, read_qrels
+from freemvmt.text.judged import beir, ms_marco_tsv, qrels_file_of, read_documents, read_qrels
 
 from refusals import refusal
 
@@ -60,7 +60,10 @@ def test_judgements_of_what_is_unknown_are_counted_and_left_out(folder: Path, lo
     assert beir(folder, "test").qrels == {"q1": {"d1": 1}}
     (said,) = log.records
     assert said.levelname == "WARNING"
-    assert said.getMessage().startswith(f"{path}: 4 of 5 judgements name an unknown query or document")
+    assert said.getMessage().startswith(f"{path}: 4 of 5 judgements left out: ")
+    assert said.getMessage().endswith(
+        "1 of an unknown query, 2 of an unknown document, 1 of a query without a known relevant document"
+    )
 
 
 @pytest.mark.parametrize("content", ["q1\tunknown\t1\n", "unknown\td1\t1\n", "q1\td1\t0\n", "q1\td1\t-1\n"], ids=repr)
@@ -84,7 +87,7 @@ def test_a_split_that_is_not_there_is_an_error_that_names_those_that_are(folder:
         ("q1\td1\t1\nq1\td2\t1.5\n", "line 2: the grade '1.5' is not a whole number"),
         (f"q1\td1\t{'9' * 30}\n", "line 1: the grade '99999999999999999999' is not a whole number, at most 1,000,000"),
         (f"q1\td1\t1\nq1\td1\t{'9' * 5000}\n", "line 2: the grade"),
-        ("q1\td1\t1\n\nq1\td1\n", "line 3: 2 tab-separated fields, not 3 or 4; mend"),
+        ("q1\td1\t1\n\nq1\td1\n", "line 3: 2 tab-separated fields, not the 3 of the first line; mend"),
         ("q1 0 d1 1 x\n", "line 1: 5 tab-separated fields"),
         ("", "holds no judgement"),
         ("query-id\tcorpus-id\tscore\n", "holds no judgement"),
@@ -104,18 +107,24 @@ def test_qrels_that_are_not_sound_are_an_error_of_one_line(tmp_path: Path, conte
     ("content", "message"),
     [
         ("", "corpus.jsonl is empty"),
-        ('{"_id": "1", "text": "a"}\n{"_id": "1", "text": "b"}\n', "1 documents repeat an _id"),
-        ('{"_id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n', 'line 2: no field "_id" (found "id", "text")'),
-        ('{"_id": "1", "title": "a"}\n', 'line 1: no field "text" (found "_id", "title"); give each line a "text"'),
-        ('{"_id": "1", "text": ["a"]}\n', 'line 1: "text" holds list, not text'),
-        ('{"_id": "1", "title": {}, "text": "a"}\n{"_id": "2", "title": [1], "text": "b"}\n', "line 2"),
+        (
+            '{"_id": "1", "text": "a"}\n{"_id": "1", "text": "b"}\n',
+            "line 2: the document '1' stands twice, first at line 1; keep one of them",
+        ),
+        ('{"_id": "1", "text": "a"}\n{"_id": 2.0, "text": "b"}\n', 'line 2: "_id" holds the number 2.0, not an id'),
+        (
+            '{"_id": "1", "title": "a"}\n',
+            'line 1: no text in a field "text" (fields: "_id", "title"); give each document',
+        ),
+        ('{"_id": "1", "text": ["a"]}\n', 'line 1: "text" holds a list, not text'),
+        ('{"_id": "1", "title": {}, "text": "a"}\n', 'line 1: "title" holds an object, not text'),
     ],
-    ids=["empty", "ids repeat", "no id", "no text", "text is a list", "title is a list"],
+    ids=["empty", "ids repeat", "id is a fraction", "no text", "text is a list", "title is an object"],
 )
 def test_a_corpus_that_is_not_sound_is_an_error_of_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = write(tmp_path / "corpus.jsonl", content)
     with pytest.raises(UserError) as raised:
-        beir_corpus(path)
+        read_documents(path)
     assert message in str(raised.value)
 
 
