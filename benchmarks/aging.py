@@ -16,8 +16,22 @@ PACKAGE = Path(__file__).parent.parent / "freemvmt"
 
 _TOKENS = ("text/tokens.py", "text/arrays.py")
 _VECTORS = (*_TOKENS, "towers", "model.py", "devices.py")
-_SEARCHING = ("search/exact.py", "search/ranking.py", "search/lexical.py", "search/retriever.py")
-_BUNDLES = ("search/indexing.py", "search/vectors.py", "search/words.py", "search/texts.py", "search/stores")
+_SEARCHING = (
+    "search/exact.py",
+    "search/ranking.py",
+    "search/lexical.py",
+    "search/words.py",
+    "search/analysis.py",
+    "search/retriever.py",
+)
+_BUNDLES = (
+    "search/indexing.py",
+    "search/vectors.py",
+    "search/words.py",
+    "search/analysis.py",
+    "search/texts.py",
+    "search/stores",
+)
 _LEARNING = tuple(
     f"learning/{name}.py"
     for name in (
@@ -49,6 +63,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "kills": (*_KEPT, "sealed.py", "sweeps.py", "sweep_study.py", "learning/mining.py", "search"),
     "lite": (*_SERVED, "search/onnx_encoder.py", "exporting/onnx_graph.py"),
     "msmarco_scale": (*_VECTORS, "search"),
+    "power_cut": (*_KEPT, "locks.py", "sealed.py", "kept.py", "model_files.py", "sweep_study.py", "trec.py", *_BUNDLES),
     "quality_msmarco": _QUALITY,
     "quality_qa": _QUALITY,
     "quality_qa_infonce": _QUALITY,
@@ -61,7 +76,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "search": (*_TOKENS, *_SEARCHING, *_BUNDLES),
     "server_faults": ("server", "search"),
     "serving": _SERVED,
-    "site": ("exporting", "search/words.py", *_TOKENS),
+    "site": ("exporting", "search/words.py", "search/analysis.py", *_TOKENS),
     "smaller": (*_QUALITY, "search/vectors.py", "search/indexing.py"),
     "startup": ("__init__.py", "cli.py", "shell.py", "quickstart.py", "text/pydocs.py", *_QUALITY),
     "streaming_memory": (*_TRAINED, "text/streams.py"),

@@ -9,6 +9,7 @@ def reliability_table() -> str:
     fuzz, coverage = read("fuzz"), read("fuzz_coverage")
     kills, faults = read("kills"), read("server_faults")
     cost, hostile = read("checkpoint_cost")["towers"], read("hostile")
+    cuts = read("power_cut")
     killed = sum(one["while_it_ran"] for one in kills["commands"].values())
     tried = sum(one["tried"] for one in coverage["targets"].values())
     wrong = sum(one["failed"] for one in coverage["targets"].values())
@@ -25,6 +26,11 @@ def reliability_table() -> str:
             "`train`, `mine`, `index`, `add`, `sweep` under `kill -9` go on and leave nothing",
             "`benchmarks/kills.py`",
             f"{killed} kills while they ran, {kills['failures']} failures",
+        ),
+        (
+            "after a power cut what was acknowledged is there, and nothing is half",
+            "`benchmarks/power_cut.py`",
+            f"{cuts['states']:,} states of {len(cuts['tasks'])} tasks, {cuts['failures']} failures",
         ),
         (
             "a damaged file is refused in one line, made anew, or read right",

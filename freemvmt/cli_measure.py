@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from freemvmt.config import HYBRID_WEIGHT, DataConfig, Method, Protocol
+from freemvmt.config import HYBRID_WEIGHT, DataConfig, Lexical, Method, Protocol
 from freemvmt.errors import UserError
 from freemvmt.shell import parse, report
 
@@ -26,6 +26,8 @@ class CollectionOptions(DataConfig):
     """Which split's queries."""
     weight: float = HYBRID_WEIGHT
     """Hybrid: the dense side's share, 0 to 1."""
+    bm25: Lexical = "served"
+    """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
     ignore_identical_ids: bool | None = None
     """Leave the document with the query's id out of its ranking (--no-ignore-identical-ids: never); None: where it has
     the query's text too, as in ArguAna and Quora."""
@@ -68,19 +70,19 @@ def evaluate(argv: Sequence[str]) -> int:
     collection = _collection(options)
     if output:
         check_run(collection)
-    result, found, retriever = _measured(options.model, collection, options.method, options.protocol, options.weight)
+    result, found, retriever = _measured(options.model, collection, options.method, options)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
-    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}")
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_by_anserini(options)}")
     for line in table([result]):
         console.line(line)
     if output:
         write_run(found, output, tag)
         console.line(f"run       {options.run}")
-    told = {"model": options.model, **result.as_dict()}
+    told = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
     if options.worst:
         from freemvmt import worst
 
-        bm25 = _measured("bm25", collection, "bm25", options.protocol, options.weight)[:2]
+        bm25 = _measured("bm25", collection, "bm25", options)[:2]
         lost = worst.losses((result, found), bm25, collection, options.worst, retriever if options.explain else None)
         worst.show(lost, tag, result.queries, console)
         told["worst"] = [asdict(one) for one in lost]
@@ -127,12 +129,9 @@ def compare(argv: Sequence[str]) -> int:
     for name in (options.model_a, options.model_b):
         _check_model(name)
     collection = _collection(options)
-    a, b = (
-        _measured(name, collection, options.method, options.protocol, options.weight)[0]
-        for name in (options.model_a, options.model_b)
-    )
+    a, b = (_measured(name, collection, options.method, options)[0] for name in (options.model_a, options.model_b))
     found = compare_results(a, b, options.metric)
-    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}; {options.metric}")
+    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_by_anserini(options)}; {options.metric}")
     for letter, name, mean in (("A", options.model_a, found.mean_a), ("B", options.model_b, found.mean_b)):
         console.line(f"  {letter}  {mean:.4f}  {name}")
     low, high = found.interval
@@ -141,7 +140,7 @@ def compare(argv: Sequence[str]) -> int:
         f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
-    report(options.json, {**sides, "comparison": asdict(found)})
+    report(options.json, {**sides, "bm25": options.bm25, "comparison": asdict(found)})
     return 0
 
 
@@ -168,7 +167,7 @@ def _collection(options: EvaluateOptions | CompareOptions) -> "Collection":
 
 
 def _measured(
-    name: str, collection: "Collection", method: Method, protocol: Protocol, weight: float
+    name: str, collection: "Collection", method: Method, options: EvaluateOptions | CompareOptions
 ) -> "tuple[Result, Run, Retriever | None]":
     """What the model (or run file, or BM25) of that name finds in the collection, and what it searched with."""
     from freemvmt import evaluation, trec
@@ -176,17 +175,26 @@ def _measured(
     from freemvmt.search.bundle import is_bundle
     from freemvmt.search.retriever import Retriever
 
+    protocol, weight = options.protocol, options.weight
     if _is_file(name):
         found = trec.without_self_matches(trec.read_run(Path(name), collection), collection)
         return evaluation.measure(found, collection, name, protocol), found, None
     if is_bundle(Path(name)):
+        if options.bm25 != "served" and method != "dense":
+            raise UserError(
+                f"{name} is measured as it is served, and --bm25 {options.bm25} is not; give bm25 or a model"
+            )
         served = Retriever.load(name)
         return *evaluation.evaluate(served, collection, method, protocol, weight), served
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)
-    retriever = Retriever(model, collection.documents, collection.document_ids)
+    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25)
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
+
+
+def _by_anserini(options: CollectionOptions) -> str:
+    return "" if options.bm25 == "served" else ", BM25 as Anserini's"
 
 
 def _is_file(name: str) -> bool:

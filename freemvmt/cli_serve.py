@@ -27,7 +27,7 @@ def serve(argv: Sequence[str]) -> int:
     """Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."""
     options = parse(ServeOptions, argv, "two-towers serve")
     options.check_exposure()
-    for library in ("faiss", "tantivy", "fastapi", "uvicorn", "prometheus_client"):
+    for library in ("faiss", "fastapi", "uvicorn", "prometheus_client"):
         if find_spec(library) is None:
             needed(library)  # which says what brings it
     console = Console()

@@ -17,6 +17,7 @@ MOST_LAYERS = 16  # of a recurrence
 Loss = Literal["triplet", "infonce", "margin-mse"]
 Negatives = Literal["hardest", "semi-hard", "random", "given", "all"]
 Method = Literal["dense", "bm25", "hybrid"]
+Lexical = Literal["served", "anserini"]
 Protocol = Literal["full", "pool"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from freemvmt.errors import UserError
 
 _EXTRA_OF = {
-    "faiss": "serve", "tantivy": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
+    "faiss": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
     "pymilvus": "milvus", "milvus_lite": "milvus", "ray": "ray", "onnx": "export",
     "onnxruntime": "serve-lite",
     "langchain_core": "langchain", "llama_index.core": "llama-index", "mteb": "mteb",

@@ -45,6 +45,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     from freemvmt.learning.preparation import prepare
     from freemvmt.model import TwoTowersModel
     from freemvmt.model_files import check_output
+    from freemvmt.search.corpora import ids_of
     from freemvmt.search.retriever import Retriever
     from freemvmt.text.sources import read_pydocs
     from freemvmt.training import save, train
@@ -87,8 +88,9 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
 
     docs = read_pydocs(options.max_samples, options.seed)
     texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
-    library = Retriever(trained.model, texts, [doc.name for doc in docs])
-    summaries = {doc.name: doc.summary for doc in docs}
+    ids = ids_of(docs)
+    library = Retriever(trained.model, texts, ids)
+    summaries = {id: doc.summary for id, doc in zip(ids, docs, strict=True)}
     answers: dict[str, list[dict[str, Any]]] = {}
     for question in QUESTIONS:
         hits = library.search(question, k=3)

@@ -29,9 +29,9 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8, a terminal need not show "±"
             stream.reconfigure(errors="backslashreplace")
-    obey_container()
-    provide_home()
     try:
+        obey_container()
+        provide_home()
         result = action()
         sys.stdout.flush()
     except UserError as error:

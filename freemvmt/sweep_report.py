@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,13 +29,14 @@ class Trial:
     state: State
     settings: dict[str, Any]
 
-    def cells(self) -> list[str]:
-        """The trial as texts: number, score, state, settings."""
+    def cells(self, names: Iterable[str]) -> list[str]:
+        """The trial as texts: number, score, state, and the settings ``names``, - for one that was not chosen yet."""
         score = "-" if self.val_ndcg_10 is None else f"{self.val_ndcg_10:.4f}"
-        return [str(self.number), score, self.state, *(_short(value) for value in self.settings.values())]
+        chosen = [_short(self.settings[name]) if name in self.settings else "-" for name in names]
+        return [str(self.number), score, self.state, *chosen]
 
     def __str__(self) -> str:
-        number, score, state, *values = self.cells()
+        number, score, state, *values = self.cells(self.settings)
         settings = "  ".join(f"{name} {value}" for name, value in zip(self.settings, values, strict=True))
         return f"{number:>3}  val_ndcg_10 {score:<6}  {state:<8}  {settings}"
 
@@ -83,7 +85,8 @@ def table(trials: list[Trial]) -> list[str]:
     """Aligned lines: numbers to the right, words to the left."""
     if not trials:
         return ["no trials"]
-    rows = [["number", "val_ndcg_10", "state", *trials[0].settings], *(trial.cells() for trial in trials)]
+    names = list(dict.fromkeys(name for trial in trials for name in trial.settings))  # a killed trial may lack some
+    rows = [["number", "val_ndcg_10", "state", *names], *(trial.cells(names) for trial in trials)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     words = [not any(_is_number(cell) for cell in column[1:]) for column in zip(*rows, strict=True)]
     return [

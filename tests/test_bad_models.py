@@ -181,7 +181,6 @@ RUNS: dict[str, tuple[bytes, list[str]]] = {
     "score not a number": (b"q1 Q0 d1 1 nan mine\n", ["line 1: the score 'nan' is not a finite number"]),
     "endless score": (b"q1 Q0 d1 1 1e999 mine\n", ["line 1: the score '1e999' is not a finite number"]),
     "unknown queries": (b"x Q0 d1 1 0.5 mine\n", ["holds no query of towers"]),
-    "empty": (b"", ["holds no query of towers"]),
     "latin": (RUN.encode() + b"caf\xe9 Q0 d1 1 0.5 mine\n", ["line 2: byte 4 is not UTF-8"]),
 }
 

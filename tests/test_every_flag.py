@@ -94,6 +94,7 @@ VALUES = {
     "split": "validation",
     "store": "store.db",
     "teacher": "{encoder}",
+    "trusted_proxies": "10.0.0.0/8",
 }
 
 # Flags that do nothing, or are refused, unless another stands beside them: once more with that one.
@@ -334,6 +335,7 @@ def test_every_script_helps(line: str, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives on all words as they are: what holds of the command's flags holds of the script's."""
     given: list[list[str]] = []
+    lines = ["", *(tried for tried, _ in flags_of(command, commands()[command]))]
 
     def take(argv: list[str], prog: str = "") -> int:
         given.append([prog, *argv])
@@ -341,7 +343,7 @@ def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.
 
     monkeypatch.setattr(cli_model, "train", take)
     monkeypatch.setattr(sweep_config, "run_sweep_command", take)
-    for tried in ["", *(tried for tried, _ in flags_of(command, commands()[command]))]:
+    for tried in lines:
         monkeypatch.setattr(sys, "argv", [*line.split(), *tried.split()])
         assert main.main() == 0
         assert given.pop() == [line, *tried.split()]

@@ -143,7 +143,7 @@ def test_towers_that_do_more_than_average_cannot_be_static(
 def test_an_output_that_is_there_is_refused(tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     TwoTowersModel(ModelConfig(base=tiny_base)).save(tmp_path / "model")
     command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "model"]
-    assert "is there already" in refusal(capsys, tmp_path, *command)
+    assert "which is read; write elsewhere" in refusal(capsys, tmp_path, *command)
 
 
 def _static(folder: Path, **changes: object) -> Path:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,10 +11,12 @@ from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.learning.checkpoint import last_checkpoint
+from freemvmt.locks import NoLocks
 from freemvmt.model import TwoTowersModel
 from freemvmt.outputs import check_free
 from freemvmt.search.encoding import read_vectors
 from freemvmt.search.retriever import Retriever
+from freemvmt.search.stores import embedded
 from freemvmt.strays import is_foreign, is_stray
 
 from refusals import refusal
@@ -105,7 +107,11 @@ def test_a_bundle_that_is_only_read_lives_with_them(
 ) -> None:
     run("index", model, write(tmp_path / "corpus.jsonl", "tower", "river"), "--output", tmp_path / "bundle")
     leave(tmp_path / "bundle")
-    monkeypatch.setattr("freemvmt.search.stores.embedded._can_write", lambda folder: False)
+
+    def refuse(*_: object) -> NoReturn:
+        raise NoLocks("no locks here")
+
+    monkeypatch.setattr(embedded, "locked", refuse)
     assert best(tmp_path / "bundle", "tower") == "tower"
 
 

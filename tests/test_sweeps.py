@@ -143,12 +143,14 @@ def test_the_table_is_aligned() -> None:
         Trial(10, 0.5, "complete", {"learning_rate": 3e-5, "loss": "triplet", "batch_size": 64}),
         Trial(2, 0.25, "pruned", {"learning_rate": 0.0012345, "loss": "infonce", "batch_size": 1024}),
         Trial(3, None, "failed", {"learning_rate": 0.001, "loss": "infonce", "batch_size": 16}),
+        Trial(4, None, "failed", {"learning_rate": 0.1}),  # killed while its settings were chosen
     ]
     assert sweep_report.table(trials) == [
         "number  val_ndcg_10  state     learning_rate  loss     batch_size",
         "    10       0.5000  complete          3e-05  triplet          64",
         "     2       0.2500  pruned         0.001234  infonce        1024",
         "     3            -  failed            0.001  infonce          16",
+        "     4            -  failed              0.1  -                 -",
     ]
 
 

@@ -1,4 +1,4 @@
-"""What Rust does to each character, as tables that a browser can follow.
+"""What Rust and Python do to each character, as tables that a browser can follow.
 
 A browser's own Unicode is newer than that of the libraries, and another in each browser. So the libraries are asked:
 every character is given to them once, in blocks, and what comes out is written down.
@@ -10,9 +10,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from freemvmt.errors import UserError
-from freemvmt.extras import needed
-from freemvmt.search.words import LONGEST_WORD, Analyzer
+from freemvmt.search import analysis
 from freemvmt.text.tokens import Tokenizer
 
 Ranges = list[int]  # first and last of each stretch of code points, one after the other
@@ -85,25 +86,29 @@ def _characters(parts: str) -> dict[str, Any]:
     }
 
 
-def word_rules(analyzer: Analyzer, words: Iterable[str]) -> dict[str, Any]:
-    """How BM25's words are made: ``letters`` are what they consist of, ``lower`` what becomes of the large ones,
-    ``stop`` those of ``words`` that are left out."""
-    small = _letters()
-    return {
-        "letters": ranges_of(small),
-        "lower": {character: found for character, found in small.items() if found != character},
-        "stop": sorted(word for word in words if word.isalpha() and not analyzer.words(word)),
-        "longest": LONGEST_WORD,
-    }
-
-
 @functools.cache
-def _letters() -> dict[str, str]:
-    """The characters of which tantivy makes words, each as it is in lower case."""
-    tantivy = needed("tantivy")
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.lowercase())
-    found = builder.build().analyze(" ".join("a" + character for character in _ALL))
-    return {character: word[1:] for character, word in zip(_ALL, found, strict=True) if word != "a"}
+def word_rules() -> dict[str, Any]:
+    """The analysis of ``search/analysis.py`` for a browser, whose own Unicode may be newer.
+
+    ``unassigned`` is what this Unicode does not know, and so is no letter; ``folds``: what a character becomes when its
+    case is folded, ``ignored``: what then goes. ``spaceless``, ``others``, ``marks``: of these are words; ``symbols``
+    count alone too.
+    """
+    every = [chr(code) for code in range(analysis.LAST + 1)]
+    ignored = analysis.matches(analysis.IGNORED)
+    unassigned = np.array([unicodedata.category(one) == "Cn" and not ignored.match(one) for one in every])
+    spaceless, others, marks = analysis.classes(analysis.LAST)
+    return {
+        "unassigned": analysis.stretches(unassigned),
+        "folds": {one: found for one in every if (found := one.casefold()) != one},
+        "ignored": analysis.stretches_in(analysis.IGNORED),
+        "spaceless": spaceless,
+        "others": others,
+        "marks": marks,
+        "symbols": analysis.stretches_in(analysis.SYMBOLS),
+        "stop": sorted(analysis.STOP_WORDS),
+        "longest": analysis.LONGEST_WORD,
+    }
 
 
 def ranges_of(characters: Iterable[str]) -> Ranges:

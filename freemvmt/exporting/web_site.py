@@ -47,9 +47,8 @@ from freemvmt.search.indexing import DIRECTIONS_FROM, PROBES, narrowed
 from freemvmt.search.lexical import DEPTH
 from freemvmt.search.stores.embedded import EmbeddedStore
 from freemvmt.search.stores.live import spread
-from freemvmt.search.words import Analyzer
 
-FORMAT = 1
+FORMAT = 2
 DIMS = (384, 256, 192, 128, 96, 64, 48, 32)  # tried in this order where none is asked for
 MAX_MB = 20.0
 SHARD = 100  # documents of a file of passages: the ten hits of a page are ten small files at most
@@ -151,10 +150,9 @@ def _write(output: Path, files: Files, told: dict[str, Any]) -> int:
 
 def _fixed_files(model: TwoTowersModel, documents: Sequence[Document], contents: Sequence[str]) -> Files:
     """The files that do not depend on the size of vectors."""
-    analyzer = Analyzer()
     rules = tokenizer_rules(model.tokenizer)
-    words = words_file(contents, analyzer)
-    rules["words"] = word_rules(analyzer, rules["vocabulary"]) | {"tokens": words.tokens}
+    words = words_file(contents)
+    rules["words"] = word_rules() | {"tokens": words.tokens}
     files = {
         "data/tokenizer.bin": _packed(_json(rules)),
         "data/words.bin": _packed(words.words),

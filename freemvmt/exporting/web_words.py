@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from freemvmt.search.words import Analyzer
+from freemvmt.search.analysis import words_of
 
 _EXACT = 40  # lengths below are kept as they are
 
@@ -29,7 +29,7 @@ class WordsFile:
     tokens: int
 
 
-def words_file(contents: Iterable[str], analyzer: Analyzer) -> WordsFile:
+def words_file(contents: Iterable[str]) -> WordsFile:
     """The words of ``contents``, analysed as the server does it."""
     number_of: dict[str, int] = {}
     lengths: list[int] = []
@@ -37,7 +37,7 @@ def words_file(contents: Iterable[str], analyzer: Analyzer) -> WordsFile:
     counts: list[int] = []
     sizes: list[int] = []
     for content in contents:
-        found = Counter(analyzer.words(content))
+        found = Counter(words_of(content))
         lengths.append(found.total())
         sizes.append(len(found))
         terms.extend(number_of.setdefault(word, len(number_of)) for word in found)

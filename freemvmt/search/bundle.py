@@ -21,7 +21,7 @@ import numpy as np
 from freemvmt.errors import UserError
 from freemvmt.outputs import check_folder
 from freemvmt.sealed import Shape, check_seals, read_sealed
-from freemvmt.search import remote, vectors
+from freemvmt.search import analysis, remote, vectors
 from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, is_storable
 from freemvmt.search.encoder import Encoder, plain
@@ -35,13 +35,13 @@ from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
 from freemvmt.strays import is_stray
 
-FORMAT = 2  # 2: lists in filters, texts in one form
+FORMAT = 2  # 2: lists in filters, texts in one form, one analysis of words
 MODEL_FOLDER = "model"
 WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
 _SHAPE: Shape = {  # of the manifest, as far as it is relied on
     "name": str, "id": str, "corpus": str, "created": str, "version": str, "documents": int, "dim": int, "fields": {},
     "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
-    "model": {"id": str, "tokenizer": str, "base": str, "tower": str},
+    "model": {"id": str, "tokenizer": str, "base": str, "tower": str}, "analysis": str,
 }  # fmt: skip
 
 
@@ -105,6 +105,10 @@ def _link_in(folder: Path) -> Path | None:
 
 def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
     manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+    if manifest["analysis"] != analysis.signature():
+        raise UserError(
+            f"{folder}: this version makes other words of texts than it was indexed with; index the corpus again"
+        )
     if link := _link_in(folder):
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)

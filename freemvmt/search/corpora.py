@@ -1,11 +1,12 @@
 """A corpus by its name: a file or folder of documents, or the docstrings that are installed here."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from freemvmt.errors import UserError
 from freemvmt.search.documents import Document, stored_document
+from freemvmt.text.pydocs import Docstring
 from freemvmt.text.records import corpus_file, read_records, repeated_record
 from freemvmt.text.sources import read_pydocs
 from freemvmt.text.values import first_repeat
@@ -37,10 +38,18 @@ def repeated_document(name: str, id: str) -> UserError:
     return repeated_record(corpus_file(Path(name)), id)
 
 
-def _pydocs() -> Iterator[Document]:
-    """The docstrings installed here, known by their names; where a name is defined twice, the second is ``name#2``."""
+def ids_of(docstrings: Iterable[Docstring]) -> list[str]:
+    """Their names; where a name is defined again, the second is ``name#2``."""
     times: Counter[str] = Counter()
-    for doc in read_pydocs(None, 0):
-        times[doc.name] += 1
-        name = doc.name if times[doc.name] == 1 else f"{doc.name}#{times[doc.name]}"
-        yield Document(name, f"{doc.summary} {doc.body}", doc.name, {"package": doc.package})
+    ids: list[str] = []
+    for name in (docstring.name for docstring in docstrings):
+        times[name] += 1
+        ids.append(name if times[name] == 1 else f"{name}#{times[name]}")
+    return ids
+
+
+def _pydocs() -> Iterator[Document]:
+    """The docstrings installed here, known by their names."""
+    docs = read_pydocs(None, 0)
+    for id, doc in zip(ids_of(docs), docs, strict=True):
+        yield Document(id, f"{doc.summary} {doc.body}", doc.name, {"package": doc.package})

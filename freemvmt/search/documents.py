@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from freemvmt.text.records import LONGEST_ID, Metadata, check_document, content_of, is_storable
-from freemvmt.text.values import Places
+from freemvmt.text.values import LONGEST_ID, Metadata, Places, check_document, content_of, is_storable
 
 __all__ = ["LONGEST_ID", "Document", "Ids", "Metadata", "content_of", "distinct", "is_storable", "stored_document"]
 

@@ -25,7 +25,7 @@ from freemvmt.files import explained, make_folders
 from freemvmt.locks import NoLocks, locked
 from freemvmt.model import TwoTowersModel
 from freemvmt.sealed import seal, write_sealed
-from freemvmt.search import bundle, remote, vectors
+from freemvmt.search import analysis, bundle, remote, vectors
 from freemvmt.search.chunks import Chunks, contents_of, encoded, mapped, recall_of, tenths
 from freemvmt.search.column import Booleans, Column, Lists, Numbers, Part, Strings
 from freemvmt.search.columns import Columns
@@ -257,6 +257,7 @@ def _manifest(
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {
         "bundle": bundle.FORMAT,
+        "analysis": analysis.signature(),
         "name": name,
         "version": version("two-towers"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

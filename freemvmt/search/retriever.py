@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.config import HYBRID_WEIGHT, Lexical, Method
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.documents import Document, distinct
 from freemvmt.search.encoder import Encoder, plain
@@ -41,11 +41,18 @@ class Retriever:
     """Search over ``documents`` in memory; ``ids`` default to their numbers. ``load`` is the one over a bundle.
 
     Texts and ids (texts or whole numbers) come in lists, arrays, columns or iterators; else that is a ``TypeError``.
-    ``UserError`` unless each document has an id of its own. Several threads may search while others add and delete:
-    each search sees one state of the documents.
+    ``UserError`` unless each document has an id of its own. ``bm25`` is how documents in memory are searched by words:
+    as a bundle is, or as in published tables. Several threads may search while others add and delete: each search sees
+    one state of the documents.
     """
 
-    def __init__(self, model: Encoder | None, documents: Iterable[str], ids: Iterable[str | int] | None = None) -> None:
+    def __init__(
+        self,
+        model: Encoder | None,
+        documents: Iterable[str],
+        ids: Iterable[str | int] | None = None,
+        bm25: Lexical = "served",
+    ) -> None:
         documents = texts_of(documents, "documents")
         names = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
         if len(names) != len(documents):
@@ -55,7 +62,7 @@ class Retriever:
         self._graphs: Path | None = None  # of ONNX, where they encode
         self._reading = threading.Lock()
         self._damaged: tuple[int, int] | None = None
-        self._parts: _Parts = (model, MemoryStore(model, documents, names), {"documents": len(documents)})
+        self._parts: _Parts = (model, MemoryStore(model, documents, names, bm25), {"documents": len(documents)})
 
     @property
     def model(self) -> Encoder | None:
@@ -263,7 +270,7 @@ class Retriever:
 
 def _number(view: View, id: str | int) -> int:
     try:
-        name = id_of(id, "id", "")
+        name = id if isinstance(id, str) else id_of(id, "id", "")
     except UserError:
         raise UserError(f"the id is {type(id).__name__}, not text or a whole number; give one") from None
     number = view.number_of(name)

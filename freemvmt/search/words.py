@@ -1,14 +1,13 @@
-"""BM25 over documents that come and go, with tantivy; and the durable home of every change to a bundle.
+"""BM25 with tantivy, over documents in memory or in a bundle, where they come and go; and the durable home of changes.
 
 A change (documents deleted, documents added) is one commit: it is there whole or not at all, also after a crash. Each
 document has a row, a number never given twice. Documents of the first indexing bring only their words; one that was
 added later also carries itself, as bytes.
 
-tantivy fixes BM25's k1 at 1.2 and b at 0.75. A query is never parsed: its words, analysed as those of the documents
-are, become term queries, each weighing as often as it stands in the query.
+The words are ours (analysis.py): tantivy sees them with blanks in between. It fixes BM25's k1 at 1.2 and b at 0.75. A
+query is never parsed: its words become term queries, each weighing as often as it stands in the query.
 """
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -20,18 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tantivy
 from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
-from freemvmt.extras import needed
 from freemvmt.files import flush
+from freemvmt.search.analysis import spaced_words, words_of
 from freemvmt.search.documents import is_storable
+from freemvmt.search.ranking import Ranking
 
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _OWN_FILE = re.compile(r"meta\.json|\.managed\.json|[0-9a-f]{32}(\.[0-9]+)?\.[a-z]+")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is tantivy's least
 _LAST_ROW = 2**62
-LONGEST_WORD = 40  # characters; what is longer is no word
 
 
 def files_in(folder: Path) -> list[str]:
@@ -58,35 +58,12 @@ class Found:
     scores: NDArray[np.float32]
 
 
-class Analyzer:
-    """A text becomes words: lower case, no stop words, English stems."""
-
-    def __init__(self) -> None:
-        tantivy = needed("tantivy")
-        filters = tantivy.Filter
-        builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-        for step in (
-            filters.remove_long(LONGEST_WORD),
-            filters.lowercase(),
-            filters.stopword("english"),
-            filters.stemmer("english"),
-        ):
-            builder = builder.filter(step)
-        self.by_tantivy = builder.build()
-
-    def words(self, text: str) -> list[str]:
-        """The words of ``text``, each as often as it stands there."""
-        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no text
-        found: list[str] = self.by_tantivy.analyze(sound)
-        return found
-
-    def plain_words(self, text: str) -> list[str]:
-        """``words``, each as ASCII letters and digits, so that no other analyser takes it apart: else by a hash."""
-        return [word if word.isascii() and word.isalnum() else _hashed(word) for word in self.words(text)]
-
-
-def _hashed(word: str) -> str:
-    return "0x" + hashlib.blake2b(word.encode(), digest_size=8).hexdigest()
+def ranking_of(found: Sequence[Found], k: int) -> Ranking:
+    """What was found for each query, (queries, k)."""
+    documents, scores = np.full((len(found), k), -1, np.int64), np.zeros((len(found), k), np.float32)
+    for row, one in enumerate(found):
+        documents[row, : len(one.rows)], scores[row, : len(one.rows)] = one.rows, one.scores
+    return Ranking(documents, scores)
 
 
 class Words:
@@ -99,7 +76,6 @@ class Words:
         self._open()
 
     def _open(self) -> None:
-        tantivy = needed("tantivy")
         folder = self._folder
         try:
             if not self._writable:
@@ -113,18 +89,14 @@ class Words:
             self._index.config_reader(reload_policy="manual")
         except (ValueError, OSError) as error:
             raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
-        self._analyzer = Analyzer()
-        self._index.register_tokenizer("english", self._analyzer.by_tantivy)
 
     @classmethod
     def create(cls, folder: Path, entries: Iterable[Entry]) -> None:
         """Make an index of ``entries`` in the empty ``folder``. Raises ``UserError`` when it cannot be written."""
-        tantivy = needed("tantivy")
         try:
-            index = tantivy.Index(_schema(tantivy), path=str(folder))
+            index = tantivy.Index(_schema(), path=str(folder))
         except ValueError as error:
             raise _unwritable(folder, error) from error
-        index.register_tokenizer("english", Analyzer().by_tantivy)
         _write(folder, index, _BULK_MEMORY, (), entries)
         for name in LOCKS:
             (folder / name).unlink(missing_ok=True)
@@ -141,7 +113,7 @@ class Words:
                 raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
         else:
             self._open()
-        return Snapshot(self._index, self._analyzer)
+        return Snapshot(self._index)
 
     def close(self) -> None:
         """Let go of the links, where there are some."""
@@ -159,11 +131,18 @@ class Words:
 class Snapshot:
     """One committed state of the index, safe to be read by several threads."""
 
-    def __init__(self, index: Any, analyzer: "Analyzer") -> None:
-        self._tantivy = needed("tantivy")
+    def __init__(self, index: Any) -> None:
         self._schema = index.schema
         self._searcher = index.searcher()
-        self._analyzer = analyzer
+        self._in_order = self._searcher.num_segments <= 1 and not self._from_row(len(self), 1)
+
+    @classmethod
+    def of(cls, contents: Iterable[str]) -> "Snapshot":
+        """An index in memory: the rows are the places in ``contents``."""
+        index = tantivy.Index(_schema())
+        _write(None, index, _BULK_MEMORY, (), (Entry(row, "", text) for row, text in enumerate(contents)))
+        index.reload()
+        return cls(index)
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -175,9 +154,9 @@ class Snapshot:
 
         ``rows`` keeps only those rows; of each list in ``facets`` a document must have one.
         """
-        q = self._tantivy.Query
-        terms = Counter(self._analyzer.words(query))
-        should, must = self._tantivy.Occur.Should, self._tantivy.Occur.Must
+        q = tantivy.Query
+        terms = Counter(words_of(query))
+        should, must = tantivy.Occur.Should, tantivy.Occur.Must
         parts = [(should, self._term(word, count)) for word, count in terms.items()]
         if not parts or k < 1 or (rows is not None and not len(rows)):
             return Found(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -188,76 +167,96 @@ class Snapshot:
         if needed_too:  # these must match too, and add nothing to the score
             filters = [(must, q.const_score_query(query, 0.0)) for query in needed_too]
             wanted = q.boolean_query([(must, wanted), *filters])
-        hits = self._searcher.search(wanted, k, count=False).hits
-        return Found(self._rows([address for _, address in hits]), np.array([score for score, _ in hits], np.float32))
+        return self._best(wanted, k)
+
+    def _best(self, wanted: Any, k: int) -> Found:
+        """The best ``k`` documents that ``wanted`` finds; of equal scores the lower row comes first.
+
+        tantivy gives them so from an index that is one piece and has not been changed; else all that are as good as the
+        last one are looked at.
+        """
+        most = k
+        while True:
+            hits = self._searcher.search(wanted, most, count=False).hits
+            scores = np.array([score for score, _ in hits], np.float32)
+            if len(hits) < most or self._in_order or scores[-1] < scores[k - 1]:
+                break
+            most *= 4
+        rows = self._rows([address for _, address in hits])
+        order = np.lexsort((rows, -scores))[:k]
+        return Found(rows[order], scores[order])
 
     def _term(self, word: str, count: int) -> Any:
-        query = self._tantivy.Query.term_query(self._schema, "words", word, "freq")
-        return query if count == 1 else self._tantivy.Query.boost_query(query, float(count))
+        query = tantivy.Query.term_query(self._schema, "words", word, "freq")
+        return query if count == 1 else tantivy.Query.boost_query(query, float(count))
 
     def row_of(self, name: str) -> int | None:
         """The row of the document with that id, or None."""
         if not is_storable(name):
             return None
-        query = self._tantivy.Query.term_query(self._schema, "id", name, "basic")
+        query = tantivy.Query.term_query(self._schema, "id", name, "basic")
         rows = self._rows([address for _, address in self._searcher.search(query, 1, count=False).hits])
         return int(rows[0]) if len(rows) else None
 
     def rows(self) -> NDArray[np.int64]:
         """The rows of all documents, in no order."""
-        found = self._searcher.search(self._tantivy.Query.all_query(), max(len(self), 1), count=False)
+        found = self._searcher.search(tantivy.Query.all_query(), max(len(self), 1), count=False)
         return self._rows([address for _, address in found.hits])
 
     def payloads(self, first: int) -> list[tuple[int, bytes]]:
         """(row, payload) of the documents whose row is ``first`` or more, by row."""
-        kind = self._tantivy.FieldType.Integer
-        query = self._tantivy.Query.range_query(self._schema, "row", kind, first, _LAST_ROW)
-        addresses = [address for _, address in self._searcher.search(query, max(len(self), 1), count=False).hits]
+        addresses = self._from_row(first, max(len(self), 1))
         rows = self._rows(addresses).tolist()
         kept = [self._searcher.doc(address).get_first("payload") or b"" for address in addresses]
         return sorted(zip(rows, kept, strict=True))
+
+    def _from_row(self, first: int, most: int) -> list[Any]:
+        """The addresses of at most ``most`` documents whose row is ``first`` or more."""
+        kind = tantivy.FieldType.Integer
+        query = tantivy.Query.range_query(self._schema, "row", kind, first, _LAST_ROW)
+        return [address for _, address in self._searcher.search(query, most, count=False).hits]
 
     def _rows(self, addresses: list[Any]) -> NDArray[np.int64]:
         return np.array(self._searcher.fast_field_values("row", addresses) if addresses else [], np.int64)
 
 
-def _write(folder: Path, index: Any, memory: int, deleted: Iterable[str], added: Iterable[Entry]) -> None:
-    """One commit."""
-    tantivy = needed("tantivy")
+def _write(folder: Path | None, index: Any, memory: int, deleted: Iterable[str], added: Iterable[Entry]) -> None:
+    """One commit, of an index in ``folder`` or in memory."""
     writer = None
     try:
         writer = index.writer(memory, 1)
         for name in deleted:
             writer.delete_documents_by_term("id", name)
         for entry in added:
-            writer.add_document(_stored(tantivy, entry))
+            writer.add_document(_stored(entry))
         writer.commit()
         writer.wait_merging_threads()
-        flush(folder)  # tantivy syncs its files, but not the name of the last of them, which makes the commit
+        if folder is not None:
+            flush(folder)  # tantivy syncs its files, but not the name of the last of them, which makes the commit
     except (ValueError, OSError) as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder or "memory", error) from error
     finally:
         del writer  # the next one waits for its lock, which an error that is kept would keep
 
 
-def _unwritable(folder: Path, error: Exception) -> UserError:
+def _unwritable(folder: Path | str, error: Exception) -> UserError:
     return UserError(f"{folder} cannot be written to ({error}); free some space or write elsewhere")
 
 
-def _schema(tantivy: Any) -> Any:
+def _schema() -> Any:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("id", tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("words", tokenizer_name="english", index_option="freq")
+    builder.add_text_field("words", tokenizer_name="whitespace", index_option="freq")
     builder.add_text_field("facet", tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("row", fast=True, indexed=True)
     builder.add_bytes_field("payload", stored=True)
     return builder.build()
 
 
-def _stored(tantivy: Any, entry: Entry) -> Any:
+def _stored(entry: Entry) -> Any:
     document = tantivy.Document()
     document.add_text("id", entry.id)
-    document.add_text("words", entry.content)
+    document.add_text("words", spaced_words(entry.content))
     for facet in entry.facets:
         document.add_text("facet", facet)
     document.add_integer("row", entry.row)

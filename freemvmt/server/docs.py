@@ -87,5 +87,5 @@ def _kind(schema: dict[str, Any]) -> str:
 def _limits(schema: dict[str, Any]) -> str:
     names = {"minimum": "from", "maximum": "to", "minLength": "length from", "maxLength": "length to"}
     names |= {"minItems": "items from", "maxItems": "items to"}
-    said = [f"{word} {schema[name]}" for name, word in names.items() if name in schema]
+    said = [f"{word} {schema[name]:.15g}" for name, word in names.items() if name in schema]
     return f" ({', '.join(said)})" if said else ""

@@ -10,9 +10,9 @@ from pathlib import Path
 from freemvmt.errors import UserError
 from freemvmt.text.corpus import Collection, Qrels, folded
 from freemvmt.text.lines import data_files, json_lines, packed_in
-from freemvmt.text.records import content_of, read_records, repeated_record
+from freemvmt.text.records import read_records, repeated_record
 from freemvmt.text.tsv import JUDGEMENTS, QUERIES, table_rows
-from freemvmt.text.values import first_repeat, id_of, repeated, text_of
+from freemvmt.text.values import content_of, first_repeat, id_of, repeated, text_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ other field joins the metadata. TSV: (id, text) or (id, title, text), or as a he
 """
 
 import datetime
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -20,14 +19,10 @@ from freemvmt.files import check_regular
 from freemvmt.text.corpus import passage_id
 from freemvmt.text.lines import json_lines, packed_in, unknown_ending
 from freemvmt.text.tsv import DOCUMENTS, table_rows
-from freemvmt.text.values import id_of, kind_name, optional_text, repeated, text_of
+from freemvmt.text.values import Metadata, check_document, id_of, optional_text, repeated, text_of
 
-LONGEST_ID = 512  # bytes of UTF-8
-LARGEST_METADATA = 65_536  # bytes of JSON
 _OWN_FIELDS = ("_id", "id", "text", "title", "metadata")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # a column of row numbers, which nobody asked for
-
-Metadata = dict[str, Any]  # of JSON values; text, numbers, booleans and lists of these can be filtered on
 
 
 class Record(NamedTuple):
@@ -38,11 +33,6 @@ class Record(NamedTuple):
     title: str
     text: str
     metadata: Metadata
-
-
-def content_of(title: str, text: str) -> str:
-    """What is encoded and indexed of a document."""
-    return f"{title} {text}" if title else text
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -111,41 +101,6 @@ def _beside(fields: Mapping[str, Any], metadata: Metadata, where: str) -> Metada
         what = f'"{twice[0][:60]}" stands beside "metadata" and, with another value, in it'
         raise UserError(f"{where}: {what}; keep one of them")
     return beside
-
-
-def check_document(id: object, title: object, text: object, metadata: object) -> None:
-    """Raise ``UserError`` unless the id is 1 to 512 bytes, not all white space, and everything can be stored."""
-    for name, value in (("id", id), ("text", text), ("title", title)):
-        if not isinstance(value, str):
-            raise UserError(f'"{name}" holds {kind_name(value)}, not text; give text')
-        if not is_storable(value):
-            raise UserError(f'"{name}" holds half of a surrogate pair, which is no text; mend the encoding')
-    assert isinstance(id, str)
-    if not id.strip() or len(id.encode()) > LONGEST_ID:
-        found = "only white space" if id.isspace() else str(len(id.encode()))
-        raise UserError(f"an id has 1 to {LONGEST_ID} bytes, not {found}; give another id")
-    if metadata != {}:
-        _check_metadata(metadata)
-
-
-def is_storable(text: str) -> bool:
-    """Whether ``text`` is text: half of a surrogate pair is not, and no UTF-8 holds it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_metadata(metadata: object) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(key, str) and key for key in metadata):
-        raise UserError('"metadata" is no object with names; give {"name": value}')
-    try:
-        stored = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f'"metadata" cannot be stored as JSON ({error}); give plain JSON values') from error
-    if len(stored) > LARGEST_METADATA:
-        raise UserError(f'"metadata" has {len(stored):,} bytes; give {LARGEST_METADATA:,} at most')
 
 
 def _from_parquet(path: Path) -> Iterator[Record]:

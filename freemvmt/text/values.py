@@ -14,6 +14,10 @@ from typing import Any, NoReturn, TypeVar
 from freemvmt.errors import UserError
 
 T = TypeVar("T", bound=Hashable)
+Metadata = dict[str, Any]  # of JSON values; text, numbers, booleans and lists of these can be filtered on
+
+LONGEST_ID = 512  # bytes of UTF-8
+LARGEST_METADATA = 65_536  # bytes of JSON
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it, paired or not
 _NAMES = {
@@ -187,3 +191,43 @@ def _twice(name: str, first: str, second: str) -> UserError:
     file, _, line = first.rpartition(", ")
     near = line if file and second.startswith(f"{file}, ") else first
     return UserError(f"{second}: {name} stands twice, first at {near}; keep one of them")
+
+
+def content_of(title: str, text: str) -> str:
+    """What is encoded and indexed of a document."""
+    return f"{title} {text}" if title else text
+
+
+def check_document(id: object, title: object, text: object, metadata: object) -> None:
+    """Raise ``UserError`` unless the id is 1 to 512 bytes, not all white space, and everything can be stored."""
+    for name, value in (("id", id), ("text", text), ("title", title)):
+        if not isinstance(value, str):
+            raise UserError(f'"{name}" holds {kind_name(value)}, not text; give text')
+        if not is_storable(value):
+            raise UserError(f'"{name}" holds half of a surrogate pair, which is no text; mend the encoding')
+    assert isinstance(id, str)
+    if not id.strip() or len(id.encode()) > LONGEST_ID:
+        found = "only white space" if id.isspace() else str(len(id.encode()))
+        raise UserError(f"an id has 1 to {LONGEST_ID} bytes, not {found}; give another id")
+    if metadata != {}:
+        _check_metadata(metadata)
+
+
+def is_storable(text: str) -> bool:
+    """Whether ``text`` is text: half of a surrogate pair is not, and no UTF-8 holds it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_metadata(metadata: object) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(key, str) and key for key in metadata):
+        raise UserError('"metadata" is no object with names; give {"name": value}')
+    try:
+        stored = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f'"metadata" cannot be stored as JSON ({error}); give plain JSON values') from error
+    if len(stored) > LARGEST_METADATA:
+        raise UserError(f'"metadata" has {len(stored):,} bytes; give {LARGEST_METADATA:,} at most')

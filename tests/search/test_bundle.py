@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch.nn import functional as F
 
 from freemvmt.cli import main
@@ -23,7 +24,7 @@ from freemvmt.search.bundle import FORMAT
 from freemvmt.search.documents import Document
 from freemvmt.search.indexing import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.stores.embedded import STATE_FORMAT
+from freemvmt.search.stores.embedded import LOCK_FILE, STATE_FORMAT
 
 from bundles import MakeBundle, make_documents, write_corpus
 from forked import Forks
@@ -279,23 +280,22 @@ def test_vectors_of_another_model_are_not_gone_on_with(
     Retriever.load(tmp_path / "bundle").close()  # which compares vectors with the model
 
 
-def test_two_processes_do_not_index_into_one_place(
-    children: Forks, tiny_model: TwoTowersModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The first is held up inside, by a pipe that it reads its corpus from and that nobody fills."""
-    import os
-
+def test_two_processes_do_not_index_into_one_place(children: Forks, tiny_model: TwoTowersModel, tmp_path: Path) -> None:
     tiny_model.save(tmp_path / "model")
-    os.mkfifo(tmp_path / "slow.jsonl")
-    corpus = corpus_of(tmp_path / "corpus.jsonl", 20)
-    command = ["index", str(tmp_path / "model"), str(tmp_path / "slow.jsonl"), "--output", str(tmp_path / "bundle")]
-    children.start(command=command)
-    with (tmp_path / "slow.jsonl").open("w") as pipe:  # opens once the other reads
-        said = refusal(capsys, tmp_path, "index", tmp_path / "model", corpus, "--output", tmp_path / "bundle")
-        assert "another process is indexing into" in said
-        pipe.write('{"_id": "a", "text": "river"}\n')
-    assert children.rest() == ["exit 0"]
-    assert Retriever.load(tmp_path / "bundle").search("river", 1)[0].id == "a"
+    corpus, out = corpus_of(tmp_path / "corpus.jsonl", 20), tmp_path / "out.txt"
+    command = ["index", str(tmp_path / "model"), str(corpus), "--output", str(tmp_path / "bundle")]
+
+    def other_process() -> list[str]:
+        children.start(command=command, out=str(out))
+        return children.rest()
+
+    work = tmp_path / ".bundle.indexing"
+    work.mkdir()
+    with FileLock(work / LOCK_FILE):
+        assert other_process() == ["exit 2"]
+        assert "another process is indexing into" in out.read_text()
+    assert other_process() == ["exit 0"]
+    assert Retriever.load(tmp_path / "bundle").search("word", 1)
 
 
 BAD = {
@@ -327,7 +327,11 @@ def test_an_output_that_is_something_else_is_refused(
 ) -> None:
     tiny_model.save(tmp_path / "model")
     corpus = corpus_of(tmp_path / "corpus.jsonl", 20)
-    for output, what in ((tmp_path / "model", "not a bundle"), (corpus, "is a file"), (f"{corpus}/x", "cannot write")):
+    for output, what in (
+        (tmp_path / "model", "not a bundle"),
+        (corpus, "which is read"),
+        (f"{corpus}/x", "cannot write"),
+    ):
         assert what in refusal(capsys, tmp_path, "index", tmp_path / "model", corpus, "--output", output)
     (tmp_path / "empty").mkdir()
     for output in (tmp_path / "empty", tmp_path / "deep" / "er", tmp_path / "empty"):

@@ -18,8 +18,9 @@ from freemvmt.search.corpora import read_corpus
 from freemvmt.search.documents import LONGEST_ID, Document, distinct
 from freemvmt.text import pydocs
 from freemvmt.text.corpus import passage_id
-from freemvmt.text.records import LARGEST_METADATA, record_of
+from freemvmt.text.records import record_of
 from freemvmt.text.sources import read_pydocs
+from freemvmt.text.values import LARGEST_METADATA
 
 from beir_folder import write_beir
 

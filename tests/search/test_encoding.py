@@ -135,7 +135,7 @@ def test_bad_input_is_one_line(
         ([file, "--output", twice], "is a file; name another folder"),
         ([file, "--output", tmp_path / "new", "--shard", "0"], "--shard is 0; give 1 or more"),
         ([tmp_path / "none.jsonl", "--output", tmp_path / "new"], "there is no corpus"),
-        ([twice, "--output", tmp_path / "new"], "the id 'a' stands twice"),
+        ([twice, "--output", tmp_path / "new"], "line 2: the document 'a' stands twice, first at line 1"),
         ([empty, "--output", tmp_path / "new"], "holds no document"),
     ):
         assert said in refusal(capsys, tmp_path, "encode", tmp_path / "model", *words)

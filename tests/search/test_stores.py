@@ -85,7 +85,7 @@ def test_random_changes_against_a_dict(
     assert len(retriever) == len(there)
     for step in range(8 if engine.name == "milvus-server" else 25):  # it waits a moment before each answer
         if draw.random() < 0.6:
-            names = [draw.choice([f"n{draw.randrange(40)}", f"d{draw.randrange(250)}"]) for _ in range(5)]
+            names = list({draw.choice([f"n{draw.randrange(40)}", f"d{draw.randrange(250)}"]): None for _ in range(5)})
             added = make_documents(names, seed=step)
             last = {document.id: document for document in added}
             replaced = len(last.keys() & there.keys())

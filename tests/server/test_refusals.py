@@ -74,7 +74,7 @@ def test_bodies_that_are_wrong(client: httpx.Client, body: str | bytes, says: st
         ("/search/batch", {"queries": ["a"] * 257}, "queries: list should have at most 256 items"),
         ("/search/batch", {"queries": ["a", 1]}, "queries.1: input should be a valid string"),
         ("/search/batch", {"queries": ["a"], "k": 101}, "k: input should be less than or equal to 100"),
-        ("/similar", {"id": ""}, "id: string should have at least 1 character"),
+        ("/similar", {"id": ""}, 'id: "id" is blank, which is no id'),
         ("/explain", {"query": "a"}, "id: field required"),
         ("/search", {"query": "a", "user": None}, "user: there is no such field"),
         ("/explain", {"query": "a", "id": 1.5}, 'id: "id" holds the number 1.5, not an id (text or a whole number)'),

@@ -115,7 +115,7 @@ def test_an_address_that_cannot_be_had(bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port}" in refusal(bundle, ServeSettings(port=port))
-    assert "--host" in refusal(bundle, ServeSettings(host="no such host", token="secret"))
+    assert "--host" in refusal(bundle, ServeSettings(host="no such host", token="0123456789abcdef"))
 
 
 def test_a_bundle_that_is_none(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_measures_are_those_of_all_workers_and_outlive_each(bundle: Path) -> Non
             first = children(parent)
             os.kill(first[0], signal.SIGKILL)
             until(lambda first=first: len(found := children(parent)) == 2 and found != first)
-        assert httpx.get(f"{address}/documents/d1").is_success
+        assert httpx.get(f"{address}/documents/d1", timeout=60).is_success  # both may still be starting
         for _ in range(10):
             assert counted() == 21
         text = httpx.get(f"{address}/metrics").text

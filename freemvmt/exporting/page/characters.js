@@ -18,7 +18,7 @@ export class Ranges {
   }
 }
 
-const REPLACEMENT = 0xfffd; // what half of a surrogate pair counts as
+export const REPLACEMENT = 0xfffd; // what half of a surrogate pair counts as
 
 /** The code point at `place`, and how many units it takes. */
 export function codeAt(text, place) {

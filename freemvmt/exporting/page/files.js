@@ -2,7 +2,7 @@
 
 import { Failure } from "./failure.js";
 
-const FORMAT = 1;
+const FORMAT = 2;
 const ROOT = new URL("../", import.meta.url); // wherever the site lies
 
 let manifest = null;

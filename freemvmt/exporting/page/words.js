@@ -1,12 +1,12 @@
-// BM25: a query's words as tantivy would analyse them, and its scores of the documents that have them.
+// BM25: a query's words as the server makes them, and the scores of the documents that have them, which are tantivy's.
 
-import { Ranges, codeAt } from "./characters.js";
+import { REPLACEMENT, Ranges, codeAt } from "./characters.js";
 import { stem } from "./stemmer.js";
 
 const K1 = Math.fround(1.2), B = Math.fround(0.75); // tantivy's, which computes with 32 bits
 const EXACT = 40; // lengths below are kept as they are
 const { fround, log } = Math;
-const utf8 = new TextEncoder();
+const NONE = 0, OTHER = 1, SPACELESS = 2, MARK = 3; // what a character is: see search/analysis.py
 
 export class Words {
   /** From words.bin, postings.bin and the rules of tokenizer.bin. */
@@ -15,8 +15,10 @@ export class Words {
     const count = head.getUint32(0, true);
     this.documents = head.getUint32(4, true);
     this.rules = rules;
-    this.letters = new Ranges(rules.letters);
-    this.lower = new Map(Object.entries(rules.lower));
+    for (const name of ["unassigned", "ignored", "spaceless", "others", "marks", "symbols"]) {
+      this[name] = new Ranges(rules[name]);
+    }
+    this.folds = new Map(Object.entries(rules.folds));
     this.stop = new Set(rules.stop);
     const names = count ? new TextDecoder().decode(words).split("\n") : [];
     this.numberOf = new Map(names.map((word, number) => [word, number]));
@@ -29,25 +31,61 @@ export class Words {
     this.scores = new Float32Array(this.documents); // of one query; zero in between
   }
 
-  /** The words of a text: lower case, no stop words, stems. */
+  /** The words of a text, as search/analysis.py makes them; here in the order of the text. */
   analyzed(text) {
     const found = [];
-    let start = -1;
-    for (let place = 0, width; place <= text.length; place += width) {
-      let code = -1;
-      [code, width] = place < text.length ? codeAt(text, place) : [-1, 1];
-      const inside = code >= 0 && this.letters.has(code);
-      if (inside && start < 0) start = place;
-      if (inside || start < 0) continue;
-      found.push(text.slice(start, place));
-      start = -1;
+    let run = [], kind = NONE; // what is read
+    for (const letter of `${this.normalized(text)} `) {
+      const next = this.kindOf(letter.codePointAt(0));
+      if (kind !== NONE && (next === kind || next === MARK)) {
+        run.push(letter);
+        continue;
+      }
+      if (kind === OTHER) this.addPieces(run, found);
+      if (kind === SPACELESS) this.addPairs(run, found);
+      kind = next === MARK ? NONE : next;
+      run = [letter];
     }
+    return found;
+  }
+
+  /** NFKC and case folding, by the Unicode of the export; without characters that are made to be ignored. */
+  normalized(text) {
+    const known = Array.from(text, (letter) => {
+      const [code] = codeAt(letter, 0);
+      return code === REPLACEMENT || this.unassigned.has(code) ? String.fromCodePoint(REPLACEMENT) : letter;
+    });
+    const folded = Array.from(known.join("").normalize("NFKC"), (letter) => this.folds.get(letter) ?? letter);
+    const kept = Array.from(folded.join("")).filter((letter) => !this.ignored.has(letter.codePointAt(0)));
+    return kept.join("").normalize("NFKC");
+  }
+
+  kindOf(code) {
+    if (this.others.has(code)) return OTHER;
+    if (this.spaceless.has(code)) return SPACELESS;
+    return this.marks.has(code) ? MARK : NONE;
+  }
+
+  /** The stem of a word, or of each piece of one that is too long. */
+  addPieces(run, found) {
     const { longest } = this.rules;
-    return found
-      .filter((word) => utf8.encode(word).length < longest)
-      .map((word) => Array.from(word, (letter) => this.lower.get(letter) ?? letter).join(""))
-      .filter((word) => !this.stop.has(word))
-      .map(stem);
+    for (let start = 0; start < run.length; start += longest) {
+      const word = run.slice(start, start + longest).join("");
+      if (!this.stop.has(word)) found.push(stem(word));
+    }
+  }
+
+  /** Of a script without spaces: each pair of neighbours, and alone what counts alone, all with their marks. */
+  addPairs(run, found) {
+    const letters = [];
+    for (const letter of run) {
+      if (this.marks.has(letter.codePointAt(0))) letters[letters.length - 1] += letter;
+      else letters.push(letter);
+    }
+    letters.forEach((letter, place) => {
+      if (letters.length === 1 || this.symbols.has(letter.codePointAt(0))) found.push(letter);
+      if (place + 1 < letters.length) found.push(letter + letters[place + 1]);
+    });
   }
 
   /** {rows, scores}: every document that has a word of the query, in no order. */

@@ -20,7 +20,7 @@ from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import Among, Vectors
 from freemvmt.search.texts import Texts
 from freemvmt.search.vectors import VectorIndex
-from freemvmt.search.words import Snapshot
+from freemvmt.search.words import Found, Snapshot, ranking_of
 
 _WORTH_CLEARING = 256  # added documents from which the deleted ones among them are let go of
 _NAMED = 1000  # matching documents up to which a filter names them to the search for words
@@ -210,31 +210,25 @@ class LiveView:
         """The best documents by their words."""
         assert among is None or isinstance(among, Kept)
         k = min(k, len(self) if among is None else int(among.mask.sum()))
-        numbers, scores = np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
-        for row, query in enumerate(queries):
-            found, points = self._matching(query, k, among)
-            numbers[row, : len(found)], scores[row, : len(found)] = found, points
-        return Ranking(numbers, scores)
+        return ranking_of([self._matching(query, k, among) for query in queries], k)
 
-    def _matching(self, query: str, k: int, among: Kept | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if among is None:
-            found = self._snapshot.rank(query, k)
-            return self._numbers(found.rows), found.scores
-        if among.whole:
-            found = self._snapshot.rank(query, k, facets=among.facets)
-            return self._numbers(found.rows), found.scores
+    def _matching(self, query: str, k: int, among: Kept | None) -> Found:
+        """Numbers in the place of rows."""
+        if among is None or among.whole:
+            found = self._snapshot.rank(query, k, facets=() if among is None else among.facets)
+            return Found(self._numbers(found.rows), found.scores)
         count = int(among.mask.sum())
         if count <= _NAMED:
             rows = np.concatenate([np.arange(self._size), self._added.rows])[among.mask]
             found = self._snapshot.rank(query, k, rows)
-            return self._numbers(found.rows), found.scores
+            return Found(self._numbers(found.rows), found.scores)
         wanted = k + k * len(self) // count
         while True:  # what does not match takes up places: ask for more until enough do, or all were seen
             found = self._snapshot.rank(query, wanted, facets=among.facets)
             numbers = self._numbers(found.rows)
             match = among.mask[numbers]
             if match.sum() >= k or len(numbers) < wanted:
-                return numbers[match][:k], found.scores[match][:k]
+                return Found(numbers[match][:k], found.scores[match][:k])
             wanted *= 4
 
 

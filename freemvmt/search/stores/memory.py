@@ -1,14 +1,15 @@
-"""Documents in memory for as long as the program runs: exact search, and bm25s for the words."""
+"""Documents in memory for as long as the program runs: exact search, and BM25 as a bundle has it."""
 
 import functools
 from collections.abc import Sequence
 
+from freemvmt.config import Lexical
 from freemvmt.errors import UserError
 from freemvmt.search import fields
 from freemvmt.search.documents import Document
 from freemvmt.search.encoder import Encoder, Made, plain
 from freemvmt.search.fields import Filter, Kind
-from freemvmt.search.lexical import BM25
+from freemvmt.search.lexical import ByWords, by_words
 from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.protocol import Among, Vectors, View
 
@@ -19,10 +20,13 @@ class MemoryStore:
     The only filter is the empty one, which keeps all.
     """
 
-    def __init__(self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str]) -> None:
+    def __init__(
+        self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str], lexical: Lexical = "served"
+    ) -> None:
         self._model = model
         self._documents = documents
         self._ids = ids
+        self._lexical = lexical
 
     @functools.cached_property
     def all_vectors(self) -> Made:
@@ -32,9 +36,9 @@ class MemoryStore:
         return self._model.encode_documents(self._documents)
 
     @functools.cached_property
-    def bm25(self) -> BM25:
+    def bm25(self) -> ByWords:
         """The documents by their words."""
-        return BM25(self._documents)
+        return by_words(self._lexical, self._documents)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:

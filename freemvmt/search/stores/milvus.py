@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from freemvmt.errors import UserError
+from freemvmt.search.analysis import plain_words
 from freemvmt.search.documents import Document, is_storable, stored_document
 from freemvmt.search.fields import Kind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.embedded import Identity, identity_of
 from freemvmt.search.stores.milvus_client import Client, Place
 from freemvmt.search.stores.milvus_view import ROWS_AT_ONCE, MilvusView, ends_of, key_of, short, there
 from freemvmt.search.stores.protocol import Replaced, Vectors
-from freemvmt.search.words import Analyzer
 
 LONGEST = 65_535  # bytes of a text in Milvus
 _FIELD = "two-towers.field."  # a collection's properties that say which fields it has
@@ -41,7 +41,6 @@ class MilvusStore:
             raise UserError(f"{place}: the collection {collection} is none of ours; index the corpus again")
         self.dim = int(known["vector"]["params"]["dim"])
         self._has_words = "words" in known
-        self._analyzer = Analyzer()
 
     @property
     def writable(self) -> bool:
@@ -66,7 +65,7 @@ class MilvusStore:
 
     def view(self) -> "MilvusView":
         """What is there now."""
-        return MilvusView(self._client, self.collection, self._kinds, self._analyzer if self._has_words else None)
+        return MilvusView(self._client, self.collection, self._kinds, self._has_words)
 
     def _kinds(self) -> dict[str, Kind]:
         properties = self._client("describe_collection", self.collection).get("properties") or {}
@@ -129,7 +128,7 @@ class MilvusStore:
             "ends": ends_of(document.metadata),
         }  # fmt: skip
         if self._has_words:
-            row["words"] = " ".join(self._analyzer.plain_words(document.content))
+            row["words"] = plain_words(document.content)
         for name in ("title", "text", "metadata", "words"):
             if len(row.get(name, "").encode()) > LONGEST:
                 raise UserError(f"document {document.id!r}: its {name} is over {LONGEST:,} bytes; cut it for Milvus")

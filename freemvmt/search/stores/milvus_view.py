@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.search import fields
-from freemvmt.search.analysis import normalized
+from freemvmt.search.analysis import normalized, plain_words
 from freemvmt.search.columns import Columns
 from freemvmt.search.documents import Document, is_storable, stored_document
 from freemvmt.search.fields import Filter, Kind
 from freemvmt.search.ranking import Ranking
 from freemvmt.search.stores.milvus_client import MOST, Client
 from freemvmt.search.stores.protocol import Among, Vectors
-from freemvmt.search.words import Analyzer
 
 ROWS_AT_ONCE = 1000  # of one request by keys
 _QUERIES_AT_ONCE = 64
@@ -50,11 +49,9 @@ class MilvusView:
     A document that is deleted between two requests of one search comes back with its id alone.
     """
 
-    def __init__(
-        self, client: Client, collection: str, kinds: Callable[[], dict[str, Kind]], analyzer: Analyzer | None
-    ) -> None:
+    def __init__(self, client: Client, collection: str, kinds: Callable[[], dict[str, Kind]], has_words: bool) -> None:
         self._client, self._collection = client, collection
-        self._read_kinds, self._analyzer = kinds, analyzer
+        self._read_kinds, self._has_words = kinds, has_words
         self._numbers: dict[str, int] = {}  # by key
         self._ids: list[str] = []
 
@@ -99,10 +96,10 @@ class MilvusView:
 
     def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
         """The best documents by their words; ``UserError`` where this Milvus has no BM25."""
-        if self._analyzer is None:
+        if not self._has_words:
             version = self._client("get_server_version")
             raise UserError(f"Milvus {version} has no BM25, which came with 2.5; search with --method dense")
-        words = [" ".join(self._analyzer.plain_words(query)) for query in queries]
+        words = [plain_words(query) for query in queries]
         asked = [row for row, text in enumerate(words) if text]
         found = self._ranked("sparse", [words[row] for row in asked], k, among)
         numbers = np.full((len(queries), found.documents.shape[1]), -1, np.int64)
