@@ -15,7 +15,7 @@ from freemvmt.console import Console
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.app import create_app
 from freemvmt.server.protocol import protocol
-from freemvmt.server.settings import NEW_TOKEN, TOKEN_VARIABLE, ServeSettings
+from freemvmt.server.settings import GENERATE_COMMAND, TOKEN_VARIABLE, ServeSettings
 
 _IDLE_SECONDS = 30  # that a connection is kept without a request
 
@@ -77,7 +77,7 @@ def say_where(console: Console, retriever: Retriever, settings: ServeSettings, l
     console.line(f"page      http://{host}:{port}/")
     console.line(f"API       http://{host}:{port}/docs")
     if settings.token_is_short:
-        console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {NEW_TOKEN}")
+        console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {GENERATE_COMMAND}")
     sys.stdout.flush()
 
 

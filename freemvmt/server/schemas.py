@@ -55,11 +55,11 @@ def _texts(value: object) -> object:
     inner = listed[0] if listed else None
     inner = inner[0] if isinstance(inner, list) and inner else inner
     if isinstance(inner, int) and not isinstance(inner, bool):
-        raise PydanticCustomError("token_ids", _TOKEN_IDS)
+        raise PydanticCustomError("token_ids", _IDS_NOT_TEXTS)
     return listed
 
 
-_TOKEN_IDS = "send texts, not token ids, which are another model's (LangChain: check_embedding_ctx_length=False)"
+_IDS_NOT_TEXTS = "send texts, not token ids, which are another model's (LangChain: check_embedding_ctx_length=False)"
 
 
 def _conditions(given: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from freemvmt.errors import UserError
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client keeps the numbers of several processes
 SHORTEST_TOKEN = 16  # characters that nobody guesses, however many may be tried
-NEW_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())"'
+GENERATE_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -145,7 +145,7 @@ class ServeSettings:
         if self.token_is_short:
             raise UserError(
                 f"{TOKEN_VARIABLE} has fewer than {SHORTEST_TOKEN} characters, so whoever reaches {self.host} could "
-                f"guess it; make another: {NEW_TOKEN}"
+                f"guess it; make another: {GENERATE_COMMAND}"
             )
 
 

@@ -46,7 +46,8 @@ def supervise(bundle: Path, settings: ServeSettings) -> int:
 def _memory() -> Iterator[Path]:
     """A folder for the numbers of /metrics while the block runs: in memory where there is such a place, because a
     process ends by a signal when it writes to a mapped file and the disk is full."""
-    shared = Path("/dev/shm")  # nosec B108 - a folder of its own is made in it
+    # A folder of its own is made in it.
+    shared = Path("/dev/shm")  # nosec B108
     place = shared if os.access(shared, os.W_OK | os.X_OK) else None
     try:
         folder = tempfile.TemporaryDirectory(prefix="two-towers-", dir=place, ignore_cleanup_errors=True)
