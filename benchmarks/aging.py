@@ -14,72 +14,50 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent.parent / "freemvmt"
 
-_TOKENS = ("text/tokens.py", "text/arrays.py")
-_VECTORS = (*_TOKENS, "towers", "model.py", "devices.py")
-_SEARCHING = (
-    "search/exact.py",
-    "search/ranking.py",
-    "search/lexical.py",
-    "search/words.py",
-    "search/analysis.py",
-    "search/retriever.py",
-)
-_BUNDLES = (
-    "search/indexing.py",
-    "search/vectors.py",
-    "search/words.py",
-    "search/analysis.py",
-    "search/texts.py",
-    "search/stores",
-)
-_LEARNING = tuple(
-    f"learning/{name}.py"
-    for name in (
-        *("batches", "blocks", "choosing", "feeding", "losses", "negatives", "optimizers", "parts", "preparation"),
-        *("softmaxes", "teacher", "warm_start"),
-    )
-)
-_KEPT = ("learning/checkpoint.py", "files.py")
-_READING = ("text/corpus.py", "text/formats.py", "text/judged.py", "text/sources.py", "text/tables.py")
-_TRAINED = ("config.py", *_READING, *_VECTORS, *_LEARNING, "training.py")
-_QUALITY = (*_TRAINED, "evaluation.py", *_SEARCHING)
+_TOKENS = ("data/tokenizer.py", "data/tokenizer_json.py", "data/ragged.py")
+_VECTORS = (*_TOKENS, "towers", "model.py", "runtime/devices.py")
+_SEARCHING = ("search/index", "search/retriever.py")
+_BUNDLES = ("search/bundle", "search/index", "search/stores")
+_TRAINED = ("config.py", "data", "towers", "model.py", "runtime/devices.py", "losses", "trainer", "training.py")
+_CHECKPOINTS = ("trainer/checkpoints.py", "trainer/state.py", "storage/files.py")
+_QUALITY = (*_TRAINED, "evaluation", *_SEARCHING)
 _SERVED = ("server", *_VECTORS, *_SEARCHING, *_BUNDLES)
 
 # By result: the files and folders below the package whose change could move its figures.
 SPEAKS_OF: dict[str, tuple[str, ...]] = {
-    "checkpoint_cost": (*_KEPT, *_TRAINED),
+    "checkpoint_cost": (*_CHECKPOINTS, *_TRAINED),
     "encode": _VECTORS,
-    "encode_engines": ("search/encoding.py", "search/ray_engine.py", "search/corpora.py", *_VECTORS),
-    "engines": ("evaluation.py", *_VECTORS, *_SEARCHING, *_BUNDLES),
-    "full_corpus": ("evaluation.py", "search/exact.py", "search/ranking.py", "search/retriever.py"),
+    "encode_engines": ("export/vectors.py", "export/ray.py", "data/corpus.py", *_VECTORS),
+    "engines": ("evaluation", *_VECTORS, *_SEARCHING, *_BUNDLES),
+    "full_corpus": ("evaluation", "search/index", "search/retriever.py"),
     "fusions": _QUALITY,
-    "fuzz": (*_KEPT, "sealed.py", "kept.py", "text", "search", "model_files.py"),
-    "fuzz_coverage": ("text", "search"),
-    "gpu": (*_VECTORS, *_LEARNING, "training.py", "search/exact.py"),
+    "fuzz": (*_CHECKPOINTS, "storage", "data", "search", "towers/model_folder.py"),
+    "fuzz_coverage": ("data", "search"),
+    "gpu": (*_VECTORS, "losses", "trainer", "training.py", "search/index/exact.py"),
     "hostile": ("server", "search"),
     "hybrid_search": (*_VECTORS, *_SEARCHING, *_BUNDLES),
     "hybrid_weight": _QUALITY,
-    "install": ("extras.py", "integrations", "exporting"),
-    "kills": (*_KEPT, "sealed.py", "sweeps.py", "sweep_study.py", "learning/mining.py", "search"),
-    "lite": (*_SERVED, "search/onnx_encoder.py", "exporting/onnx_graph.py"),
+    "install": ("runtime/optional.py", "integrations", "export"),
+    "kills": (*_CHECKPOINTS, "storage/manifest.py", "tuning", "trainer/mining.py", "search"),
+    "lite": (*_SERVED, "search/onnx_encoder.py", "export/onnx.py"),
     "msmarco_scale": (*_VECTORS, "search"),
-    "power_cut": (*_KEPT, "locks.py", "sealed.py", "kept.py", "model_files.py", "sweep_study.py", "trec.py", *_BUNDLES),
+    "power_cut": (*_CHECKPOINTS, "storage", "towers/model_folder.py", "tuning/study.py", "evaluation", *_BUNDLES),
     "quality_msmarco": _QUALITY,
     "quality_qa": _QUALITY,
     "quality_qa_infonce": _QUALITY,
     "quality_qa_msmarco": _QUALITY,
     "readme": (".",),
     "recurrent": _QUALITY,
-    "recurrent_speed": ("towers", "devices.py"),
+    "recurrent_speed": ("towers", "runtime/devices.py"),
     "recurrent_variants": _QUALITY,
     "scaling": (*_QUALITY, *_BUNDLES),
     "search": (*_TOKENS, *_SEARCHING, *_BUNDLES),
     "server_faults": ("server", "search"),
     "serving": _SERVED,
-    "site": ("exporting", "search/words.py", "search/analysis.py", *_TOKENS),
-    "smaller": (*_QUALITY, "search/vectors.py", "search/indexing.py"),
-    "startup": ("__init__.py", "cli.py", "shell.py", "quickstart.py", "text/pydocs.py", *_QUALITY),
-    "streaming_memory": (*_TRAINED, "text/streams.py"),
+    "site": ("export", "web", "search/index", *_TOKENS),
+    "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
+    "startup": ("__init__.py", "cli", *_QUALITY),
+    "streaming_memory": (*_TRAINED, "data/streaming.py"),
     "training": _QUALITY,
 }  # fmt: skip
 _SHOWN = 3  # names of what has changed

@@ -26,17 +26,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import record
 import torch
+from chromium import find_chromium
 from playwright.sync_api import Browser, Page, sync_playwright
-from screenshots import find_chromium
 from torch.nn import functional as F
 
 from freemvmt.config import HYBRID_WEIGHT
-from freemvmt.exporting.web_site import export_site, restored
-from freemvmt.search.corpora import read_corpus
-from freemvmt.search.exact import top_k
-from freemvmt.search.lexical import DEPTH, fuse
+from freemvmt.data.corpus import read_corpus
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.export.site.export import export_site, restored
+from freemvmt.search.index.exact import top_k
+from freemvmt.search.index.fusion import DEPTH, fuse
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.tokens import Tokenizer
 
 SEED = 0
 LOADS = 5  # visits in a fresh profile

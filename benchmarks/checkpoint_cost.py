@@ -19,9 +19,9 @@ from typing import Any
 import record
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning.checkpoint import Checkpoints
-from freemvmt.learning.parts import Parts, Progress
-from freemvmt.learning.preparation import prepare
+from freemvmt.trainer.checkpoints import Checkpoints
+from freemvmt.trainer.dataset import prepare
+from freemvmt.trainer.run import TrainingRun
 from freemvmt.training import train
 
 TOWERS: dict[str, dict[str, Any]] = {
@@ -41,10 +41,10 @@ class Timed(Checkpoints):
     seconds: list[float]
     bytes = 0
 
-    def write(self, parts: Parts, progress: Progress) -> bool:
+    def write(self, run: TrainingRun) -> bool:
         """Write, and stop once there are enough."""
         started = time.perf_counter()
-        done = super().write(parts, progress)
+        done = super().write(run)
         self.seconds.append(time.perf_counter() - started)
         assert self.folder is not None
         self.bytes = max(path.stat().st_size for path in self.folder.iterdir())

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_adapters import Filter, Found, Rows
+from engine_types import Filter, Found, Rows
 from numpy.typing import NDArray
 
-from freemvmt.search.lexical import BM25
+from freemvmt.search.index.bm25 import BM25
 
 
 class Vectors:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_adapters import Engine, Filter, Found, Rows, parts_of
+from engine_adapters import parts_of
+from engine_types import Engine, Filter, Found, Rows
 from numpy.typing import NDArray
 
 from freemvmt.config import HYBRID_WEIGHT
-from freemvmt.search.lexical import fuse
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.fusion import fuse
+from freemvmt.search.index.ranking import Ranking
 
 BATCH = 50  # documents that the writer which is killed adds at once
 TIE = 1e-4  # scores that are this near (relative to the larger) may change places

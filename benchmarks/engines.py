@@ -20,16 +20,18 @@ from typing import Any
 
 import numpy as np
 import record
-from engine_adapters import Filter, lines_of
+from engine_adapters import lines_of
+from engine_types import Filter
 from engine_worker import BATCH, serve
 from passages import passages, questions
 
-from freemvmt.evaluation import measure, to_run
+from freemvmt.data.collection import Collection
+from freemvmt.data.readers.beir import beir
+from freemvmt.evaluation.metrics import measure
+from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.lexical import BM25
-from freemvmt.search.ranking import Ranking
-from freemvmt.text.corpus import Collection
-from freemvmt.text.judged import beir
+from freemvmt.search.index.bm25 import BM25
+from freemvmt.search.index.ranking import Ranking
 
 ENGINES = ["lancedb", "milvus-lite", "faiss+tantivy", "faiss+bm25s+sqlite"]
 COLLECTIONS = ["scifact", "squad-a", "cranfield", "cisi"]

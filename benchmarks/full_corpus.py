@@ -25,12 +25,12 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.util import dot_score
 from serving_peer import static_model
 
-from freemvmt.evaluation import measure
+from freemvmt.data.collection import Collection
+from freemvmt.evaluation.metrics import measure
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import top_k
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.exact import top_k
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
 
 K = 100
 PROTOCOL = (

@@ -25,16 +25,18 @@ from quality import SEEDS, mean_of, summed_up, tested
 from recurrent import COLLECTIONS, RECIPES
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig
-from freemvmt.console import Console
-from freemvmt.evaluation import Result, measure, to_run
-from freemvmt.learning.preparation import prepare
+from freemvmt.data.collection import Collection
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import Result, measure
+from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.lexical import DEPTH, fuse
-from freemvmt.search.ranking import Ranking
+from freemvmt.runtime.console import Console
+from freemvmt.search.index.fusion import DEPTH, fuse
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
-from freemvmt.text.sources import load_collection
-from freemvmt.training import save, train
+from freemvmt.trainer.dataset import prepare
+from freemvmt.trainer.result import save
+from freemvmt.training import train
 
 LEFT_OUT = ["squad-sentences", "medical-forums", "scifact"]
 _QUERIES = 1500  # of each source that was left out

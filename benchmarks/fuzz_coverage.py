@@ -49,7 +49,7 @@ def main() -> int:
 def _endless(name: str, seconds: int) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["freemvmt.text", "freemvmt.search.documents", "freemvmt.evaluation"]):
+    with atheris.instrument_imports(include=["freemvmt.data", "freemvmt.evaluation"]):
         import fuzz
         from fuzz_targets import text_targets
 

@@ -20,21 +20,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemvmt.config import ModelConfig, TrainConfig
-from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
-from freemvmt.learning.preparation import prepare
-from freemvmt.learning.teacher import Teacher
-from freemvmt.learning.warm_start import warm_start
+from freemvmt.data.collection import Collection
+from freemvmt.data.corpus import read_corpus
+from freemvmt.data.load import load_collection
+from freemvmt.data.readers import jsonl as formats
+from freemvmt.data.readers import parquet as tables
+from freemvmt.data.readers import pydocs
+from freemvmt.data.readers.qrels import read_qrels
+from freemvmt.data.values import passage_id
+from freemvmt.evaluation.runs import read_run, write_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.corpora import read_corpus
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.sweep_study import open_study
-from freemvmt.text import formats, pydocs, tables
-from freemvmt.text.corpus import Collection, passage_id
-from freemvmt.text.judged import read_qrels
-from freemvmt.text.sources import load_collection
+from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
+from freemvmt.trainer.dataset import prepare
+from freemvmt.trainer.teacher import Teacher
+from freemvmt.trainer.warm_start import warm_start
 from freemvmt.training import train, train_and_save
-from freemvmt.trec import read_run, write_run
+from freemvmt.tuning.study import open_study
 
 _TEXTS = ["singular values of a matrix", "Türme, hoch & alt", "塔 towers", "", "a b c"]
 _WORDS = ("river", "mountain", "doctor", "engine", "kitchen", "planet", "piano", "winter", "market", "塔", "Türme")

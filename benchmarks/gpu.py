@@ -22,9 +22,9 @@ import record
 import torch
 
 from freemvmt.config import BASE_MODEL, TrainConfig
-from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import top_k
+from freemvmt.search.index.exact import top_k
+from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.training import train
 
 SEED, EPOCHS = 0, 2

@@ -25,7 +25,7 @@ import record
 from hostile_client import HostileClient, Seen, slow_clients
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 
 CLIENTS = 4
 SLOW = 32  # connections at a time

@@ -19,7 +19,8 @@ import record
 from passages import training_questions
 from rounds import in_turns, summary
 
-from freemvmt.search.lexical import BM25, DEPTH
+from freemvmt.search.index.bm25 import BM25
+from freemvmt.search.index.fusion import DEPTH
 from freemvmt.search.retriever import Retriever
 
 PROTOCOL = (

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import record
 
 from freemvmt.config import TrainConfig
-from freemvmt.console import Console
-from freemvmt.evaluation import evaluate
-from freemvmt.learning.preparation import prepare
+from freemvmt.data.collection import Collection
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import evaluate
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
-from freemvmt.text.sources import load_collection
+from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
 WEIGHTS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]

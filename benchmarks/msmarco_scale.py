@@ -25,7 +25,7 @@ import record
 from passages import passages, questions
 from scaling import COMMAND, run
 
-from freemvmt.text.judged import beir
+from freemvmt.data.readers.beir import beir
 
 SEED, BLOCK, QUERIES, EXACT_QUERIES = 0, 50_000, 300, 64
 SIZES = (100_000, 1_000_000, 8_841_823)

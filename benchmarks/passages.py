@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from freemvmt.text.judged import beir
+from freemvmt.data.readers.beir import beir
 
 SEED = 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from power_place import ADDED, LATER, NEW, OLD, Documents, Task, Wrong, must, same, tried
 
 from freemvmt.errors import UserError
-from freemvmt.search.encoding import read_vectors
+from freemvmt.export.vectors import read_vectors
 from freemvmt.search.retriever import Retriever
 
 _DELETED = ("d2", "a1")

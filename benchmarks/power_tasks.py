@@ -23,18 +23,18 @@ from power_bundles import Change, Encode, Index
 from power_place import OLD, Task, Wrong, done, must, same, tried
 
 from freemvmt.config import TrainConfig
-from freemvmt.console import Console
+from freemvmt.data.collection import Collection
+from freemvmt.data.readers import pydocs
 from freemvmt.errors import UserError
-from freemvmt.learning import checkpoint
-from freemvmt.learning.teacher import Teacher
+from freemvmt.evaluation.runs import read_run, write_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.sweep_config import definition
-from freemvmt.sweep_study import open_study
-from freemvmt.sweeps import run_sweep
-from freemvmt.text import pydocs
-from freemvmt.text.corpus import Collection
+from freemvmt.runtime.console import Console
+from freemvmt.trainer import checkpoints as checkpoint
+from freemvmt.trainer.teacher import Teacher
 from freemvmt.training import train_and_save
-from freemvmt.trec import read_run, write_run
+from freemvmt.tuning.run import run_sweep
+from freemvmt.tuning.spaces import definition
+from freemvmt.tuning.study import open_study
 
 _TEXTS = ["a river of stone", "the piano", "a tower of glass and a tower of stone", ""]
 

@@ -19,13 +19,13 @@ import numpy as np
 import record
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig
-from freemvmt.console import Console
-from freemvmt.evaluation import Result, compare, evaluate
-from freemvmt.learning.preparation import prepare
+from freemvmt.data.collection import Collection
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import Result, compare, evaluate
 from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
-from freemvmt.text.sources import load_collection
+from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
 SEEDS = [0, 1, 2]

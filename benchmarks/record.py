@@ -13,7 +13,7 @@ from typing import Any
 
 import aging
 
-from freemvmt.files import whole_file
+from freemvmt.storage.files import whole_file
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "nanotoken", "bm25s", "ir-measures", "two-towers")

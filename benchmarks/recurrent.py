@@ -21,13 +21,14 @@ from quality import SEEDS, mean_of, searched, summed_up, tested
 from recurrent_probes import ByLength, word_order
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig, changed_flags
-from freemvmt.console import Console
-from freemvmt.evaluation import Result, evaluate
-from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.sources import load_collection
-from freemvmt.training import save, train
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.result import save
+from freemvmt.training import train
 
 SHOWN = ("scifact", "squad-a", "cranfield", "cisi")
 COLLECTIONS = (*SHOWN, "msmarco-dl19", "msmarco-dev-a")

@@ -12,9 +12,9 @@ import numpy as np
 from quality import mean_of
 from scipy import stats
 
-from freemvmt.evaluation import Result
+from freemvmt.data.collection import Collection
+from freemvmt.evaluation.metrics import Result
 from freemvmt.model import TwoTowersModel
-from freemvmt.text.corpus import Collection
 
 QUERY_WORDS = ((1, 4), (5, 7), (8, 12), (13, 10**6))
 PASSAGE_WORDS = ((1, 60), (61, 90), (91, 130), (131, 10**6))

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.utils import rnn
 
 from freemvmt.config import ModelConfig
-from freemvmt.devices import keep_freed_memory
+from freemvmt.data.ragged import TokenArray
 from freemvmt.model import TwoTowersModel
-from freemvmt.text.arrays import TokenArray
+from freemvmt.runtime.devices import keep_freed_memory
 from freemvmt.towers.recurrent import RecurrentTower
 
 PROTOCOL = (

@@ -21,14 +21,15 @@ from quality import SEEDS, mean_of, summed_up, tested
 from recurrent import COLLECTIONS
 
 from freemvmt.config import TrainConfig
-from freemvmt.console import Console
-from freemvmt.evaluation import Result, evaluate
-from freemvmt.files import whole_file
-from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.sources import load_collection
-from freemvmt.training import save, train
+from freemvmt.storage.files import whole_file
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.result import save
+from freemvmt.training import train
 
 ROWS, TRIALS = 20_000, 4
 COMMON: dict[str, Any] = {

@@ -20,7 +20,8 @@ import record
 import torch
 from passages import questions
 
-from freemvmt.search.lexical import BM25, DEPTH
+from freemvmt.search.index.bm25 import BM25
+from freemvmt.search.index.fusion import DEPTH
 from freemvmt.search.retriever import Retriever
 
 PROTOCOL = (

@@ -29,8 +29,8 @@ import numpy as np
 import record
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import build
-from freemvmt.search.stores.embedded import take_place
+from freemvmt.search.bundle.build import build
+from freemvmt.search.stores.local.store import take_place
 
 SEED, WORKERS, RATE = 0, 2, 40.0  # requests a second
 WARM_UP, KILLS, SWAPS = 5, 3, 7  # minutes: of warming up, between two kills, between two swaps

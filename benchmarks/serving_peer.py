@@ -27,8 +27,9 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from tokenizers import Tokenizer
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle import MODEL_FOLDER, TEXTS_FILE
-from freemvmt.search.texts import Texts
+from freemvmt.search.bundle.load import TEXTS_FILE
+from freemvmt.search.stores.layout import MODEL_FOLDER
+from freemvmt.search.stores.texts import Texts
 
 NEAR = 1e-4
 

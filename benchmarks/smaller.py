@@ -20,12 +20,13 @@ from quality import SEEDS
 from recurrent import RECIPES, SHOWN, trained
 
 from freemvmt.config import TrainConfig
-from freemvmt.evaluation import DEPTH, measure, to_run
+from freemvmt.data.collection import Collection
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import DEPTH, measure
+from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import narrowed
-from freemvmt.search.vectors import Kind, Stored, VectorIndex
-from freemvmt.text.corpus import Collection
-from freemvmt.text.sources import load_collection
+from freemvmt.search.bundle.build import narrowed
+from freemvmt.search.index.dense import Kind, Stored, VectorIndex
 
 DIMS = (384, 256, 128, 64)
 KEPT: dict[str, tuple[Kind, Stored]] = {

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import record
 from scaling import COMMAND, run
 
-from freemvmt.text.corpus import to_examples
-from freemvmt.text.tables import read_parquet
+from freemvmt.data.examples import to_examples
+from freemvmt.data.readers.parquet import read_parquet
 
 BUFFER, BATCH = 32_768, 2048
 _WORDS = ("river", "mountain", "doctor", "engine", "kitchen", "planet", "piano", "winter", "market", "soldier")

@@ -22,10 +22,10 @@ from machine import matrix_speed, read_bandwidth, row_bandwidth
 from quality import mean_of
 
 from freemvmt.config import DataConfig
-from freemvmt.evaluation import Result, compare, evaluate
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import Result, compare, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.sources import load_collection
 
 HERE = Path(__file__).parent
 COLLECTIONS = ("scifact", "squad-a", "cranfield", "cisi")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from freemvmt.config import ModelConfig, TrainConfig
+    from freemvmt.data.documents import Document
     from freemvmt.errors import UserError
-    from freemvmt.evaluation import evaluate
+    from freemvmt.evaluation.metrics import evaluate
     from freemvmt.model import TwoTowersModel
-    from freemvmt.search.documents import Document
     from freemvmt.search.retriever import Retriever
     from freemvmt.training import train
 
@@ -22,13 +22,13 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 __all__ = ["Document", "ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
 
 _HOMES = {
-    "Document": "freemvmt.search.documents",
+    "Document": "freemvmt.data.documents",
     "ModelConfig": "freemvmt.config",
     "Retriever": "freemvmt.search.retriever",
     "TrainConfig": "freemvmt.config",
     "TwoTowersModel": "freemvmt.model",
     "UserError": "freemvmt.errors",
-    "evaluate": "freemvmt.evaluation",
+    "evaluate": "freemvmt.evaluation.metrics",
     "train": "freemvmt.training",
 }
 

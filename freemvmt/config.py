@@ -125,8 +125,8 @@ class MiningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelConfig, DataConfig):
-    """A training run, whole."""
+class LossConfig:
+    """What a training minimises."""
 
     loss: Loss = "triplet"
     """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature. margin-mse: the
@@ -142,12 +142,34 @@ class TrainConfig(ModelConfig, DataConfig):
     """InfoNCE: learn the temperature, from --temperature on."""
     matryoshka: tuple[int, ...] = ()
     """Also train the vectors cut to so many first numbers: sizes that `index --dim` can cut to."""
+    distill: float = 0.0
+    """Weight of a second loss: the batch's similarities as --teacher sees them (KL divergence); 0: none."""
+    teacher: str = BASE_MODEL
+    """Model to learn similarities from: a Hub name or a folder. Its vectors are made once and kept in the cache."""
     self_mine_every: int | None = None
     """With --negatives given: every so many epochs, mine new ones with the model as it is; None: never."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "self_mine_every")
+        _above_zero(self, "temperature")
+        _not_negative(self, "margin", "distill")
+        if self.self_mine_every and self.negatives != "given":
+            raise UserError("--self-mine-every makes negatives that a row is given; add --negatives given")
+        if any(not 0 < dim <= LARGEST for dim in self.matryoshka):
+            raise UserError(f"--matryoshka is {min(self.matryoshka)}; give 1 or more")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss compares with a teacher's vectors."""
+        return self.distill > 0 or self.loss == "margin-mse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How the weights move, for how long, and where."""
+
     epochs: int = 5
     """Passes over the training pairs."""
-    init: str | None = None
-    """Start from this model (a folder or a Hub name): its tables with their accumulators, and all that fits."""
     batch_size: int | None = None
     """Pairs in a step; None: a fifth of the pairs, as a power of two, 32 to 8192 (recurrent 2048, transformer 128)."""
     learning_rate: float = 3e-4
@@ -162,22 +184,41 @@ class TrainConfig(ModelConfig, DataConfig):
     """Scale the gradient of all but the table down to this norm; 0: never."""
     warmup: float = 0.0
     """Share of the steps in which the rates rise to full; after them they fall to 0."""
-    train_length: int | None = None
-    """Tokens of a text that count in training; None: --max-length."""
-    distill: float = 0.0
-    """Weight of a second loss: the batch's similarities as --teacher sees them (KL divergence); 0: none."""
-    teacher: str = BASE_MODEL
-    """Model to learn similarities from: a Hub name or a folder. Its vectors are made once and kept in the cache."""
-    idf_scale: float = 0.3
-    """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
     patience: int | None = None
     """Stop after so many epochs without a better validation NDCG@10; None: never."""
+    train_length: int | None = None
+    """Tokens of a text that count in training; None: --max-length."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers of the similarity matrix; auto: bf16 where the processor multiplies it natively."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
-    output: str | None = None
-    """Folder for the model; None: models/ and the data set's name."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "epochs", "patience", "train_length")
+        _at_least(self, 2, "batch_size")
+        _above_zero(self, "learning_rate", "table_rate_factor", "recurrence_rate_factor", "encoder_rate_factor")
+        _not_negative(self, "clip_norm")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"--warmup is {self.warmup:g}; give 0 or more, below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """What the weights start from."""
+
+    init: str | None = None
+    """Start from this model (a folder or a Hub name): its tables with their accumulators, and all that fits."""
+    idf_scale: float = 0.3
+    """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "idf_scale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """What is recorded of a training, and where. Nothing here changes the result."""
+
     wandb: bool = True
     """Track the run with Weights & Biases."""
     project_name: str | None = None
@@ -188,48 +229,46 @@ class TrainConfig(ModelConfig, DataConfig):
     """Steps between two records of the loss."""
     watch_every: int = 100
     """Steps between two histograms of gradients and weights."""
-    checkpoint_steps: int | None = None
-    """Steps between two checkpoints; None: by time alone."""
-    checkpoint_seconds: float = 60.0
-    """At most so many seconds between two checkpoints."""
     log_model: bool = False
     """Upload the saved model to W&B as an artifact."""
 
     def __post_init__(self) -> None:
+        _at_least(self, 1, "log_every", "watch_every")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """Where the model goes, and how often a checkpoint is written. Nothing here changes the result."""
+
+    output: str | None = None
+    """Folder for the model; None: models/ and the data set's name."""
+    checkpoint_steps: int | None = None
+    """Steps between two checkpoints; None: by time alone."""
+    checkpoint_seconds: float = 60.0
+    """At most so many seconds between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "checkpoint_steps")
+        _not_negative(self, "checkpoint_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    OutputConfig, TrackingConfig, StartConfig, OptimizerConfig, LossConfig, ModelConfig, DataConfig
+):  # dataclasses list the fields of the last base first
+    """A training run, whole: each base is a section, which is handed to what needs it."""
+
+    def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
         DataConfig.__post_init__(self)
-        _at_least(
-            self,
-            1,
-            "epochs",
-            "patience",
-            "log_every",
-            "watch_every",
-            "train_length",
-            "self_mine_every",
-            "checkpoint_steps",
-        )
-        _at_least(self, 2, "batch_size")
-        _above_zero(
-            self, "learning_rate", "table_rate_factor", "recurrence_rate_factor", "encoder_rate_factor", "temperature"
-        )
-        for name in ("margin", "idf_scale", "clip_norm", "distill", "checkpoint_seconds"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{flag(name)} is {getattr(self, name):g}; give 0 or more")
-        if self.streaming and (self.taught or self.self_mine_every):
+        LossConfig.__post_init__(self)
+        OptimizerConfig.__post_init__(self)
+        StartConfig.__post_init__(self)
+        TrackingConfig.__post_init__(self)
+        OutputConfig.__post_init__(self)
+        if self.streaming and (self.needs_teacher or self.self_mine_every):
             what = "--self-mine-every" if self.self_mine_every else "a teacher"
             raise UserError(f"{what} needs all texts at once; leave out --streaming, or that")
-        if self.self_mine_every and self.negatives != "given":
-            raise UserError("--self-mine-every makes negatives that a row is given; add --negatives given")
-        if not 0 <= self.warmup < 1:
-            raise UserError(f"--warmup is {self.warmup:g}; give 0 or more, below 1")
-        if any(not 0 < dim <= LARGEST for dim in self.matryoshka):
-            raise UserError(f"--matryoshka is {min(self.matryoshka)}; give 1 or more")
-
-    @property
-    def taught(self) -> bool:
-        """Whether a teacher is needed."""
-        return self.distill > 0 or self.loss == "margin-mse"
 
     def model_config(self) -> ModelConfig:
         """The part that describes the model."""
@@ -243,6 +282,12 @@ class TrainConfig(ModelConfig, DataConfig):
 def part_of(config: Any, kind: type[Config]) -> Config:
     """The fields of ``kind``, one of the dataclasses here, out of a larger one that has them all."""
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+
+
+# Settings that change nothing that is trained: runs that differ in these alone have one result.
+NOT_THE_RESULT = frozenset(
+    field.name for section in (TrackingConfig, OutputConfig) for field in dataclasses.fields(section)
+)
 
 
 def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
@@ -286,3 +331,10 @@ def _above_zero(config: object, *names: str) -> None:
         value = getattr(config, name)
         if not 0 < value <= 1e30:
             raise UserError(f"{flag(name)} is {value:g}; give a number above 0, at most 1e30")
+
+
+def _not_negative(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{flag(name)} is {value:g}; give 0 or more")

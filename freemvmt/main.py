@@ -2,8 +2,9 @@
 
 import sys
 
-from freemvmt import cli_model, sweep_config
-from freemvmt.shell import run
+from freemvmt.cli.sweep import run_sweep_command
+from freemvmt.cli.train import train
+from freemvmt.runtime.exit_codes import run
 
 
 def main() -> int:
@@ -11,8 +12,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     if "--sweep" in arguments:
         arguments.remove("--sweep")
-        return run(lambda: sweep_config.run_sweep_command(arguments, prog="main.py --sweep"), arguments)
-    return run(lambda: cli_model.train(arguments, prog="main.py"), arguments)
+        return run(lambda: run_sweep_command(arguments, prog="main.py --sweep"), arguments)
+    return run(lambda: train(arguments, prog="main.py"), arguments)
 
 
 if __name__ == "__main__":

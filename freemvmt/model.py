@@ -18,14 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freemvmt import hub
 from freemvmt.config import ModelConfig
-from freemvmt.devices import in_threads
+from freemvmt.data.ragged import TokenArray
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
-from freemvmt.files import whole_folder
-from freemvmt.foreign import foreign_parts, length_of
-from freemvmt.kept import save_tensors
-from freemvmt.model_files import (
+from freemvmt.runtime.threads import in_threads
+from freemvmt.storage import hub
+from freemvmt.storage.files import whole_folder
+from freemvmt.storage.tensor_files import save_tensors
+from freemvmt.towers.factory import Tower, make_tower
+from freemvmt.towers.model_folder import (
     ACCUMULATORS,
     TOKENIZER,
     WEIGHTS,
@@ -40,12 +43,8 @@ from freemvmt.model_files import (
     tensors_of,
     write_description,
 )
-from freemvmt.text.arrays import TokenArray
-from freemvmt.text.tokens import Tokenizer
-from freemvmt.text.values import texts_of
-from freemvmt.towers.choice import Tower, make_tower
-from freemvmt.towers.distilled import distilled_rows
-from freemvmt.towers.pretrained import principal_directions, token_table
+from freemvmt.towers.pretrained import distilled_rows, principal_directions, token_table
+from freemvmt.towers.static_models import foreign_parts, length_of
 from freemvmt.towers.transformer import Encoder, encoder_of, pretrained_tower
 
 UNTRAINED = "untrained"

@@ -12,4 +12,4 @@ uv run python benchmarks/quality.py qa --data "$data" --train qa --collections $
 uv run python benchmarks/quality.py msmarco --data "$data" --train msmarco --collections $marco
 uv run python benchmarks/quality.py qa_msmarco --data "$data" --train qa msmarco --collections $marco $shown
 uv run python benchmarks/quality.py qa_infonce --data "$data" --train qa --collections $shown --loss infonce
-uv run python benchmarks/tables.py
+uv run python docs/build/tables.py

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
 from freemvmt.search.retriever import Hit, Retriever
 
 from rows import ANSWERED, ASKED

@@ -24,15 +24,16 @@ os.environ |= {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_PROJECT", None)
+os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # what a command says comes next is the same however tests are run
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from freemvmt import homes
 from freemvmt.config import TrainConfig
-from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.runtime import home as homes
 from freemvmt.towers.transformer import quiet
+from freemvmt.trainer.dataset import TrainingData, prepare
 
 from forked import Forks, forks
 from rows import write_rows

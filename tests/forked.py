@@ -34,7 +34,7 @@ def apply(there: dict[str, str], step: int) -> None:
 
 def change(bundle: str, step: int) -> None:
     """Change a bundle step by step, from ``step`` on, for ever."""
-    from freemvmt.search.documents import Document
+    from freemvmt.data.documents import Document
     from freemvmt.search.retriever import Retriever
 
     retriever = Retriever.load(bundle)
@@ -63,10 +63,10 @@ def main() -> None:
     import torch
 
     import freemvmt.cli
-    import freemvmt.cli_bundle
-    import freemvmt.console
-    import freemvmt.search.bundle
-    import freemvmt.search.indexing
+    import freemvmt.cli.search
+    import freemvmt.runtime.console
+    import freemvmt.search.bundle.build
+    import freemvmt.search.bundle.load
     import freemvmt.search.retriever
     import freemvmt.training
 
@@ -83,7 +83,7 @@ def main() -> None:
             say("dead")
             continue
         if "chunk" in task:
-            freemvmt.search.indexing.CHUNK = task["chunk"]
+            freemvmt.search.bundle.build.CHUNK = task["chunk"]
         if "change" in task:
             change(task["change"], task["step"])
         if "out" in task:

@@ -11,12 +11,12 @@ import httpx
 
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.listening import listen
-from freemvmt.server.refusals import KINDS
-from freemvmt.server.run import make_server
+from freemvmt.server.http.errors import KINDS
+from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import ServeSettings
+from freemvmt.server.uvicorn_server import make_server
 
 from rows import ANSWERED, FILLER
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
 from live_server import make_documents, running

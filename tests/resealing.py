@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from freemvmt.sealed import seal, write_sealed
+from freemvmt.storage.manifest import seal, write_sealed
 
 
 def resealed(folder: Path) -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
-from freemvmt.learning.parts import Parts, Progress
-from freemvmt.learning.preparation import TrainingData
-from freemvmt.training import TrainingResult, train
+from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.result import TrainingResult
+from freemvmt.trainer.run import TrainingRun
+from freemvmt.training import train
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
@@ -22,10 +23,10 @@ class StoppedAt(Checkpoints):
 
     last = 0
 
-    def tick(self, parts: Parts, progress: Progress) -> None:
-        if progress.step >= self.last - 1:
-            self.write(parts, progress)
-        if progress.step == self.last:
+    def tick(self, run: TrainingRun) -> None:
+        if run.state.step >= self.last - 1:
+            self.write(run)
+        if run.state.step == self.last:
             raise Stopped
 
 

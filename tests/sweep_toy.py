@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from freemvmt import sweeps
 from freemvmt.config import TrainConfig
-from freemvmt.console import Console
-from freemvmt.sweep_config import definition
-from freemvmt.sweep_report import SweepResult
+from freemvmt.runtime.console import Console
+from freemvmt.tuning import run as sweeps
+from freemvmt.tuning.report import SweepResult
+from freemvmt.tuning.spaces import definition
 
 PAIRS = 3000
 OnEpoch = Callable[[int, float], None]

@@ -15,7 +15,7 @@ from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.sealed import write_sealed
+from freemvmt.storage.manifest import write_sealed
 
 from beir_folder import write_beir
 from refusals import contents, refusal

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from freemvmt.cli import VERBS, main
-from freemvmt.cli_measure import EvaluateOptions
+from freemvmt.cli.evaluate import EvaluateOptions
+from freemvmt.cli.parsing import parse
 from freemvmt.main import main as train_main
 from freemvmt.model import TwoTowersModel
-from freemvmt.shell import parse
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from freemvmt import cores as module
-from freemvmt.cores import bound, cores, obey_container
-from freemvmt.devices import in_threads
-from freemvmt.search.vectors import VectorIndex
+from freemvmt.runtime import cores as module
+from freemvmt.runtime.cores import bound, cores, obey_container
+from freemvmt.runtime.threads import in_threads
+from freemvmt.search.index.dense import VectorIndex
 
 
 def groups(folder: Path, files: dict[str, str], mine: str) -> tuple[Path, Path]:
@@ -67,7 +67,7 @@ def test_the_lesser_counts_and_never_none(monkeypatch: pytest.MonkeyPatch, grant
 def test_a_process_that_is_bound_to_a_core_has_one() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from freemvmt.cores import bound, cores; print(bound(), cores())"
+        "from freemvmt.runtime.cores import bound, cores; print(bound(), cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1 1\n"

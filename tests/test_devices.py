@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from freemvmt.devices import at_once
+from freemvmt.runtime.threads import at_once
 
 HEAPS = """
 import ctypes, sys, threading
-from freemvmt.devices import share_freed_memory
+from freemvmt.runtime.devices import share_freed_memory
 if sys.argv[1] == "shared":
     share_freed_memory()
 libc = ctypes.CDLL(None)
@@ -57,7 +57,7 @@ def test_two_are_done_at_once_and_what_goes_wrong_in_either_comes_out() -> None:
 def test_a_forked_process_has_threads_of_its_own() -> None:
     code = (
         "import os\n"
-        "from freemvmt.devices import at_once\n"
+        "from freemvmt.runtime.devices import at_once\n"
         "assert at_once(lambda: 1, lambda: 2) == (1, 2)\n"
         "child = os.fork()\n"
         "if not child:\n"

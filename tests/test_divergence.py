@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig
-from freemvmt.evaluation import evaluate
+from freemvmt.data.load import load_collection
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.evaluation.metrics import evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.sources import load_collection
-from freemvmt.text.tokens import Tokenizer
 
 from refusals import refusal
 from rows import make_rows, write_rows

@@ -26,7 +26,7 @@ def test_the_pages_do_what_they_show(tmp_path: Path) -> None:
             page = path.read_text(encoding="utf-8")
             found = transcript.filled(page)
             shown, real = (doc_pages.lasting(one).splitlines() for one in (page, found))
-            assert real == shown, f"{path.name}: run benchmarks/doc_pages.py and read what changed"
+            assert real == shown, f"{path.name}: run docs/build/doc_pages.py and read what changed"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,12 +75,12 @@ def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_help_page_is_what_the_commands_say() -> None:
-    assert help_page.written() == help_page.PAGE.read_text(encoding="utf-8"), "run benchmarks/help_page.py"
+    assert help_page.written() == help_page.PAGE.read_text(encoding="utf-8"), "run docs/build/help_page.py"
 
 
 def test_the_pictures_are_those_of_the_results() -> None:
     for name, drawn in pictures.drawn().items():
-        assert drawn == (pictures.IMAGES / name).read_text(encoding="utf-8"), f"{name}: run benchmarks/pictures.py"
+        assert drawn == (pictures.IMAGES / name).read_text(encoding="utf-8"), f"{name}: run docs/build/pictures.py"
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -6,8 +6,9 @@ import pytest
 import pytrec_eval
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.collection import Collection
 from freemvmt.errors import UserError
-from freemvmt.evaluation import (
+from freemvmt.evaluation.metrics import (
     PERMUTATIONS,
     Comparison,
     Result,
@@ -18,12 +19,11 @@ from freemvmt.evaluation import (
     measure,
     ndcg_10,
     table,
-    to_run,
 )
+from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
 
 
 def collection(documents: int = 30, queries: int = 12, seed: int = 0) -> Collection:
@@ -74,7 +74,7 @@ def test_metrics_equal_their_definitions_with_ties_and_missing_queries(seed: int
 
 def test_a_thousand_random_runs_measure_as_trec_eval_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ties, negative grades, unjudged documents, and queries that a run lacks."""
-    monkeypatch.setattr("freemvmt.evaluation.bootstrap", lambda values: (0.0, 0.0))  # a minute of intervals
+    monkeypatch.setattr("freemvmt.evaluation.metrics.bootstrap", lambda values: (0.0, 0.0))  # a minute of intervals
     names = {"ndcg@10": "ndcg_cut_10", "recall@100": "recall_100", "recall@1000": "recall_1000"}
     draw = np.random.default_rng(0)
     for seed in range(1000):

@@ -27,11 +27,14 @@ import pytest
 import tyro
 from stopping import Stopped, StoppedAt
 
-from freemvmt import cli, cli_model, main, shell, sweep_config, sweeps
+from freemvmt import cli, main, sweep_config
+from freemvmt.cli import parsing as shell
+from freemvmt.cli import train as cli_model
 from freemvmt.config import TrainConfig, flag
+from freemvmt.data.readers import pydocs
 from freemvmt.errors import UserError
-from freemvmt.learning.preparation import prepare
-from freemvmt.text import pydocs
+from freemvmt.trainer.dataset import prepare
+from freemvmt.tuning import run as sweeps
 
 from rows import make_rows
 
@@ -260,21 +263,23 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few docs; no pictures; a server that ends when it listens, and one process where it would be several."""
-    import freemvmt.server.run
-    import freemvmt.server.start
+    import freemvmt.server.serve
     import freemvmt.server.supervisor
-    from freemvmt.console import Console
+    import freemvmt.server.uvicorn_server
+    from freemvmt.runtime.console import Console
 
     servers = []
 
-    def make_server(*given: object) -> freemvmt.server.run.Server:
+    def make_server(*given: object) -> freemvmt.server.uvicorn_server.Server:
         servers.append(real(*given))
         return servers[-1]
 
-    real = freemvmt.server.run.make_server
-    monkeypatch.setattr(freemvmt.server.run, "make_server", make_server)
-    monkeypatch.setattr(freemvmt.server.run, "say_where", lambda *_: setattr(servers[-1], "should_exit", True))
-    serve = freemvmt.server.start.serve
+    real = freemvmt.server.uvicorn_server.make_server
+    monkeypatch.setattr(freemvmt.server.uvicorn_server, "make_server", make_server)
+    monkeypatch.setattr(
+        freemvmt.server.uvicorn_server, "say_where", lambda *_: setattr(servers[-1], "should_exit", True)
+    )
+    serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **how: Path(path).touch())
     monkeypatch.setitem(sys.modules, "ray", None)  # which would listen on every interface

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.exporting.static import export_static
-from freemvmt.learning.preparation import prepare
+from freemvmt.export.sentence_transformers import export_static
 from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
 from refusals import refusal

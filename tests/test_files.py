@@ -11,8 +11,8 @@ from typing import IO, Protocol
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.files import whole_file, whole_folder
-from freemvmt.outputs import check_writable
+from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.outputs import check_writable
 
 
 class Whole(Protocol):
@@ -143,7 +143,7 @@ def test_a_link_stays_and_what_it_names_is_replaced(whole: Whole, tmp_path: Path
 
 def test_what_a_killed_process_left_is_taken_away_by_the_next_write(whole: Whole, tmp_path: Path) -> None:
     killed = (
-        f"import os, sys; from pathlib import Path; from freemvmt.files import {whole.__name__}\n"
+        f"import os, sys; from pathlib import Path; from freemvmt.storage.files import {whole.__name__}\n"
         f"with {whole.__name__}(Path(sys.argv[1])) as part:\n"
         "    (part.parent if part.is_file() else part).joinpath('.tmp of a library').write_text('half')\n"
         "    os.kill(os.getpid(), 9)\n"

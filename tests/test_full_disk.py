@@ -13,9 +13,9 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.errors import UserError
-from freemvmt.files import whole_file, whole_folder
 from freemvmt.model import TwoTowersModel
-from freemvmt.outputs import check_writable
+from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.outputs import check_writable
 
 from refusals import refusal
 from rows import write_rows
@@ -96,7 +96,7 @@ def test_a_run_that_may_not_grow_is_refused_and_the_old_one_stays_whole(
 LIMITED = """
 import resource, sys
 import torch, transformers, datasets, safetensors.torch, nanotoken
-import freemvmt.training, freemvmt.search.indexing
+import freemvmt.training, freemvmt.search.bundle.build
 from freemvmt.cli import main
 torch.randn(300, 300) @ torch.randn(300, 300)
 pages = int(open("/proc/self/statm").read().split()[0])

@@ -12,9 +12,9 @@ from typing import NoReturn
 import pytest
 
 from freemvmt.config import TrainConfig
-from freemvmt.homes import cache_folder, provide_home
-from freemvmt.learning.preparation import prepare
-from freemvmt.text import pydocs
+from freemvmt.data.readers import pydocs
+from freemvmt.runtime.home import cache_folder, provide_home
+from freemvmt.trainer.dataset import prepare
 
 NAMES = ("HOME", "XDG_CACHE_HOME", "TWO_TOWERS_CACHE", "USER", "LOGNAME", "LNAME", "USERNAME")
 NOTE = "TWO_TOWERS_CACHE may name a folder for it"
@@ -105,7 +105,7 @@ def test_a_command_has_a_home_and_a_name_and_leaves_nothing_of_them(tmp_path: Pa
         "import getpass, os, pwd, pathlib\n"
         "def unknown(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = unknown\n"
-        "from freemvmt.homes import provide_home, cache_folder\n"
+        "from freemvmt.runtime.home import provide_home, cache_folder\n"
         "provide_home()\n"
         "print(pathlib.Path.home(), getpass.getuser(), cache_folder('tokens'))\n"
         "assert pathlib.Path.home().is_dir()\n"

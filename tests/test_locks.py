@@ -15,12 +15,12 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
+from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
-from freemvmt.files import whole_file, whole_folder
-from freemvmt.locks import NoLocks, locked
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.tokens import Tokenizer
+from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.locks import NoLocks, locked
 
 from refusals import contents, refusal
 from rows import write_rows
@@ -66,7 +66,7 @@ def test_one_holds_it_and_who_is_patient_comes_next(tmp_path: Path) -> None:
 
 def test_it_does_not_outlive_a_killed_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from freemvmt.locks import locked\n"
+        "import os, sys; from pathlib import Path; from freemvmt.storage.locks import locked\n"
         "with locked(Path(sys.argv[1]), 'busy'):\n"
         "    os.kill(os.getpid(), 9)\n"
     )

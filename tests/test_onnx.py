@@ -13,8 +13,8 @@ from test_exporting import TEXTS
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
+from freemvmt.data.ragged import TokenArray
 from freemvmt.model import TwoTowersModel
-from freemvmt.text.arrays import TokenArray
 
 from refusals import refusal
 

@@ -13,9 +13,9 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
+from freemvmt.evaluation.runs import write_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.outputs import check_apart, check_file, check_free, check_writable
-from freemvmt.trec import write_run
+from freemvmt.storage.outputs import check_apart, check_file, check_free, check_writable
 
 from refusals import refusal
 from rows import write_rows
@@ -167,7 +167,7 @@ def test_a_run_goes_to_a_pipe_that_is_read_and_does_not_wait_for_one_that_is_not
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr("freemvmt.files._READER", 0.1)
+    monkeypatch.setattr("freemvmt.storage.files._READER", 0.1)
     with in_time(), pytest.raises(UserError, match="nobody reads from there"):
         write_run({"q": {"d": 1.0}}, tmp_path / "pipe", "tag")
     write_run({"q": {"d": 1.0}}, Path(os.devnull), "tag")

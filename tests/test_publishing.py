@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard
 from freemvmt import cli
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.export.hub import card_for
 from freemvmt.model import TwoTowersModel
-from freemvmt.publishing import card_for
 from freemvmt.training import train_and_save
 
 from loopback_hub import LoopbackHub, client_environment

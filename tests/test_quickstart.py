@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from freemvmt.cli import main
+from freemvmt.cli.quickstart import QUESTIONS
 from freemvmt.model import TwoTowersModel
-from freemvmt.quickstart import QUESTIONS
 
 
 def test_quickstart_goes_the_whole_way_on_docs_found_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("page", tables.PAGES)
 def test_tables_are_those_of_the_results(page: str) -> None:
-    assert tables.filled(page) == (ROOT / page).read_text(encoding="utf-8"), "run benchmarks/tables.py"
+    assert tables.filled(page) == (ROOT / page).read_text(encoding="utf-8"), "run docs/build/tables.py"
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
-from freemvmt.learning.curve import MOST, Course, thinned
-from freemvmt.learning.preparation import TrainingData
-from freemvmt.training import TrainingResult, save, train
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.history import MOST, Course, thinned
+from freemvmt.trainer.result import TrainingResult, save
+from freemvmt.training import train
 
 from refusals import refusal
 

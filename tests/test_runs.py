@@ -12,9 +12,9 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig
-from freemvmt.evaluation import measure
-from freemvmt.text.sources import load_collection
-from freemvmt.trec import read_run
+from freemvmt.data.load import load_collection
+from freemvmt.evaluation.metrics import measure
+from freemvmt.evaluation.runs import read_run
 
 from rows import make_rows
 

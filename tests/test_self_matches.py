@@ -10,16 +10,17 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig, MiningConfig, ModelConfig, TrainConfig
-from freemvmt.evaluation import evaluate, measure, ndcg_10
-from freemvmt.learning.batches import BatchLoss
-from freemvmt.learning.mining import mine
-from freemvmt.learning.preparation import prepare
+from freemvmt.data.collection import Collection, merge, to_collection
+from freemvmt.data.examples import select, to_examples
+from freemvmt.data.judgements import from_pairs
+from freemvmt.data.load import load_collection, validation_of
+from freemvmt.evaluation.metrics import evaluate, measure, ndcg_10
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection, merge, select, to_collection, to_examples
-from freemvmt.text.formats import from_pairs
-from freemvmt.text.sources import load_collection, validation_of
+from freemvmt.trainer.dataset import prepare
+from freemvmt.trainer.mining import mine
+from freemvmt.trainer.objective import Objective
 
 from beir_folder import beir
 
@@ -173,7 +174,7 @@ def test_neither_a_batch_nor_mining_makes_a_negative_of_the_query(tiny_base: str
     data, model = prepare(config), TwoTowersModel(config.model_config())
     examples = data.examples
     queries, passages = examples.pairs()
-    known = BatchLoss(config, model, data)._encoded(queries, passages).known
+    known = Objective(config, model, data)._encoded(queries, passages).known
     pairs = {
         (row, column)
         for row, query in enumerate(queries)

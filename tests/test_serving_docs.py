@@ -16,7 +16,7 @@ def test_what_the_page_shows_is_what_happens(tmp_path: Path) -> None:
     with serving_page.Transcript(tmp_path) as transcript:
         found = transcript.filled(PAGE)
     shown, real = (serving_page.lasting(page).splitlines() for page in (PAGE, found))
-    assert real == shown, "run benchmarks/serving_page.py and read what changed"
+    assert real == shown, "run docs/build/serving_page.py and read what changed"
 
 
 def test_the_page_is_run_and_not_only_read() -> None:

@@ -17,13 +17,13 @@ from playwright.sync_api import Page, expect
 from torch.nn import functional as F
 
 from freemvmt.config import HYBRID_WEIGHT, ModelConfig
-from freemvmt.exporting.web_site import export_site, restored
+from freemvmt.export.site.export import export_site, restored
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.analysis import words_of
-from freemvmt.search.exact import top_k
+from freemvmt.search.bundle.build import build
 from freemvmt.search.explain import explain
-from freemvmt.search.indexing import build
-from freemvmt.search.lexical import fuse
+from freemvmt.search.index.analysis import words_of
+from freemvmt.search.index.exact import top_k
+from freemvmt.search.index.fusion import fuse
 from freemvmt.search.retriever import Retriever
 
 from browser import Visits, ask, ids, settle

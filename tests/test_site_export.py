@@ -10,10 +10,10 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
-from freemvmt.exporting.web_words import norms_of
+from freemvmt.data.documents import Document
+from freemvmt.export.site.postings import norms_of
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
 from page_site import documents_of, unpacked

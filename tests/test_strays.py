@@ -10,14 +10,14 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
-from freemvmt.learning.checkpoint import last_checkpoint
-from freemvmt.locks import NoLocks
+from freemvmt.export.vectors import read_vectors
 from freemvmt.model import TwoTowersModel
-from freemvmt.outputs import check_free
-from freemvmt.search.encoding import read_vectors
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.stores import embedded
-from freemvmt.strays import is_foreign, is_stray
+from freemvmt.search.stores.local import store as embedded
+from freemvmt.storage.hidden_files import is_foreign, is_stray
+from freemvmt.storage.locks import NoLocks
+from freemvmt.storage.outputs import check_free
+from freemvmt.trainer.checkpoints import last_checkpoint
 
 from refusals import refusal
 

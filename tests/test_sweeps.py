@@ -14,13 +14,17 @@ import pytest
 from matplotlib.image import imread
 from sqlalchemy import Engine, event
 
-from freemvmt import sweep_config, sweep_report, sweep_study, sweeps
+from freemvmt import sweep_config
+from freemvmt.cli.parsing import parse
+from freemvmt.cli.sweep import SweepOptions
 from freemvmt.config import DataConfig, TrainConfig, replace
-from freemvmt.console import Console
 from freemvmt.errors import UserError
-from freemvmt.shell import parse
-from freemvmt.sweep_config import SWEEPS, SweepOptions, definition
-from freemvmt.sweep_report import Trial
+from freemvmt.runtime.console import Console
+from freemvmt.tuning import report as sweep_report
+from freemvmt.tuning import run as sweeps
+from freemvmt.tuning import study as sweep_study
+from freemvmt.tuning.report import Trial
+from freemvmt.tuning.spaces import SWEEPS, definition
 
 import wandb_file
 from sweep_toy import Lines, prepare, sweep, train
@@ -173,7 +177,8 @@ def test_trials_that_promise_little_are_pruned() -> None:
 
 def test_other_data_or_fixed_settings_are_another_study() -> None:
     sweep(count=2)
-    assert len(sweep(count=2, config=TrainConfig(wandb=False, run_name="of no effect")).trials) == 4
+    no_effect = {"run_name": "another", "checkpoint_seconds": 5.0, "checkpoint_steps": 7, "log_every": 3}
+    assert len(sweep(count=2, config=TrainConfig(wandb=False, **no_effect)).trials) == 4
     assert len(sweep(count=2, config=TrainConfig(wandb=False, table_rate_factor=10.0)).trials) == 2
 
 

@@ -11,12 +11,14 @@ from torch.nn import functional as F
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.evaluation import ndcg_10
-from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.learning.tracking import Tracker
+from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.exact import top_k
-from freemvmt.training import batch_size_for, train, train_and_save, validate
+from freemvmt.search.index.exact import top_k
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.samplers import batch_size_for
+from freemvmt.trainer.tracking import Tracker
+from freemvmt.trainer.validation import validate
+from freemvmt.training import train, train_and_save
 
 
 def test_training_lifts_validation_far_above_untrained(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:

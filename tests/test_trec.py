@@ -9,13 +9,13 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import Method, ModelConfig, Protocol
+from freemvmt.data.collection import Collection
 from freemvmt.errors import UserError
-from freemvmt.evaluation import evaluate, measure, to_run
+from freemvmt.evaluation.metrics import evaluate, measure
+from freemvmt.evaluation.runs import check_run, ranked, read_run, tag_of, to_run, write_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
-from freemvmt.trec import check_run, ranked, read_run, tag_of, write_run
 
 from beir_folder import beir
 from refusals import refusal
@@ -192,7 +192,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_measured(
     def measured(*_: object) -> None:
         raise AssertionError("it was measured")
 
-    monkeypatch.setattr("freemvmt.cli_measure._measured", measured)
+    monkeypatch.setattr("freemvmt.cli.evaluate._measured", measured)
     for words, said in (
         ([odd, "--run", tmp_path / "o"], r"the document id 'a\tb' of odd holds a tab or the end of a line"),
         ([sound, "--run", tmp_path / "folder"], "folder: that is a folder; give the name of a file"),

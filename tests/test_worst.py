@@ -7,12 +7,12 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
-from freemvmt.console import Console
-from freemvmt.evaluation import measure
+from freemvmt.data.collection import Collection
+from freemvmt.evaluation.error_analysis import losses, show
+from freemvmt.evaluation.metrics import measure
 from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.corpus import Collection
-from freemvmt.worst import losses, show
 
 TEXTS = {
     "a": "The tower of glass stands by the river.",

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
 
-from freemvmt.search.stores.protocol import Vectors
-from freemvmt.text.arrays import TokenArray
-from freemvmt.text.tokens import Tokenizer
+from freemvmt.data.ragged import TokenArray
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.search.index.ranking import Vectors
 
 if TYPE_CHECKING:
     from torch import Tensor

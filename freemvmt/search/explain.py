@@ -7,7 +7,7 @@ no gradient, and what the shares of a text's words add up to is its score.
 
 from dataclasses import dataclass
 
-from freemvmt.search.documents import Document
+from freemvmt.data.documents import Document
 from freemvmt.search.encoder import Encoder, plain
 
 

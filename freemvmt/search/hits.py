@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from freemvmt.search.documents import Metadata
-from freemvmt.search.fields import Unseen
-from freemvmt.search.ranking import Ranking
-from freemvmt.search.stores.protocol import View
+from freemvmt.data.documents import Metadata
+from freemvmt.search.index.ranking import Ranking
+from freemvmt.search.stores.base import View
+from freemvmt.search.stores.filters import Unseen
 
 
 @dataclass(frozen=True)

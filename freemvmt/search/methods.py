@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from numbers import Integral
 
 from freemvmt.config import Method
-from freemvmt.devices import at_once
 from freemvmt.errors import UserError
+from freemvmt.runtime.threads import at_once
 from freemvmt.search.encoder import Encoder, plain
-from freemvmt.search.lexical import DEPTH, fuse
-from freemvmt.search.ranking import Ranking
-from freemvmt.search.stores.protocol import Among, View
+from freemvmt.search.index.fusion import DEPTH, fuse
+from freemvmt.search.index.ranking import Ranking
+from freemvmt.search.stores.base import Among, View
 
 
 def rank_by(

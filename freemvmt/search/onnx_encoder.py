@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.data.ragged import TokenArray
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
-from freemvmt.extras import needed
-from freemvmt.sealed import Shape, check_seals, read_sealed
-from freemvmt.search.stores.protocol import Vectors
-from freemvmt.text.arrays import TokenArray
-from freemvmt.text.tokens import Tokenizer
-from freemvmt.text.values import texts_of
+from freemvmt.runtime.optional import needed
+from freemvmt.search.index.ranking import Vectors
+from freemvmt.storage.manifest import Shape, check_seals, read_sealed
 
 FORMAT = 1
 _SHAPE: Shape = {

@@ -17,17 +17,17 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from freemvmt.config import HYBRID_WEIGHT, Lexical, Method
+from freemvmt.data.documents import Document, distinct
+from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
-from freemvmt.search.documents import Document, distinct
 from freemvmt.search.encoder import Encoder, plain
 from freemvmt.search.explain import Explanation, explain
-from freemvmt.search.fields import Filter, Kind, count_unseen
 from freemvmt.search.hits import Added, Hit, hits_of
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import check_k, rank_by
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.stores.base import Replaced, Store, View
+from freemvmt.search.stores.filters import Filter, Kind, count_unseen
 from freemvmt.search.stores.memory import MemoryStore
-from freemvmt.search.stores.protocol import Replaced, Store, View
-from freemvmt.text.values import id_of, ids_of, texts_of
 
 __all__ = ["Added", "Hit", "Retriever"]
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Retriever:
         belong together. ``verify=False`` leaves out the sums of the files. ``graphs`` is a folder of the model's ONNX
         graphs, which then encode; PyTorch is not needed.
         """
-        from freemvmt.search.bundle import open_bundle
+        from freemvmt.search.bundle.load import open_bundle
 
         retriever = cls(None, [])
         retriever.folder = Path(folder)
@@ -107,8 +107,8 @@ class Retriever:
 
     def _reopen(self) -> None:
         """Open the bundle that is there now; others search the old one meanwhile."""
-        from freemvmt.search.bundle import open_bundle
-        from freemvmt.search.stores.embedded import identity_of
+        from freemvmt.search.bundle.load import open_bundle
+        from freemvmt.search.stores.layout import identity_of
 
         assert self.folder is not None
         found = None

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from freemvmt.cores import cores
 from freemvmt.errors import UserError
+from freemvmt.runtime.cores import cores
 
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client keeps the numbers of several processes
@@ -66,14 +66,23 @@ class ServeSettings:
     """What a client must send as ``Authorization: Bearer …`` to write."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
+        self._check_numbers()
         if self.backend == "onnx" and self.model is None:
             raise UserError(
                 "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"
             )
         if self.backend == "torch" and self.model is not None:
             raise UserError("--model is for --backend onnx; add it, or leave --model out: a bundle has its own")
+        for proxy in self.trusted_proxies:
+            _network(proxy)
+        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
+            raise UserError(f"{TOKEN_VARIABLE} holds more than printable ASCII without spaces; choose another token")
+        if self.protect_reads and self.token is None:
+            raise UserError(f"--protect-reads has no token to ask for; set {TOKEN_VARIABLE}")
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port is {self.port}; give a number from 0 to 65535")
         limits = {"workers": (0, 256), "threads": (1, 1024), "queue": (0, 10**6), "batch": (1, 4096)}
         for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
@@ -87,12 +96,6 @@ class ServeSettings:
             raise UserError(f"--batch-window-ms is {self.batch_window_ms:g}; give 0 to 1000")
         if not 1024 <= self.body_bytes <= 2**30:
             raise UserError(f"--body-bytes is {self.body_bytes}; give a number from 1024 to {2**30}")
-        for proxy in self.trusted_proxies:
-            _network(proxy)
-        if self.token is not None and not re.fullmatch("[!-~]+", self.token):
-            raise UserError(f"{TOKEN_VARIABLE} holds more than printable ASCII without spaces; choose another token")
-        if self.protect_reads and self.token is None:
-            raise UserError(f"--protect-reads has no token to ask for; set {TOKEN_VARIABLE}")
 
     @property
     def search_threads(self) -> int:

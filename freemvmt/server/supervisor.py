@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from freemvmt.errors import UserError
-from freemvmt.server.listening import listen
+from freemvmt.runtime.exit_codes import run
+from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import METRICS_VARIABLE, TOKEN_VARIABLE, ServeSettings
-from freemvmt.shell import run
 
 _BACKLOG = 2048  # connections that may wait to be accepted
 _SOON, _TOO_OFTEN = 10.0, 5  # so many deaths within so many seconds: something is wrong that starting does not mend
@@ -118,8 +118,8 @@ class _Family:
 
 def child(words: list[str]) -> int:
     """What a child does: serve on the socket that it was given."""
-    from freemvmt.console import Console
-    from freemvmt.server.start import serve_on
+    from freemvmt.runtime.console import Console
+    from freemvmt.server.serve import serve_on
 
     listener, bundle, settings, *announce = words
     plain = json.loads(settings)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freemvmt.text.arrays import TokenArray
-from freemvmt.towers.rows import sparse_rows, sums_by
+from freemvmt.data.ragged import TokenArray
+from freemvmt.towers.sparse_rows import sparse_rows, sums_by
 
 
 class AverageTower(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from freemvmt.towers.packing import Packing
-from freemvmt.towers.rows import handed_out, permuted
+from freemvmt.towers.sparse_rows import handed_out, permuted
 
 
 class Lstm(nn.Module):

@@ -1,5 +1,6 @@
-"""The rows that the towers start from: the token table inside a pre-trained model's weights."""
+"""The rows that the towers start from: a model's token table, or each token alone through the whole model."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
-from freemvmt.text.arrays import TokenArray
+from freemvmt.runtime.home import cache_folder, note_uncached
+from freemvmt.storage.files import sha256_of
+from freemvmt.storage.tensor_files import Damaged, keep, read_kept
+from freemvmt.towers.transformer import pretrained_tower
 
 # How encoders, decoders, T5 and static models name their token table.
 TABLE_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight",
@@ -90,3 +95,38 @@ def principal_directions(table: Tensor, dim: int) -> Tensor:
     _, directions = torch.linalg.eigh(rows.T @ rows)  # eigenvalues ascend
     head: Tensor = directions[:, -dim:].flip(1).T.to(table.dtype).contiguous()
     return head
+
+
+logger = logging.getLogger(__name__)
+
+
+def distilled_rows(folder: Path, table: Tensor) -> Tensor:
+    """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
+    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
+    try:
+        rows = read_kept(path)[0].get("rows", table[:0])
+        if len(rows) == len(table):
+            return rows
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except Damaged as error:
+        logger.warning("the rows in %s are damaged (%s); making them anew", path, error)
+    logger.info("distilling %s rows from the whole model; the next time they are there", f"{len(table):,}")
+    alone = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
+    with torch.no_grad():
+        rows = half_whitened(pretrained_tower(folder)(alone), float(table.std()))
+    try:
+        keep(path, {"rows": rows})
+    except (UserError, OSError) as error:
+        note_uncached(error)
+    return rows
+
+
+def half_whitened(outputs: Tensor, spread: float) -> Tensor:
+    """``outputs`` (rows, width) centred, turned to principal components, each divided by the root of its singular
+    value; their standard deviation is ``spread``."""
+    centred = outputs.double() - outputs.double().mean(0)
+    values, directions = torch.linalg.eigh(centred.T @ centred)  # squares of the singular values, rising
+    components = (centred @ directions).flip(1) / values.flip(0).clamp(min=1e-12) ** 0.25
+    rows: Tensor = (components * (spread / components.std())).float().contiguous()
+    return rows

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
-from freemvmt.text.arrays import TokenArray
 from freemvmt.towers.cells import Gru, Lstm, Sru, in_text_order
 from freemvmt.towers.packing import Packing
-from freemvmt.towers.rows import permuted, used_rows
+from freemvmt.towers.sparse_rows import permuted, used_rows
 
 _LIMIT = 3.0  # of the logarithm of a weight: no token counts more than 400 times as much as another
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
-from freemvmt.text.arrays import TokenArray
 
 _TOKENS = 8192  # of texts that go through the encoder together, padding counted
 

@@ -16,10 +16,10 @@ from langchain_tests.integration_tests import EmbeddingsIntegrationTests, Retrie
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from freemvmt.config import ModelConfig
-from freemvmt.integrations.lang_chain import TwoTowersEmbeddings, TwoTowersRetriever
+from freemvmt.data.documents import Document
+from freemvmt.integrations.langchain import TwoTowersEmbeddings, TwoTowersRetriever
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
 from bundles import write_corpus

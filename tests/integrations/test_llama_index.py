@@ -13,10 +13,10 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
 
 from freemvmt.config import ModelConfig
-from freemvmt.integrations.llama_index_classes import TwoTowersEmbedding, TwoTowersRetriever
+from freemvmt.data.documents import Document
+from freemvmt.integrations.llama_index import TwoTowersEmbedding, TwoTowersRetriever
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
 from bundles import write_corpus

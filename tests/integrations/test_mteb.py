@@ -15,11 +15,11 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from freemvmt.config import ModelConfig, TrainConfig
-from freemvmt.evaluation import evaluate
-from freemvmt.integrations.mteb_encoder import TwoTowersEncoder
-from freemvmt.learning.preparation import TrainingData
+from freemvmt.evaluation.metrics import evaluate
+from freemvmt.integrations.mteb import TwoTowersEncoder
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
+from freemvmt.trainer.dataset import TrainingData
 
 
 def test_the_score_is_ours(tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning.preparation import TrainingData, prepare
+from freemvmt.trainer.dataset import TrainingData, prepare
 
 
 @pytest.fixture(scope="session")

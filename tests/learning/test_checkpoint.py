@@ -18,12 +18,13 @@ from stopping import Stopped, StoppedAt, stopped_after
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.kept import keep, read_kept
-from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
-from freemvmt.learning.parts import Parts, Progress
-from freemvmt.learning.preparation import TrainingData, prepare
 from freemvmt.model import TwoTowersModel
-from freemvmt.training import TrainingResult, train, train_and_save
+from freemvmt.storage.tensor_files import keep, read_kept
+from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.result import TrainingResult
+from freemvmt.trainer.run import TrainingRun
+from freemvmt.training import train, train_and_save
 
 from forked import Forks
 from refusals import refusal
@@ -89,8 +90,8 @@ def test_two_are_kept_by_steps_or_by_time_and_none_when_it_is_over(
     seen: list[list[int]] = []
 
     class Watched(Checkpoints):
-        def tick(self, parts: Parts, progress: Progress) -> None:
-            super().tick(parts, progress)
+        def tick(self, run: TrainingRun) -> None:
+            super().tick(run)
             assert self.folder is not None
             found = sorted(self.folder.glob("*")) if self.folder.exists() else []
             seen.append([int(path.stem[5:]) for path in found])
@@ -279,9 +280,9 @@ def test_a_run_of_wandb_goes_on_under_its_name(
     config = dataclasses.replace(tiny_config, wandb=True, output=str(output), checkpoint_steps=1)
     before = Checkpoints.tick
 
-    def stops(self: Checkpoints, parts: Parts, progress: Progress) -> None:
-        before(self, parts, progress)
-        if progress.step == 5:
+    def stops(self: Checkpoints, run: TrainingRun) -> None:
+        before(self, run)
+        if run.state.step == 5:
             raise Stopped
 
     monkeypatch.setattr(Checkpoints, "tick", stops)

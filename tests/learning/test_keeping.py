@@ -6,81 +6,85 @@ import time
 from pathlib import Path
 
 import pytest
-from stopping import Stopped
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.learning import checkpoint
-from freemvmt.learning.checkpoint import Checkpoints, Saved, last_checkpoint
-from freemvmt.learning.parts import Parts, Progress
-from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.training import train
-
-
-class Caught(Checkpoints):
-    """Stops after the first step and has what a checkpoint of it would hold."""
-
-    parts: Parts
-
-    def tick(self, parts: Parts, progress: Progress) -> None:
-        self.parts = parts
-        raise Stopped
+from freemvmt.trainer import checkpoints as checkpoint
+from freemvmt.trainer.checkpoints import Checkpoints, Saved, last_checkpoint
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.distributed import SingleProcess
+from freemvmt.trainer.run import TrainingRun
+from freemvmt.trainer.state import Progress
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_config: TrainConfig, tiny_data: TrainingData) -> Parts:
-    caught = Caught(None, tiny_config, tiny_data)
-    with pytest.raises(Stopped):
-        train(tiny_config, tiny_data, checkpoints=caught)
-    return caught.parts
+def made(tiny_config: TrainConfig, tiny_data: TrainingData) -> TrainingRun:
+    return TrainingRun.start(tiny_config, tiny_data, Checkpoints(None, tiny_config, tiny_data), SingleProcess())
+
+
+def at(run: TrainingRun, step: int) -> TrainingRun:
+    """The run, so many steps on."""
+    return dataclasses.replace(run, state=Progress(step=step))
 
 
 @pytest.fixture
-def saved(tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path) -> Saved:
+def saved(tiny_config: TrainConfig, tiny_data: TrainingData, made: TrainingRun, tmp_path: Path) -> Saved:
     checkpoints = Checkpoints(tmp_path / "saved", tiny_config, tiny_data)
     checkpoints.run_id = "of W&B"
-    assert checkpoints.write(parts, Progress(step=1))
+    assert checkpoints.write(at(made, 1))
     return last_checkpoint(tmp_path / "saved")
 
 
 def test_one_is_written_as_soon_as_its_seconds_are_over(
-    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    made: TrainingRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     checkpoints = Checkpoints(tmp_path, dataclasses.replace(tiny_config, checkpoint_seconds=10), tiny_data)
     written = []
     for step, now in enumerate((9.5, 10.0, 19.5, 20.0), start=1):  # noqa: B007  read by the clock
-        checkpoints.tick(parts, Progress(step=step))
+        checkpoints.tick(at(made, step))
         written.append(sorted(int(path.stem[5:]) for path in tmp_path.iterdir()))
     assert written == [[], [2], [2], [2, 4]]
 
 
 def test_whether_it_is_there_is_returned_and_each_failure_said_once(
-    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    made: TrainingRun,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     above = tmp_path / "above"
     checkpoints = Checkpoints(above / "checkpoints", tiny_config, tiny_data)
     for _ in range(2):
         above.write_text("no folder")
-        assert [checkpoints.write(parts, Progress(step=step)) for step in (1, 2)] == [False, False]
+        assert [checkpoints.write(at(made, step)) for step in (1, 2)] == [False, False]
         (said,) = caplog.messages
         assert said.startswith("no checkpoint: cannot write ")
         assert said.endswith("; training goes on")
         caplog.clear()
         above.unlink()
-        assert checkpoints.write(parts, Progress(step=3))
+        assert checkpoints.write(at(made, 3))
         shutil.rmtree(above)
 
 
 def test_what_a_killed_run_left_is_taken_away_and_what_is_gone_does_not_matter(
-    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    made: TrainingRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkpoints = Checkpoints(tmp_path, tiny_config, tiny_data)
     (tmp_path / ".step-0000000001.safetensors.half.part").mkdir()
     (tmp_path / "mine.part").mkdir()
     monkeypatch.setattr(checkpoint, "_files", lambda folder: [folder / "step-0000000001.safetensors"])  # taken just now
-    assert checkpoints.write(parts, Progress(step=2))
+    assert checkpoints.write(at(made, 2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.part", "step-0000000002.safetensors"]
 
 
@@ -89,10 +93,10 @@ def test_a_run_goes_on_under_its_name(tiny_config: TrainConfig, tiny_data: Train
 
 
 def test_without_a_folder_the_data_is_not_read(
-    tiny_config: TrainConfig, tiny_data: TrainingData, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    tiny_config: TrainConfig, tiny_data: TrainingData, made: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(checkpoint, "_identity_of")
-    assert Checkpoints(None, tiny_config, tiny_data).write(parts, Progress(step=1)) is False
+    assert Checkpoints(None, tiny_config, tiny_data).write(at(made, 1)) is False
 
 
 def test_another_validation_is_another_training(

@@ -6,10 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.config import Negatives
-from freemvmt.learning import blocks, softmaxes
-from freemvmt.learning.losses import MarginMSE, TripletLoss
-from freemvmt.learning.negatives import Known
-from freemvmt.learning.softmaxes import Distillation, InfoNCE, Temperature
+from freemvmt.losses import similarity as blocks
+from freemvmt.losses import softmax as softmaxes
+from freemvmt.losses.similarity import PositivePairs
+from freemvmt.losses.softmax import Distillation, InfoNCE, Temperature
+from freemvmt.losses.triplet import MarginMSE, TripletLoss
 
 BATCH, DIM = 12, 6
 
@@ -32,10 +33,10 @@ def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(softmaxes, "_KEPT", request.param)
 
 
-def named(mask: Tensor) -> Known:
+def named(mask: Tensor) -> PositivePairs:
     """The pairs that ``mask`` marks."""
     rows, columns = mask.nonzero(as_tuple=True)
-    return Known(rows, columns)
+    return PositivePairs(rows, columns)
 
 
 def triplet(negatives: Negatives, margin: float = 0.3) -> TripletLoss:
@@ -195,7 +196,7 @@ def test_large_batches_have_equal_gradients_each_time(negatives: Negatives, monk
     monkeypatch.setattr(blocks, "_CELLS", 2**22)
     size = 3000
     queries, documents = F.normalize(torch.randn(size, 96)), F.normalize(torch.randn(size, 96) + 0.3)
-    known = Known(torch.arange(size), torch.arange(size))
+    known = PositivePairs(torch.arange(size), torch.arange(size))
     given = None
     if negatives == "given":
         documents, given = with_given(documents, torch.arange(size) % 2 == 0)
@@ -288,7 +289,7 @@ def test_products_are_of_the_numbers_that_a_loss_is_told(kind: str) -> None:
             loss = TripletLoss(0.3, negatives, precision, seed=0)(queries, documents, known)
         return loss.item()
 
-    known = Known(torch.arange(400), torch.arange(400))
+    known = PositivePairs(torch.arange(400), torch.arange(400))
     exact, rough = value(torch.float32), value(torch.bfloat16)
     assert exact != rough
     assert exact == pytest.approx(rough, rel=0.05)

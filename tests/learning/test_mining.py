@@ -12,12 +12,12 @@ import torch
 from freemvmt.cli import main
 from freemvmt.config import MiningConfig, TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.learning import mining
-from freemvmt.learning.mining import mine
-from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.learning.teacher import Taught
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.lexical import BM25
+from freemvmt.search.index.bm25 import BM25
+from freemvmt.trainer import mining
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.mining import mine
+from freemvmt.trainer.teacher import TeacherVectors
 from freemvmt.training import train
 
 from forked import Forks, alive
@@ -66,8 +66,8 @@ def test_mined_is_what_the_definition_finds(
 def test_a_teacher_has_a_word_too(model: TwoTowersModel, tiny_data: TrainingData) -> None:
     plain = MiningConfig(by="model", first_rank=1, last_rank=30, count=30, margin=0.0)
     judge = torch.nn.functional.normalize(torch.randn(len(tiny_data.queries) + len(tiny_data.passages), 12)).half()
-    taught = Taught(judge[: len(tiny_data.queries)].numpy(), judge[len(tiny_data.queries) :].numpy())
-    data = dataclasses.replace(tiny_data, taught=taught)
+    taught = TeacherVectors(judge[: len(tiny_data.queries)].numpy(), judge[len(tiny_data.queries) :].numpy())
+    data = dataclasses.replace(tiny_data, teacher_vectors=taught)
     free, judged = (
         mine(model, data, config).negatives for config in (plain, dataclasses.replace(plain, teacher="whoever"))
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from freemvmt.learning.negatives import draw_given, known_positives
-from freemvmt.text.arrays import IdLists
+from freemvmt.data.ragged import IdLists
+from freemvmt.losses.negatives import draw_given, known_positives
 
 
 def lists(*rows: list[int]) -> IdLists:

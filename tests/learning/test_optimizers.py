@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning.optimizers import RowwiseAdagrad, accumulators, clip, optimizers_for, set_rate_factor
 from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.optimizers import Optimizers, RowwiseAdagrad
 
 
 def sparse(rows: list[int], values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -43,12 +45,19 @@ def test_a_zero_gradient_moves_nothing() -> None:
 
 def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together(tiny_base: str) -> None:
     config = TrainConfig(
-        base=tiny_base, tower="recurrent", dim=24, learning_rate=1e-3, table_rate_factor=100, recurrence_rate_factor=3
+        base=tiny_base,
+        tower="recurrent",
+        dim=24,
+        learning_rate=1e-3,
+        table_rate_factor=100,
+        recurrence_rate_factor=3,
+        warmup=0.2,
     )
     model = TwoTowersModel(config.model_config())
     temperature = torch.nn.Parameter(torch.zeros(()))
     gathered = {"document.table": torch.rand(len(model.document_tower.table))}
-    rowwise, of_tower, of_head = optimizers = optimizers_for(model, config, temperature, gathered)
+    optimizers = Optimizers(model, config, temperature, gathered)
+    rowwise, of_tower, of_head = optimizers.parts
     assert isinstance(rowwise, RowwiseAdagrad)
     assert isinstance(of_tower, torch.optim.AdamW)
     assert isinstance(of_head, torch.optim.AdamW)
@@ -58,21 +67,29 @@ def test_tables_get_adagrad_and_the_rest_adam_and_rates_scale_together(tiny_base
     assert {id(weight) for weight in of_head.param_groups[0]["params"]} == {
         id(weight) for weight in (*model.document_head.parameters(), temperature)
     }
-    assert torch.equal(accumulators(model, optimizers)["document.table"], gathered["document.table"])
+    assert torch.equal(optimizers.accumulators(model)["document.table"], gathered["document.table"])
     for done, factor in ((0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.6, 0.5), (0.8, 0.25)):
-        set_rate_factor(optimizers, done, warmup=0.2)
+        optimizers.set_rates(done)
         for optimizer, rate in ((rowwise, 0.1), (of_tower, 3e-3), (of_head, 1e-3)):
             assert optimizer.param_groups[0]["lr"] == pytest.approx(rate * factor)
 
 
-def test_gradients_of_all_but_the_table_are_held_to_a_norm_together() -> None:
-    table = torch.nn.Parameter(torch.zeros(2, 3))
-    weights = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
-    optimizers = [RowwiseAdagrad([table], lr=1.0), *(torch.optim.AdamW([weight]) for weight in weights)]
+def test_gradients_of_all_but_the_table_are_held_to_a_norm_together(tiny_base: str) -> None:
+    config = TrainConfig(base=tiny_base, dim=24)
+    model = TwoTowersModel(config.model_config())
+    (table,) = model.tables().values()
+    dense = [weight for weight in model.parameters() if weight is not table]
     for norm, factor in ((0.0, 1.0), (100.0, 1.0), (1.0, 1 / 13)):
-        table.grad = sparse([1], torch.full((1, 3), 50.0), (2, 3))
-        weights[0].grad, weights[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
-        clip(optimizers, norm)
-        assert weights[0].grad.tolist() == pytest.approx([3 * factor, 4 * factor], rel=1e-4)
-        assert weights[1].grad.tolist() == pytest.approx([12 * factor], rel=1e-4)
-        assert table.grad.to_dense()[1].tolist() == [50.0] * 3
+        temperature = torch.nn.Parameter(torch.zeros(()))
+        optimizers = Optimizers(model, dataclasses.replace(config, clip_norm=norm), temperature, {})
+        table.grad = sparse([1], torch.full((1, table.shape[1]), 50.0), tuple(table.shape))
+        moved = table.detach().clone()
+        for weight in dense:
+            weight.grad = torch.zeros_like(weight)
+        dense[0].grad.view(-1)[:2] = torch.tensor([3.0, 4.0])  # type: ignore[union-attr]
+        temperature.grad = torch.tensor(12.0)
+        optimizers.clip_and_step()
+        assert dense[0].grad.view(-1)[:2].tolist() == pytest.approx([3 * factor, 4 * factor], rel=1e-4)  # type: ignore[union-attr]
+        assert temperature.grad.item() == pytest.approx(12 * factor, rel=1e-4)
+        step = (table.detach() - moved)[1].square().mean().sqrt().item()
+        assert step == pytest.approx(config.learning_rate * config.table_rate_factor, rel=1e-3)

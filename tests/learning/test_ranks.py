@@ -17,9 +17,9 @@ from stopping import Stopped, StoppedAt
 
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig, changed_flags
-from freemvmt.learning.preparation import TrainingData
-from freemvmt.learning.ranks import Ranks
 from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.distributed import SingleProcess
 from freemvmt.training import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -107,7 +107,7 @@ def test_a_share_is_of_all_once() -> None:
         for count in (0, 1, 6, 7, 100):
             parts = []
             for rank in range(size):
-                one = Ranks()
+                one = SingleProcess()
                 one.rank, one.size = rank, size
                 parts += list(range(count))[one.share(count)]
             assert parts == list(range(count))
@@ -116,7 +116,7 @@ def test_a_share_is_of_all_once() -> None:
 def test_alone_nothing_is_exchanged() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
-    alone = Ranks()
+    alone = SingleProcess()
     alone.exchange([weight], [weight])
     assert weight.grad.tolist() == [1, 1]
-    assert (alone.any(True), alone.any(False), alone.from_first(lambda: 0.5)) == (True, False, 0.5)
+    assert (alone.any_rank(True), alone.any_rank(False), alone.broadcast(lambda: 0.5)) == (True, False, 0.5)

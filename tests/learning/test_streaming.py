@@ -17,13 +17,13 @@ from test_checkpoint import same
 from torch import Tensor
 
 from freemvmt.config import TrainConfig
+from freemvmt.data.judgements import Judgements
+from freemvmt.data.streaming import ParquetRows
 from freemvmt.errors import UserError
-from freemvmt.learning.batches import BatchLoss
-from freemvmt.learning.checkpoint import Checkpoints, last_checkpoint
-from freemvmt.learning.feeding import apart
-from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.text.formats import Judgements
-from freemvmt.text.streams import ParquetRows
+from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.objective import Objective
+from freemvmt.trainer.samplers import without_repeats
 from freemvmt.training import train
 
 
@@ -78,7 +78,7 @@ def test_no_passage_stands_twice_in_a_batch() -> None:
     for _ in range(200):
         size, passages, count = draw.integers(1, 300), draw.integers(1, 400), int(draw.integers(1, 12))
         pairs = np.stack([np.arange(size), draw.integers(0, passages, size)], axis=1)
-        batches = apart(pairs, count)
+        batches = without_repeats(pairs, count)
         assert len(batches) == count
         kept = np.concatenate(batches)
         assert len(np.unique(kept[:, 0])) == len(kept)
@@ -86,20 +86,20 @@ def test_no_passage_stands_twice_in_a_batch() -> None:
             assert len(np.unique(batch[:, 1])) == len(batch)
         most = np.minimum(np.bincount(pairs[:, 1]), count)
         assert (np.bincount(kept[:, 1], minlength=len(most)) == most).all()  # none is left out that fits
-    assert list(apart(np.empty((0, 2), np.int64), 3)) == []
+    assert list(without_repeats(np.empty((0, 2), np.int64), 3)) == []
 
 
 def test_a_stream_learns_and_keeps_its_promises(
     streamed_config: TrainConfig, streamed_data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[str], list[str]]] = []
-    call = BatchLoss.__call__
+    call = Objective.__call__
 
-    def watched(self: BatchLoss, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> Tensor:
+    def watched(self: Objective, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> Tensor:
         seen.append(([self._queries[n].tobytes() for n in queries], [self._passages[n].tobytes() for n in passages]))
         return call(self, queries, passages)
 
-    monkeypatch.setattr(BatchLoss, "__call__", watched)
+    monkeypatch.setattr(Objective, "__call__", watched)
     result = train(streamed_config, streamed_data)
     assert result.val_ndcg_10 > result.untrained_ndcg_10 + 0.1
     assert result.steps == len(seen)

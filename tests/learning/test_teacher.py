@@ -7,14 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from freemvmt.config import TrainConfig
+from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
-from freemvmt.learning import teacher
-from freemvmt.learning.preparation import TrainingData, prepare
-from freemvmt.learning.softmaxes import Distillation, Temperature
-from freemvmt.learning.teacher import Teacher
+from freemvmt.losses.softmax import Distillation, Temperature
 from freemvmt.model import TwoTowersModel
-from freemvmt.text.tokens import Tokenizer
 from freemvmt.towers.transformer import TransformerTower, pretrained_tower
+from freemvmt.trainer import teacher
+from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.teacher import Teacher
 from freemvmt.training import train
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ import torch
 import wandb
 
 from freemvmt.config import TrainConfig
-from freemvmt.learning import tracking
-from freemvmt.learning.tracking import Tracker, WandbTracker
+from freemvmt.trainer import tracking
+from freemvmt.trainer.tracking import Tracker, WandbTracker
 
 import wandb_file
 from wandb_server import WandbServer
@@ -218,7 +218,7 @@ def test_disabled_records_nothing(monkeypatch: pytest.MonkeyPatch, notes: list[l
 
 def test_without_wandb_it_is_not_even_imported() -> None:
     code = (
-        "import sys; from freemvmt.config import TrainConfig; from freemvmt.learning import tracking\n"
+        "import sys; from freemvmt.config import TrainConfig; from freemvmt.trainer import tracking\n"
         "tracker = tracking.start(TrainConfig(wandb=False)); tracker.log({'loss': 1.0}, step=1); tracker.finish()\n"
         "assert tracker.config == {}\n"
         "assert not {'wandb', 'torch'} & set(sys.modules)"
@@ -323,7 +323,7 @@ def test_at_a_terminal_wandb_asks(tmp_path: Path) -> None:
     """Its menu appears, and "Don't visualize my results" gives an offline run."""
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO)\n"
-        "from freemvmt.config import TrainConfig; from freemvmt.learning import tracking\n"
+        "from freemvmt.config import TrainConfig; from freemvmt.trainer import tracking\n"
         "tracking.start(TrainConfig()).finish()"
     )
     ours, theirs = pty.openpty()

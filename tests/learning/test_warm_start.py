@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.learning.preparation import TrainingData
-from freemvmt.learning.warm_start import warm_start
 from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.warm_start import warm_start
 from freemvmt.training import train, train_and_save
 
 from resealing import resealed

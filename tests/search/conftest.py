@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
-from freemvmt.search.vectors import Kind, Stored
+from freemvmt.search.bundle.build import build
+from freemvmt.search.index.dense import Kind, Stored
 
 from bundles import MakeBundle, make_documents, write_corpus
 

@@ -9,10 +9,10 @@ import pytest
 
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.analysis import normalized, plain_words, signature, words_of
-from freemvmt.search.lexical import BM25
+from freemvmt.search.index.analysis import normalized, plain_words, signature, words_of
+from freemvmt.search.index.bm25 import BM25
+from freemvmt.search.index.lexical import Entry, Words
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.words import Entry, Words
 
 SHA1, SHA256 = (
     "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from freemvmt.search.arrow import Array, read_arrow
+from freemvmt.search.stores.arrow import Array, read_arrow
 
 TYPES: dict[str, pa.DataType] = {
     "text": pa.large_string(),

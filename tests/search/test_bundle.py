@@ -15,16 +15,17 @@ from torch.nn import functional as F
 
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
-from freemvmt.files import sha256_of
 from freemvmt.model import TwoTowersModel
-from freemvmt.sealed import read_sealed, write_sealed
-from freemvmt.search import indexing
-from freemvmt.search.bundle import FORMAT
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle import build as indexing
+from freemvmt.search.bundle.build import build
+from freemvmt.search.bundle.load import FORMAT
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.stores.embedded import LOCK_FILE, STATE_FORMAT
+from freemvmt.search.stores.layout import LOCK_FILE
+from freemvmt.search.stores.local.store import STATE_FORMAT
+from freemvmt.storage.files import sha256_of
+from freemvmt.storage.manifest import read_sealed, write_sealed
 
 from bundles import MakeBundle, make_documents, write_corpus
 from forked import Forks

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from freemvmt.data.corpus import read_corpus
+from freemvmt.data.documents import LONGEST_ID, Document, distinct
+from freemvmt.data.load import read_pydocs
+from freemvmt.data.readers import pydocs
+from freemvmt.data.records import record_of
+from freemvmt.data.values import LARGEST_METADATA, passage_id
 from freemvmt.errors import UserError
-from freemvmt.search.corpora import read_corpus
-from freemvmt.search.documents import LONGEST_ID, Document, distinct
-from freemvmt.text import pydocs
-from freemvmt.text.corpus import passage_id
-from freemvmt.text.records import record_of
-from freemvmt.text.sources import read_pydocs
-from freemvmt.text.values import LARGEST_METADATA
 
 from beir_folder import write_beir
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.cli import main
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
+from freemvmt.export import vectors as encoding
+from freemvmt.export.vectors import encode, read_vectors
 from freemvmt.model import TwoTowersModel
-from freemvmt.search import encoding
-from freemvmt.search.documents import Document
-from freemvmt.search.encoding import encode, read_vectors
 
 from bundles import write_corpus
 from forked import Forks, alive

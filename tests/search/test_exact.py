@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from freemvmt.search import exact
-from freemvmt.search.exact import top_k
+from freemvmt.search.index import exact
+from freemvmt.search.index.exact import top_k
 
 
 @pytest.mark.parametrize(("queries", "documents", "k"), [(7, 50, 10), (1, 1, 5), (20, 33, 33), (3, 9, 100), (0, 5, 3)])

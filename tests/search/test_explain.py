@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
 from freemvmt.search.explain import Explanation, explain
 
 from bundles import VOCABULARY

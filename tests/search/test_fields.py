@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.columns import Columns
-from freemvmt.search.fields import (
+from freemvmt.search.stores.columns import Columns
+from freemvmt.search.stores.filters import (
     Kind,
     check,
     count_unseen,

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.files import sha256_of
-from freemvmt.sealed import is_inside, write_sealed
 from freemvmt.search.retriever import Retriever
+from freemvmt.storage.files import sha256_of
+from freemvmt.storage.manifest import is_inside, write_sealed
 
 from bundles import MakeBundle
 from refusals import refusal

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
-from freemvmt.search import indexing
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle import build as indexing
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
 from forked import Forks, apply

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from freemvmt.config import Lexical
-from freemvmt.search.lexical import BM25, by_words, fuse
-from freemvmt.search.ranking import Ranking
+from freemvmt.search.index.bm25 import BM25, by_words
+from freemvmt.search.index.fusion import fuse
+from freemvmt.search.index.ranking import Ranking
 
 DOCUMENTS = ["towers tower high", "a river runs", "rivers and towers and rivers", "nothing else matters here"]
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.data.documents import Document
 from freemvmt.errors import NotFound, UserError
-from freemvmt.locks import locked
 from freemvmt.model import TwoTowersModel
-from freemvmt.sealed import read_sealed, write_sealed
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
+from freemvmt.search.index.dense import Kind, Stored
 from freemvmt.search.retriever import Added, Retriever
-from freemvmt.search.stores import live
-from freemvmt.search.stores.embedded import LOCK_FILE
-from freemvmt.search.vectors import Kind, Stored
+from freemvmt.search.stores.layout import LOCK_FILE
+from freemvmt.search.stores.local import view as live
+from freemvmt.storage.locks import locked
+from freemvmt.storage.manifest import read_sealed, write_sealed
 
 from bundles import VOCABULARY, MakeBundle, Truth, make_documents, make_filter, write_corpus
 from forked import Forks
@@ -120,7 +120,7 @@ def test_another_process_sees_changes_and_its_changes_are_seen(bundle: Path, ope
     code = (
         "import sys\n"
         "from freemvmt.search.retriever import Retriever\n"
-        "from freemvmt.search.documents import Document\n"
+        "from freemvmt.data.documents import Document\n"
         "retriever = Retriever.load(sys.argv[1])\n"
         "for line in sys.stdin:\n"
         "    found = [hit.id for hit in retriever.search('zebra', 3, 'bm25')]\n"

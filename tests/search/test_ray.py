@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from freemvmt.cli import main
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
-from freemvmt.extras import needed
+from freemvmt.export.ray import on_ray
+from freemvmt.export.vectors import encode
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.encoding import encode
-from freemvmt.search.ray_engine import on_ray
+from freemvmt.runtime.optional import needed
 
 from bundles import write_corpus
 from refusals import refusal

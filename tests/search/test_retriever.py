@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
-from freemvmt.search.lexical import BM25
+from freemvmt.search.index.bm25 import BM25
 from freemvmt.search.retriever import Retriever
 
 DOCUMENTS = [

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from freemvmt.data.documents import Document
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.sealed import seal, write_sealed
-from freemvmt.search import remote
-from freemvmt.search.documents import Document
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle import milvus as remote
+from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Added, Retriever
-from freemvmt.search.stores.embedded import MANIFEST_FILE
-from freemvmt.search.stores.milvus import MilvusStore
-from freemvmt.search.stores.milvus_client import Client, Place
+from freemvmt.search.stores.layout import MANIFEST_FILE
+from freemvmt.search.stores.milvus.client import Client, Place
+from freemvmt.search.stores.milvus.store import MilvusStore
+from freemvmt.storage.manifest import seal, write_sealed
 
 from bundles import VOCABULARY, Truth, form, make_documents, make_filter, write_corpus
 
@@ -162,7 +162,7 @@ def test_lists_and_spellings_in_every_store(engine: Engine, tiny_model: TwoTower
 def test_a_range_of_dates_is_narrowed_where_only_some_are_looked_at(
     engine: Engine, tiny_model: TwoTowersModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freemvmt.search.stores.milvus_view.MOST", 4)
+    monkeypatch.setattr("freemvmt.search.stores.milvus.view.MOST", 4)
     near = [Document(f"near{n}", "river river", metadata={"day": "2019-05-05"}) for n in range(30)]
     far = [Document("far", "piano river winter mountain", metadata={"day": ["2020-05-05", "2018-01-01"]})]
     build(tiny_model, str(write_corpus(tmp_path / "c.jsonl", near + far)), tmp_path / "bundle", store=engine.address)

@@ -4,10 +4,10 @@ import itertools
 import threading
 from pathlib import Path
 
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
-from freemvmt.search.documents import Document
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.stores.embedded import take_place
+from freemvmt.search.stores.local.store import take_place
 
 from bundles import MakeBundle
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.vectors import PQ_FROM, Kind, Stored, VectorIndex, Vectors, kind_for
+from freemvmt.search.index.dense import PQ_FROM, Kind, Stored, VectorIndex, Vectors, kind_for
 
 KINDS: list[tuple[Kind, Stored]] = [
     (kind, stored) for kind in ("exact", "pq", "ivf", "binary", "hnsw") for stored in ("fp32", "fp16", "int8")

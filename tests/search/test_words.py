@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_full_disk import mounted
 
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.documents import Document
+from freemvmt.search.index.lexical import Entry, Snapshot, Words
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.words import Entry, Snapshot, Words
 
 from bundles import VOCABULARY, MakeBundle, Truth
 from forked import Forks

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.server.access import WrongTokens
+from freemvmt.server.http.auth import WrongTokens
 from freemvmt.server.settings import SHORTEST_TOKEN, TOKEN_VARIABLE, ServeSettings
 
 from live_server import running

@@ -11,8 +11,8 @@ import openai
 import pytest
 from test_routes import ok
 
-from freemvmt.server import embeddings
-from freemvmt.server.embeddings import trained_sizes
+from freemvmt.server.api import embeddings
+from freemvmt.server.api.embeddings import trained_sizes
 
 from live_server import refused, running
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from freemvmt.server.access import WrongTokens
+from freemvmt.server.http.auth import WrongTokens
 
 from live_server import running
 

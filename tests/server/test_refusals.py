@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from freemvmt.server import access as access_module
+from freemvmt.server.http import auth as access_module
 
 from live_server import Shape, refused, running
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from freemvmt.console import QUIET
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import QUIET
 from freemvmt.search.retriever import Retriever
+from freemvmt.server.serve import serve
 from freemvmt.server.settings import TOKEN_VARIABLE, ServeSettings
-from freemvmt.server.start import serve
 
 from live_server import running
 
@@ -26,9 +26,9 @@ from live_server import running
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from freemvmt.console import Console
+from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.start import serve
+from freemvmt.server.serve import serve
 from freemvmt.server.settings import ServeSettings
 search = Retriever.search
 def slow(self, query, *arguments, **options):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.server.batching import Batcher
-from freemvmt.server.refusals import Refusal
-from freemvmt.server.workers import Workers
+from freemvmt.server.api.batching import Batcher
+from freemvmt.server.api.thread_pool import Workers
+from freemvmt.server.http.errors import Refusal
 
 
 def run(workers: Workers, test: Callable[[], Coroutine[Any, Any, None]], gate: threading.Event | None = None) -> None:

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from freemvmt.text.arrays import IdLists, TokenArray, offsets_of
+from freemvmt.data.ragged import IdLists, TokenArray, offsets_of
 
 
 def made(lists: list[list[int]]) -> IdLists:

@@ -6,20 +6,11 @@ import random
 import numpy as np
 import pytest
 
+from freemvmt.data.collection import Collection, merge, to_collection
+from freemvmt.data.examples import Examples, select, split, to_examples, without
+from freemvmt.data.judgements import from_pairs
+from freemvmt.data.values import folded, passage_id
 from freemvmt.errors import UserError
-from freemvmt.text.corpus import (
-    Collection,
-    Examples,
-    folded,
-    merge,
-    passage_id,
-    select,
-    split,
-    to_collection,
-    to_examples,
-    without,
-)
-from freemvmt.text.formats import from_pairs
 
 Row = tuple[str, list[str], list[str]]  # query, passages that answer it, passages that do not
 Answers = dict[str, tuple[list[str], list[str]]]  # folded query -> (answers, others)

@@ -7,14 +7,14 @@ import pytest
 import tokenizers
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
-from freemvmt.exporting.onnx_graph import export_onnx
-from freemvmt.exporting.static import export_static
+from freemvmt.export.onnx import export_onnx
+from freemvmt.export.sentence_transformers import export_static
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.indexing import build
+from freemvmt.search.bundle.build import build
 from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.search.retriever import Retriever
-from freemvmt.text.definitions import own_settings, settings_of, with_settings
 
 from resealing import resealed
 

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from freemvmt.data.examples import Examples, to_examples
+from freemvmt.data.judgements import Judgements, from_pairs
+from freemvmt.data.lines import json_lines
+from freemvmt.data.readers.jsonl import read_jsonl
+from freemvmt.data.readers.parquet import from_table, read_parquet
+from freemvmt.data.readers.tsv import read_tsv
 from freemvmt.errors import UserError
-from freemvmt.text.corpus import Examples, to_examples
-from freemvmt.text.formats import Judgements, from_pairs, read_jsonl, read_tsv
-from freemvmt.text.lines import json_lines
-from freemvmt.text.tables import from_table, read_parquet
 
 from rows import make_rows
 

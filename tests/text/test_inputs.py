@@ -13,13 +13,17 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig
+from freemvmt.data.corpus import read_corpus, read_distinct
+from freemvmt.data.judgements import Judgements
+from freemvmt.data.load import load_collection, training_files
+from freemvmt.data.readers.beir import beir
+from freemvmt.data.readers.jsonl import read_jsonl
+from freemvmt.data.readers.msmarco import ms_marco_tsv
+from freemvmt.data.readers.parquet import read_parquet
+from freemvmt.data.readers.qrels import read_qrels
+from freemvmt.data.readers.tsv import read_tsv
+from freemvmt.data.streaming import ParquetRows, first_rows
 from freemvmt.errors import UserError
-from freemvmt.search.corpora import read_corpus, read_distinct
-from freemvmt.text.formats import Judgements, read_jsonl, read_tsv
-from freemvmt.text.judged import beir, ms_marco_tsv, read_qrels
-from freemvmt.text.sources import load_collection, training_files
-from freemvmt.text.streams import ParquetRows, first_rows
-from freemvmt.text.tables import read_parquet
 
 from beir_folder import write_beir
 
@@ -269,7 +273,7 @@ def test_commands_name_both_lines_of_an_id(
 @pytest.mark.parametrize("ending", ["jsonl", "parquet", "tsv"])
 def test_evaluate_reads_a_corpus_as_index_does(ending: str, tmp_path: Path) -> None:
     """Whatever a file holds, it is the same documents for both, or refused in the same words."""
-    from freemvmt.text.judged import read_documents
+    from freemvmt.data.readers.beir import read_documents
 
     values = ["x", "", " ", "a\ttab", None, 7, "7", 1.5, True, "é"]
     seen = {True: 0, False: 0}

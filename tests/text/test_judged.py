@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from freemvmt.cli import main
+from freemvmt.data.readers.beir import beir, read_documents
+from freemvmt.data.readers.msmarco import ms_marco_tsv, qrels_file_of
+from freemvmt.data.readers.qrels import read_qrels
 from freemvmt.errors import UserError
-from freemvmt.text.judged import beir, ms_marco_tsv, qrels_file_of, read_documents, read_qrels
 
 from refusals import refusal
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.data.readers import pydocs
+from freemvmt.data.readers.pydocs import Docstring
 from freemvmt.errors import UserError
-from freemvmt.text import pydocs
-from freemvmt.text.pydocs import Docstring
 
 FILES = {
     "__init__.py": '''
@@ -275,7 +275,7 @@ def test_a_helper_that_cannot_be_started_is_replaced(
 def test_a_script_without_a_guard_and_standard_input_work(parcel: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
-        "from freemvmt.text import pydocs\n"
+        "from freemvmt.data.readers import pydocs\n"
         f"with Path({str(tmp_path / 'runs')!r}).open('a') as file: file.write('run ')\n"
         f"found = pydocs.read(['parcel'], 2, Path({str(tmp_path)!r}) / str(len(__import__('sys').argv)))\n"
         "assert len(found) == 11, found\n"

@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.config import DataConfig
+from freemvmt.data.collection import Collection
+from freemvmt.data.examples import Examples
+from freemvmt.data.load import Dataset, load, load_collection
+from freemvmt.data.values import folded
 from freemvmt.errors import UserError
-from freemvmt.text.corpus import Collection, Examples, folded
-from freemvmt.text.sources import Dataset, load, load_collection
 
 from beir_folder import write_beir
 from rows import make_rows, write_rows

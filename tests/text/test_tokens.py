@@ -10,8 +10,8 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from freemvmt.data.tokenizer import PROBE, Tokenizer
 from freemvmt.errors import UserError
-from freemvmt.text.tokens import PROBE, Tokenizer
 
 from rows import make_rows
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from freemvmt.text.arrays import TokenArray, offsets_of
+from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.pretrained import idf, principal_directions
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
-from freemvmt.towers.distilled import half_whitened
+from freemvmt.towers.pretrained import half_whitened
 from freemvmt.towers.transformer import TransformerTower
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.errors import UserError
-from freemvmt.text.arrays import TokenArray, offsets_of
 from freemvmt.towers.cells import Sru
 from freemvmt.towers.recurrent import RecurrentTower
 

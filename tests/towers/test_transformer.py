@@ -7,10 +7,11 @@ import torch
 
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.learning.preparation import prepare
 from freemvmt.model import TwoTowersModel
 from freemvmt.towers import transformer
-from freemvmt.training import batch_size_for, train
+from freemvmt.trainer.dataset import prepare
+from freemvmt.trainer.samplers import batch_size_for
+from freemvmt.training import train
 
 from resealing import resealed
 

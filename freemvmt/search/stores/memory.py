@@ -4,14 +4,14 @@ import functools
 from collections.abc import Sequence
 
 from freemvmt.config import Lexical
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
-from freemvmt.search import fields
-from freemvmt.search.documents import Document
 from freemvmt.search.encoder import Encoder, Made, plain
-from freemvmt.search.fields import Filter, Kind
-from freemvmt.search.lexical import ByWords, by_words
-from freemvmt.search.ranking import Ranking
-from freemvmt.search.stores.protocol import Among, Vectors, View
+from freemvmt.search.index.bm25 import ByWords, by_words
+from freemvmt.search.index.ranking import Ranking, Vectors
+from freemvmt.search.stores import filters as fields
+from freemvmt.search.stores.base import Among, View
+from freemvmt.search.stores.filters import Filter, Kind
 
 
 class MemoryStore:
@@ -79,7 +79,7 @@ class MemoryStore:
         """The nearest documents, exactly."""
         import torch  # a bundle is served without it
 
-        from freemvmt.search.exact import top_k
+        from freemvmt.search.index.exact import top_k
 
         vectors = torch.as_tensor(self.all_vectors)
         return top_k(torch.from_numpy(queries).to(vectors.device), vectors, k)

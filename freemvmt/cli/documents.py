@@ -1,0 +1,82 @@
+"""`two-towers add` and `two-towers delete`: change the documents of a bundle without indexing it again."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from freemvmt.cli.parsing import BundleArgument, parse
+from freemvmt.runtime.console import counted, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions:
+    """Add documents to a bundle, or replace those with the same ids; they are found at once."""
+
+    bundle: BundleArgument
+    """A folder that `index` wrote."""
+    corpus: Annotated[str, tyro.conf.arg(metavar="FILE"), tyro.conf.Positional]
+    """Documents, in any form that `index` reads."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def add(argv: Sequence[str]) -> int:
+    """Add documents to a bundle, without indexing it again."""
+    options = parse(AddOptions, argv, "two-towers add")
+    from freemvmt.data.corpus import read_distinct
+    from freemvmt.runtime.console import Console
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.search.stores.filters import unseen_note
+
+    console = Console(stderr=options.json)
+    documents = read_distinct(options.corpus)
+    retriever = Retriever.load(options.bundle)
+    clock = time.perf_counter()
+    done = retriever.add(documents)
+    console.line(
+        f"added     {counted(done.added, 'document')}, replaced {done.replaced:,}; "
+        f"{len(retriever):,} in {options.bundle}",
+        time.perf_counter() - clock,
+    )
+    if done.unseen:
+        console.line(f"note      {unseen_note(done.unseen)}")
+    report(
+        options.json,
+        {"added": done.added, "replaced": done.replaced, "documents": len(retriever), "unseen": done.unseen},
+    )
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteOptions:
+    """Delete documents from a bundle by their ids."""
+
+    bundle: BundleArgument
+    """A folder that `index` wrote."""
+    ids: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID"), tyro.conf.Positional]
+    """Ids of documents."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def delete(argv: Sequence[str]) -> int:
+    """Delete documents from a bundle."""
+    options = parse(DeleteOptions, argv, "two-towers delete")
+    from freemvmt.errors import UserError
+    from freemvmt.runtime.console import Console
+    from freemvmt.search.retriever import Retriever
+
+    console = Console(stderr=options.json)
+    if not options.ids:
+        raise UserError("no id is given; name the documents to delete")
+    retriever = Retriever.load(options.bundle)
+    gone = retriever.delete(options.ids)
+    missing = [name for name in dict.fromkeys(options.ids) if name not in gone]
+    console.line(f"deleted   {counted(len(gone), 'document')}; {len(retriever):,} left in {options.bundle}")
+    if missing:
+        console.line(f"          not there: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}")
+    report(options.json, {"deleted": gone, "missing": missing, "documents": len(retriever)})
+    return 0

@@ -1,0 +1,72 @@
+"""`two-towers encode`: write the vectors of a corpus as Parquet shards."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from freemvmt.cli.parsing import parse
+from freemvmt.runtime.console import report
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Write the vectors of a corpus as Parquet shards, which any engine reads; a run that was stopped goes on."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, or `untrained`."""
+    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
+    """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
+    output: str
+    """Folder for the shards and their manifest."""
+    side: Literal["documents", "queries"] = "documents"
+    """Which tower encodes."""
+    stored: Literal["fp32", "fp16"] = "fp32"
+    """What a dimension is kept in."""
+    shard: int = 100_000
+    """Documents a file."""
+    engine: Literal["local", "ray"] = "local"
+    """Who encodes: this process, or Ray Data, on this machine or a cluster (Ray listens on every interface)."""
+    ray_address: str | None = None
+    """ray: the cluster's address, all of which sees MODEL and the output; None: started on this machine."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def encode(argv: Sequence[str]) -> int:
+    """Write the vectors of a corpus as Parquet shards."""
+    options = parse(EncodeOptions, argv, "two-towers encode")
+    from freemvmt.errors import UserError
+    from freemvmt.export import vectors as encoding
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.runtime.console import Console
+
+    if options.shard < 1:
+        raise UserError(f"--shard is {options.shard}; give 1 or more")
+    console, output = Console(stderr=options.json), Path(options.output)
+    encoding.check_output(output, options.corpus)
+    clock = time.perf_counter()
+    model = TwoTowersModel.load(options.model)
+    engine = None
+    if options.engine == "ray":
+        from freemvmt.export.ray import on_ray
+
+        engine = on_ray(model, options.model, output, options.side, options.stored, options.ray_address)
+    elif options.ray_address is not None:
+        raise UserError("--ray-address is for --engine ray; add it, or leave the address out")
+    manifest = encoding.encode(
+        model,
+        options.corpus,
+        output,
+        side=options.side,
+        stored=options.stored,
+        shard=options.shard,
+        engine=engine,
+        console=console,
+    )
+    console.line(f"saved     {output}", time.perf_counter() - clock)
+    report(options.json, {"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
+    return 0

@@ -1,0 +1,206 @@
+"""`two-towers evaluate` and `two-towers compare`: measure models, bundles and runs on a collection."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from freemvmt.cli.parsing import parse
+from freemvmt.config import HYBRID_WEIGHT, DataConfig, Lexical, Method, Protocol
+from freemvmt.errors import UserError
+from freemvmt.runtime.console import report
+
+if TYPE_CHECKING:
+    from freemvmt.data.collection import Collection
+    from freemvmt.evaluation.metrics import Result
+    from freemvmt.evaluation.runs import Run
+    from freemvmt.search.retriever import Retriever
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionOptions(DataConfig):
+    """How a collection is read."""
+
+    split: str = "test"
+    """Which split's queries."""
+    weight: float = HYBRID_WEIGHT
+    """Hybrid: the dense side's share, 0 to 1."""
+    bm25: Lexical = "served"
+    """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
+    ignore_identical_ids: bool | None = None
+    """Leave the document with the query's id out of its ranking (--no-ignore-identical-ids: never); None: where it has
+    the query's text too, as in ArguAna and Quora."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(CollectionOptions):
+    """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, `untrained`, or a bundle of the collection, measured as it is served."""
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """dense: the towers. bm25: words. hybrid: both."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row, which is far easier."""
+    run: str | None = None
+    """Write the ranking to this file as a TREC run."""
+    worst: int | None = None
+    """Show so many of the queries that lost most against BM25, with both rankings."""
+    explain: bool = False
+    """With --worst: the words that decided."""
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Measure a model on a collection."""
+    options = parse(EvaluateOptions, argv, "two-towers evaluate")
+    from freemvmt.evaluation.metrics import table
+    from freemvmt.evaluation.runs import check_run, tag_of, write_run
+    from freemvmt.runtime.console import Console
+    from freemvmt.storage.outputs import check_file
+
+    console = Console(stderr=options.json)
+    _check_worst(options)
+    _check_model(options.model)
+    output = None if options.run is None else check_file(options.run, [options.collection, options.model])
+    collection = _collection(options)
+    if output:
+        check_run(collection)
+    result, found, retriever = _measured(options.model, collection, options.method, options)
+    tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_by_anserini(options)}")
+    for line in table([result]):
+        console.line(line)
+    if output:
+        write_run(found, output, tag)
+        console.line(f"run       {options.run}")
+    told = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
+    if options.worst:
+        from freemvmt.evaluation import error_analysis as worst
+
+        bm25 = _measured("bm25", collection, "bm25", options)[:2]
+        lost = worst.losses((result, found), bm25, collection, options.worst, retriever if options.explain else None)
+        worst.show(lost, tag, result.queries, console)
+        told["worst"] = [asdict(one) for one in lost]
+    report(options.json, told)
+    return 0
+
+
+def _check_worst(options: EvaluateOptions) -> None:
+    if options.worst is not None and options.worst < 1:
+        raise UserError(f"--worst is {options.worst}; give 1 or more")
+    if options.explain and not options.worst:
+        raise UserError("--explain tells why queries of --worst were lost; give --worst 20")
+    if options.worst and (options.method == "bm25" or options.model == "bm25"):
+        raise UserError("--worst compares with BM25, and this is BM25; give a model, and --method dense or hybrid")
+    if options.explain and _is_file(options.model):
+        raise UserError(f"{options.model} is a run, which knows no words; give the model for --explain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CollectionOptions):
+    """Compare two models on a collection: difference of NDCG@10, its interval, and a paired randomisation test."""
+
+    model_a: Annotated[str, tyro.conf.arg(metavar="MODEL_A"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, `untrained`, `bm25`, a bundle, or a TREC run file of the collection."""
+    model_b: Annotated[str, tyro.conf.arg(metavar="MODEL_B"), tyro.conf.Positional]
+    """The same choice."""
+    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
+    """A BEIR folder, or anything that --dataset takes."""
+    method: Method = "dense"
+    """How the two models search."""
+    protocol: Protocol = "full"
+    """full: over every document. pool: over the passages of the query's own row."""
+    metric: Literal["ndcg@10", "mrr@10", "recall@100", "recall@1000"] = "ndcg@10"
+    """What is compared."""
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Compare two models on a collection."""
+    options = parse(CompareOptions, argv, "two-towers compare")
+    from freemvmt.evaluation.metrics import compare as compare_results
+    from freemvmt.runtime.console import Console
+
+    console = Console(stderr=options.json)
+    for name in (options.model_a, options.model_b):
+        _check_model(name)
+    collection = _collection(options)
+    a, b = (_measured(name, collection, options.method, options)[0] for name in (options.model_a, options.model_b))
+    found = compare_results(a, b, options.metric)
+    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_by_anserini(options)}; {options.metric}")
+    for letter, name, mean in (("A", options.model_a, found.mean_a), ("B", options.model_b, found.mean_b)):
+        console.line(f"  {letter}  {mean:.4f}  {name}")
+    low, high = found.interval
+    console.line(
+        f"  A - B  {found.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {found.p_value:.4f}  "
+        f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
+    )
+    sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
+    report(options.json, {**sides, "bm25": options.bm25, "comparison": asdict(found)})
+    return 0
+
+
+def _check_model(name: str) -> None:
+    """Raise ``UserError`` where there is no such model, also where the method needs none; before anything is read."""
+    from freemvmt.model import UNTRAINED
+    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.storage import hub
+    from freemvmt.towers.model_folder import read_description
+    from freemvmt.towers.static_models import foreign_parts
+
+    if name in ("bm25", UNTRAINED) or _is_file(name) or is_bundle(Path(name)):
+        return
+    folder = hub.local_folder(name)
+    if folder is None or not foreign_parts(folder):
+        read_description(hub.model_folder(name) / "config.json")
+
+
+def _collection(options: EvaluateOptions | CompareOptions) -> "Collection":
+    from freemvmt.data.load import load_collection
+
+    collection = load_collection(options.collection, options.split, options)
+    return collection.ignoring_identical_ids(options.ignore_identical_ids)
+
+
+def _measured(
+    name: str, collection: "Collection", method: Method, options: EvaluateOptions | CompareOptions
+) -> "tuple[Result, Run, Retriever | None]":
+    """What the model (or run file, or BM25) of that name finds in the collection, and what it searched with."""
+    from freemvmt.evaluation import metrics as evaluation
+    from freemvmt.evaluation import runs as trec
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.search.retriever import Retriever
+
+    protocol, weight = options.protocol, options.weight
+    if _is_file(name):
+        found = trec.without_self_matches(trec.read_run(Path(name), collection), collection)
+        return evaluation.measure(found, collection, name, protocol), found, None
+    if is_bundle(Path(name)):
+        if options.bm25 != "served" and method != "dense":
+            raise UserError(
+                f"{name} is measured as it is served, and --bm25 {options.bm25} is not; give bm25 or a model"
+            )
+        served = Retriever.load(name)
+        return *evaluation.evaluate(served, collection, method, protocol, weight), served
+    if name == "bm25":
+        method = "bm25"
+    model = None if method == "bm25" else TwoTowersModel.load(name)
+    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25)
+    return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
+
+
+def _by_anserini(options: CollectionOptions) -> str:
+    return "" if options.bm25 == "served" else ", BM25 as Anserini's"
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # too long for a path
+        return False

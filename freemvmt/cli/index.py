@@ -1,0 +1,72 @@
+"""`two-towers index`: build a bundle from a model and a corpus."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from freemvmt.cli.parsing import parse
+from freemvmt.runtime.console import pasteable, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """Index a corpus with a model into a bundle, which is searched, served and moved as one folder."""
+
+    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
+    """A model folder, a name on the Hub, or `untrained`."""
+    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
+    """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
+    output: str
+    """Folder for the bundle; a bundle that is there is replaced when the new one is ready."""
+    kind: Literal["auto", "exact", "pq", "ivf", "binary", "hnsw"] = "auto"
+    """How vectors are searched. exact: all of them. pq, binary: a sketch of all, of 2 or 1 bit a dimension, then the
+    best of it. ivf: the sketches of the nearest cells. hnsw: a graph. auto: by size."""
+    quantize: Literal["fp32", "fp16", "int8"] = "fp32"
+    """What a dimension of a vector is kept in: 4, 2 or 1 byte."""
+    dim: int | None = None
+    """Keep so many dimensions of the model's vectors; None: all."""
+    store: str | None = None
+    """Put the documents into Milvus: `milvus://host:port/collection`, or a file FILE.db for the one within; None: into
+    files of the bundle."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def index(argv: Sequence[str]) -> int:
+    """Index a corpus with a model into a bundle."""
+    options = parse(IndexOptions, argv, "two-towers index")
+    from freemvmt.errors import UserError
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.runtime.console import Console
+    from freemvmt.search.bundle.build import build
+    from freemvmt.search.bundle.load import check_output
+    from freemvmt.storage.files import size_of
+
+    console = Console(stderr=options.json)
+    output = Path(options.output)
+    check_output(output, [options.corpus])
+    if options.dim is not None and options.dim < 1:
+        raise UserError(f"--dim is {options.dim}; give 1 or more")
+    clock = time.perf_counter()
+    kind = None if options.kind == "auto" else options.kind
+    manifest = build(
+        TwoTowersModel.load(options.model),
+        options.corpus,
+        output,
+        kind=kind,
+        stored=options.quantize,
+        dim=options.dim,
+        store=options.store,
+        console=console,
+    )
+    size = size_of(output)
+    console.line(f"saved     {output} ({size / 1e6:,.0f} MB)", time.perf_counter() - clock)
+    console.line("next      " + pasteable(f'two-towers search {output} "your question"'))
+    console.line("          " + pasteable(f"two-towers serve {output}"))
+    shown = {key: value for key, value in manifest.items() if key != "files"}
+    report(options.json, {"output": str(output), "bytes": size, **shown})
+    return 0

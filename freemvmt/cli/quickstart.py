@@ -1,0 +1,160 @@
+"""`two-towers quickstart`: the whole way once, offline, on the docs of the Python packages installed here.
+
+Two towers are trained on (first paragraph, the rest) of docstrings, measured against BM25 on docstrings held out,
+saved, and asked three questions over all of them.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freemvmt.cli.parsing import parse
+from freemvmt.config import Method, TrainConfig
+from freemvmt.runtime.console import Console, cut, pasteable, report
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartOptions:
+    """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
+
+    output: str = "models/pydocs"
+    """Folder for the model."""
+    max_samples: int | None = None
+    """Read at most so many docstrings; None: all."""
+    seed: int = 0
+    """Seed of the split and of the training."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+BUNDLE = "bundles/pydocs"  # what `two-towers serve` serves when nothing is named
+
+QUESTIONS = (
+    "singular values of a matrix",
+    "shortest path between two nodes of a graph",
+    "draw random samples from a normal distribution",
+)
+
+
+def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, Any]:
+    """Do all of it; return every figure. Raises ``UserError`` as `train` does."""
+    console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
+    console.line()
+    from freemvmt.data.corpus import ids_of
+    from freemvmt.data.load import read_pydocs
+    from freemvmt.evaluation.metrics import compare, evaluate
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.towers.model_folder import check_output
+    from freemvmt.trainer.dataset import prepare
+    from freemvmt.trainer.result import save
+    from freemvmt.training import train
+
+    clock = time.perf_counter()
+    config = TrainConfig(
+        dataset=("pydocs",), max_samples=options.max_samples, seed=options.seed, output=options.output, wandb=False
+    )
+    output = Path(options.output)
+    check_output(output)
+    data = prepare(config, console)
+    trained = train(config, data, console=console)
+    rate = trained.pairs * len(trained.history) / trained.seconds
+    console.line(
+        f"training  {config.tower} towers, {config.loss}, {config.negatives} in batch: {len(trained.history)} epochs, "
+        f"{rate:,.0f} pairs/s",
+        trained.seconds,
+    )
+    save(config, data, trained, output)
+
+    validation = data.validation
+    retriever = Retriever(trained.model, validation.documents, validation.document_ids)
+    untrained = Retriever(TwoTowersModel(config.model_config()), validation.documents, validation.document_ids)
+    rows: tuple[tuple[str, Retriever, Method], ...] = (
+        ("BM25", retriever, "bm25"),
+        ("untrained", untrained, "dense"),
+        ("trained", retriever, "dense"),
+        ("hybrid", retriever, "hybrid"),
+    )
+    results = {name: evaluate(searcher, validation, method)[0] for name, searcher, method in rows}
+    verdict = compare(results["hybrid"], results["BM25"])
+    console.line()
+    console.line(
+        f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
+    )
+    for name, result in results.items():
+        low, high = result.intervals["ndcg@10"]
+        note = f"   {_verdict(verdict.difference, verdict.p_value)}" if name == "hybrid" else ""
+        console.line(f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}{note}")
+
+    docs = read_pydocs(options.max_samples, options.seed)
+    texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
+    ids = ids_of(docs)
+    library = Retriever(trained.model, texts, ids)
+    summaries = {id: doc.summary for id, doc in zip(ids, docs, strict=True)}
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for question in QUESTIONS:
+        hits = library.search(question, k=3)
+        answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
+        console.line()
+        console.line(question)
+        for rank, hit in enumerate(hits, start=1):
+            summary = summaries[hit.id]
+            console.line(f"  {rank}  {hit.score:.2f}  {cut(hit.id, 44):<44}  {cut(summary, 56)}")
+
+    seconds = time.perf_counter() - clock
+    size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    console.line()
+    console.line(f"saved  {output} ({size:.0f} MB)", seconds)
+    following = (
+        (pasteable("two-towers serve"), "the same search in your browser"),
+        (pasteable(f"two-towers evaluate {output} pydocs --method hybrid"), "any model, any collection"),
+        (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
+        ("cd freemvmt && uv run python main.py", "MS MARCO"),
+    )
+    width = max(len(command) for command, _ in following)
+    for number, (command, what) in enumerate(following):
+        console.line(f"{'' if number else 'next':<6} {command:<{width}}   {what}")
+    return {
+        "model": str(output),
+        "seconds": round(seconds, 2),
+        "pairs": trained.pairs,
+        "results": {name: result.as_dict() for name, result in results.items()},
+        "hybrid_against_bm25": {"difference": verdict.difference, "p_value": verdict.p_value},
+        "searches": answers,
+    }
+
+
+def _verdict(difference: float, p_value: float) -> str:
+    if p_value >= 0.05:
+        return f"no clear difference from BM25, p = {p_value:.2f}"
+    word = "better" if difference > 0 else "worse"
+    return f"{word} than BM25, p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}"
+
+
+def pydocs_bundle(console: Console) -> Path:
+    """The bundle of the docs installed here: made, with its model, when there is none."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle.build import build
+    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.training import train_and_save
+
+    bundle, model = Path(BUNDLE), Path(QuickstartOptions().output)
+    if is_bundle(bundle):
+        return bundle
+    console.line(f"there is no {bundle} yet; making it from the docs of the Python packages installed here")
+    if not (model / "config.json").exists():
+        train_and_save(TrainConfig(dataset=("pydocs",), output=str(model), wandb=False), console)
+    build(TwoTowersModel.load(model), "pydocs", bundle, console=console)
+    return bundle
+
+
+def quickstart(argv: Sequence[str]) -> int:
+    """Train, measure and search the docs of the Python packages installed here."""
+
+    options = parse(QuickstartOptions, argv, "two-towers quickstart")
+    from freemvmt.runtime.console import Console
+
+    report(options.json, run_quickstart(options, Console(stderr=options.json)))
+    return 0

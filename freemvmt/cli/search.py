@@ -1,0 +1,73 @@
+"""`two-towers search`: search a bundle from the command line."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from freemvmt.cli.parsing import BundleArgument, parse
+from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.runtime.console import cut, report
+
+if TYPE_CHECKING:
+    from freemvmt.search.retriever import Hit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Search a bundle."""
+
+    bundle: BundleArgument
+    """A folder that `index` wrote."""
+    query: Annotated[str, tyro.conf.arg(metavar="QUERY"), tyro.conf.Positional]
+    """What to look for."""
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
+    """How many documents."""
+    method: Method = "hybrid"
+    """dense: the towers. bm25: words. hybrid: both."""
+    weight: float = HYBRID_WEIGHT
+    """Hybrid: the dense side's share, 0 to 1."""
+    filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
+    document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
+    explain: bool = False
+    """Show how much each word adds to the cosine with the query."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def search(argv: Sequence[str]) -> int:
+    """Search a bundle."""
+    options = parse(SearchOptions, argv, "two-towers search")
+    from freemvmt.runtime.console import Console
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.search.stores.filters import parse_filters
+
+    console = Console(stderr=options.json)
+    retriever = Retriever.load(options.bundle)
+    conditions = parse_filters(options.filter, retriever.fields)
+    clock = time.perf_counter()
+    hits = retriever.search(options.query, options.k, options.method, options.weight, conditions or None)
+    took = (time.perf_counter() - clock) * 1000
+    found: list[dict[str, Any]] = []
+    for rank, hit in enumerate(hits, start=1):
+        console.line(f"{rank:>3}  {hit.score:.3f}  {_headline(hit)}")
+        found.append(asdict(hit))
+        if options.explain:
+            explanation = retriever.explain(options.query, hit.id)
+            console.line(f"            cosine {explanation.score:.3f}")
+            console.shares([(piece.text, piece.share) for piece in (*explanation.title, *explanation.text)], 12)
+            found[-1]["explanation"] = asdict(explanation)
+    sort = f"{options.method}, {len(retriever):,} documents"
+    console.line(f"     {sort}, {took:.1f} ms" if hits else f"     nothing found ({sort})")
+    report(options.json, {"query": options.query, "method": options.method, "took_ms": round(took, 3), "hits": found})
+    return 0
+
+
+def _headline(hit: "Hit") -> str:
+    """A hit on a line: its title, or else its id, and the beginning of its text."""
+    name = hit.title or hit.id
+    start = " ".join(hit.text.split())
+    return f"{cut(name, 40):<40}  {cut(start.removeprefix(name).strip(), 60)}".rstrip()

@@ -1,0 +1,55 @@
+"""`two-towers sweep`: search for good settings."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from freemvmt.cli.parsing import parse
+from freemvmt.config import TrainConfig, flag
+from freemvmt.tuning.spaces import Name, definition
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(TrainConfig):
+    """Search for good settings: with W&B's agent, or with Optuna where W&B is offline or off."""
+
+    config: Name = "basic"
+    """Which settings are searched: quick: 2 of them on few rows. basic: 4. extensive: 9."""
+    count: int = 10
+    """Training runs to make now; a sweep that was stopped goes on from what it has."""
+    folder: Path = Path("sweeps")
+    """Folder for the study of an offline sweep, and for the plot."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int:
+    """Run the sweep that the command line ``argv`` asks for; 0, or 1 if it was stopped before its end.
+
+    Raises ``UserError`` for flags that are wrong, and as ``sweeps.run_sweep`` does.
+    """
+
+    options = parse(SweepOptions, argv, prog)
+    from freemvmt.runtime.console import Console
+    from freemvmt.tuning.run import run_sweep
+
+    sweep = definition(options.config, given=_given(argv))
+    console = Console(stderr=options.json)
+    result = run_sweep(sweep, options.train_config(), count=options.count, folder=options.folder, console=console)
+    if options.json:
+        sys.stdout.write(json.dumps(result.as_dict()) + "\n")
+    return int(result.stopped)
+
+
+def _given(argv: Sequence[str]) -> set[str]:
+    """The settings that ``argv`` names, whether or not they are given their default."""
+    words = {word.partition("=")[0].replace("_", "-") for word in argv}
+    return {field.name for field in fields(TrainConfig) if {flag(field.name), flag("no_" + field.name)} & words}
+
+
+def sweep(argv: Sequence[str]) -> int:
+    """Search for good settings."""
+
+    return run_sweep_command(argv, prog="two-towers sweep")

@@ -1,0 +1,69 @@
+"""`two-towers train`: train two towers and save the best epoch as a model folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freemvmt.cli.parsing import parse
+from freemvmt.config import TrainConfig
+from freemvmt.runtime.console import pasteable, report
+
+if TYPE_CHECKING:
+    from freemvmt.trainer.checkpoints import Saved
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainConfig):
+    """Train two towers on pairs of queries and passages, and save the best epoch as a model folder."""
+
+    resume: str | None = None
+    """Go on with a training that was stopped: the folder of its checkpoints. Its settings need not be given again."""
+    resume_anyway: bool = False
+    """Go on even where settings, data or versions are not those of the checkpoint."""
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+
+def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
+    """Train a model and save it."""
+    saved = _stopped_training(argv)
+    default = None if saved is None else TrainOptions(**dataclasses.asdict(saved.config()))
+    options = parse(TrainOptions, argv, prog, default=default)
+    from freemvmt.runtime.console import QUIET, Console
+    from freemvmt.trainer.distributed import is_first_process
+    from freemvmt.training import train_and_save
+
+    console = Console(stderr=options.json) if is_first_process() else QUIET
+    result, output = train_and_save(options.train_config(), console, saved, options.resume_anyway)
+    if not is_first_process():  # the first one speaks for all
+        return 1 if result.ended == "interrupted" else 0
+    stopped = "" if result.ended == "finished" else f"; stopped: {result.ended}"
+    console.line(
+        f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
+        f"(epoch {result.best_epoch} of {len(result.history)}{stopped})"
+    )
+    console.line(f"saved     {output}")
+    if result.ended == "interrupted":
+        folder = options.resume or f"{output}.checkpoints"
+        console.line(f"next      {pasteable(f'two-towers train --resume {folder}')}      go on where it stopped")
+    command = pasteable(f"two-towers evaluate {output} COLLECTION")
+    console.line(f"next      {command}      a BEIR folder, or a data set's test split")
+    report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
+    return 1 if result.ended == "interrupted" else 0
+
+
+def _stopped_training(argv: Sequence[str]) -> "Saved | None":
+    """The checkpoint that ``--resume`` names: read before the flags, whose defaults are its settings."""
+    given: str | None = None
+    for word, following in zip_longest(argv, argv[1:]):
+        name, equals, value = word.partition("=")
+        if name == "--resume":
+            given = value if equals else following
+    if given is None:  # or the flag stands last, with no value: parsing says so
+        return None
+    from freemvmt.trainer.checkpoints import last_checkpoint
+
+    return last_checkpoint(Path(given))

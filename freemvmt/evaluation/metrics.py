@@ -1,0 +1,231 @@
+"""Rankings and judgements in, numbers out: metrics, intervals, paired tests.
+
+Every result names its protocol: over the full corpus, or over the pool of passages that stood in a query's own row. The
+second is far easier, so two results are only ever compared when protocol, documents, queries and judgements are equal.
+A document that is the query itself is left out of that query's ranking, as by BEIR, and the protocol says so.
+Metrics are trec_eval's (by ir-measures); where scores are equal, trec_eval's order decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, R, nDCG
+from numpy.typing import NDArray
+
+from freemvmt.config import HYBRID_WEIGHT, Method, Protocol
+from freemvmt.data.collection import Collection
+from freemvmt.errors import UserError
+from freemvmt.evaluation.runs import Run, to_run, without_self_matches
+from freemvmt.search.index.ranking import Ranking
+from freemvmt.search.retriever import Retriever
+
+# All by trec_eval itself, so that one order of ties serves all; it has no cut-off for RR, which is ours (below).
+METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@1000": R @ 1000}
+DEPTH = 1000  # documents a query that a run holds
+RESAMPLES = 2_000  # of the bootstrap
+PERMUTATIONS = 10_000  # of the randomisation test
+BLOCK = 500  # of these at a time, without a rest
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was measured, on what, and how.
+
+    ``per_query`` holds each metric for the queries in ``query_ids``; ``metrics`` its mean; ``intervals`` the 95 %
+    bootstrap interval of that mean (over queries).
+    """
+
+    collection: str
+    method: str
+    protocol: str
+    documents: int
+    queries: int
+    fingerprint: str
+    query_ids: list[str] = field(repr=False)
+    per_query: dict[str, NDArray[np.float64]] = field(repr=False)
+    metrics: dict[str, float] = field(init=False)
+    intervals: dict[str, tuple[float, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", {name: float(values.mean()) for name, values in self.per_query.items()})
+        object.__setattr__(self, "intervals", {name: bootstrap(values) for name, values in self.per_query.items()})
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: metric keys beside protocol, queries and documents."""
+        return {
+            "collection": self.collection,
+            "method": self.method,
+            "protocol": self.protocol,
+            "documents": self.documents,
+            "queries": self.queries,
+            **{name: round(value, 6) for name, value in self.metrics.items()},
+            "interval_95": {name: [round(bound, 6) for bound in bounds] for name, bounds in self.intervals.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result A against result B on the same queries: the mean difference of ``metric`` and how likely chance is."""
+
+    metric: str
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    wins: int
+    losses: int
+    ties: int
+
+
+def evaluate(
+    retriever: Retriever,
+    collection: Collection,
+    method: Method = "dense",
+    protocol: Protocol = "full",
+    weight: float = HYBRID_WEIGHT,
+) -> tuple[Result, Run]:
+    """Rank the documents of ``collection`` for each of its queries, and measure.
+
+    ``retriever`` must hold the collection's documents under their ids, and no others; else that is a ``UserError``.
+    """
+    retriever.check_ids(collection.document_ids, collection.name)
+    if protocol == "pool":
+        run = _rank_pools(retriever, collection, method, weight)
+    else:
+        depth = DEPTH + bool(collection.self_matches)  # what is left out must not shorten a ranking
+        run = without_self_matches(_run_of(retriever, collection, depth, method, weight), collection, DEPTH)
+    return measure(run, collection, method, protocol), run
+
+
+def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method, weight: float) -> Run:
+    return dict(zip(collection.query_ids, retriever.scores(collection.queries, k, method, weight), strict=True))
+
+
+def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
+    """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
+    _check_pools(collection)
+    full = _run_of(retriever, collection, len(collection.documents), method, weight)
+    ranked = {
+        query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
+        for query, scores in full.items()
+    }
+    return without_self_matches(ranked, collection)
+
+
+def _check_pools(collection: Collection) -> None:
+    if not all(collection.pools.get(query) for query in collection.query_ids):
+        raise UserError(f"{collection.name} has no pools of passages; measure it with --protocol full")
+
+
+def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
+    """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0.
+
+    What the run says of the document that is the query itself does not count, and by protocol ``pool`` only what it
+    says of each query's own pool.
+    """
+    run = without_self_matches(run, collection)
+    if protocol == "pool":
+        _check_pools(collection)
+        pools = {query: set(pool) for query, pool in collection.pools.items()}
+        run = {
+            query: {document: run[query][document] for document in run[query] if document in pools[query]}
+            for query in run
+        }
+    values: dict[str, dict[str, float]] = {name: {} for name in METRICS}
+    names = {measure: name for name, measure in METRICS.items()}
+    filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
+    for found in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):
+        beyond_10 = found.measure == RR and found.value < 1 / 10
+        values[names[found.measure]][found.query_id] = 0.0 if beyond_10 else found.value
+    documents = len(collection.documents)
+    return Result(
+        collection=collection.name,
+        method=method,
+        protocol=protocol_of(collection, protocol),
+        documents=documents,
+        queries=len(collection.queries),
+        fingerprint=collection.fingerprint(),
+        query_ids=collection.query_ids,
+        per_query={
+            name: np.array([by_query[query] for query in collection.query_ids]) for name, by_query in values.items()
+        },
+    )
+
+
+def protocol_of(collection: Collection, protocol: Protocol = "full") -> str:
+    """How a protocol is named in every result."""
+    name = f"full corpus, {len(collection.documents)} documents" if protocol == "full" else "pool of the row's passages"
+    left_out = len(collection.self_matches)
+    return f"{name}; {left_out} self-match{'es' * (left_out > 1)} left out" if left_out else name
+
+
+def top_10(ranking: Ranking, collection: Collection) -> Run:
+    """The 10 best of each query as a run; ``ranking`` holds as many, and one more where a self-match is left out."""
+    depth = 10 + bool(collection.self_matches)
+    return without_self_matches(to_run(ranking.cut(depth), collection), collection, 10)
+
+
+def ndcg_10(ranking: Ranking, collection: Collection) -> float:
+    """Mean NDCG@10 alone, for the end of an epoch; ``ranking`` as ``top_10`` takes it."""
+    found = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, top_10(ranking, collection))
+    return float(found[nDCG @ 10])
+
+
+def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> tuple[float, float]:
+    """95 % bootstrap interval, over queries, of what ``ndcg_10`` gives."""
+    return measure(top_10(ranking, collection), collection, "dense").intervals["ndcg@10"]
+
+
+def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of ``values``."""
+    generator = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        means[number] = values[generator.integers(0, len(values), len(values))].mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Comparison:
+    """Paired, two-sided randomisation test: how often do random swaps of A and B differ as much (Smucker et al. 2007)?
+
+    Raises ``UserError`` when the two were not measured on the same thing in the same way.
+    """
+    if a.protocol != b.protocol:
+        raise UserError(f"protocols differ ({a.protocol} against {b.protocol}); measure both in one way")
+    if a.fingerprint != b.fingerprint or a.query_ids != b.query_ids:
+        raise UserError(f"corpora differ ({a.collection} against {b.collection}); measure both on one collection")
+    differences = a.per_query[metric] - b.per_query[metric]
+    observed = abs(differences.mean())
+    generator = np.random.default_rng(seed)
+    extreme = 0
+    for _ in range(PERMUTATIONS // BLOCK):
+        signs = generator.integers(0, 2, (BLOCK, len(differences)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ differences) / len(differences) >= observed - 1e-12).sum())
+    return Comparison(
+        metric=metric,
+        mean_a=a.metrics[metric],
+        mean_b=b.metrics[metric],
+        difference=float(differences.mean()),
+        interval=bootstrap(differences, seed),
+        p_value=(extreme + 1) / (PERMUTATIONS + 1),
+        wins=int((differences > 0).sum()),
+        losses=int((differences < 0).sum()),
+        ties=int((differences == 0).sum()),
+    )
+
+
+def table(results: Sequence[Result], width: int = 12) -> list[str]:
+    """Lines that show results under one another, NDCG@10 with half its interval."""
+    lines = [f"{'':<{width}} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
+    for result in results:
+        low, high = result.intervals["ndcg@10"]
+        scores = result.metrics
+        lines.append(
+            f"{result.method:<{width}} {scores['ndcg@10']:7.4f} ± {(high - low) / 2:.4f} {scores['mrr@10']:8.4f} "
+            f"{scores['recall@100']:11.4f} {scores['recall@1000']:12.4f}"
+        )
+    return lines

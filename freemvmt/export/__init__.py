@@ -1,0 +1,6 @@
+"""A model or a bundle leaves in a form that other programs read.
+
+``onnx`` (with ``onnx_builder``) writes towers as ONNX graphs, ``sentence_transformers`` writes averages as
+StaticEmbedding, ``vectors`` (with ``ray``) writes the vectors of a corpus as Parquet shards, ``hub`` uploads a
+model folder to the Hugging Face Hub, and ``site`` writes a bundle as a static site.
+"""

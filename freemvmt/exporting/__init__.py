@@ -1,1 +1,0 @@
-"""A model leaves in the form that others read."""

@@ -1,0 +1,27 @@
+"""The names of a bundle's files, and what tells one state of a bundle from another."""
+
+from pathlib import Path
+
+MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
+
+
+Identity = tuple[int, int]
+
+
+def identity_of(folder: Path) -> Identity:
+    """Which bundle is in ``folder``: another one has another manifest."""
+    return stamp_of(folder / MANIFEST_FILE)
+
+
+def stamp_of(path: Path) -> Identity:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+STORE_FILE, TEXTS_FILE, FIELDS_FILE, FORMAT = "store.json", "documents.arrow", "fields.arrow", 1
+
+
+MODEL_FOLDER = "model"
+
+
+WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"

@@ -1,0 +1,62 @@
+"""The documents of a bundle, read by row from the mapped file."""
+
+import bisect
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from freemvmt.data.documents import Document, stored_document
+from freemvmt.errors import UserError
+from freemvmt.search.stores.arrow import Array, Batch, read_arrow
+
+TEXTS = ("id", "title", "text", "metadata")  # the columns of documents.arrow
+_READ = ("id", "text", "title", "metadata")  # as a document takes them
+
+
+class Texts:
+    """The columns id, title, text and metadata (as JSON) of documents.arrow, read by row from the mapped file."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches = [[_Strings(batch.columns[name]) for name in _READ] for batch in batches]
+        self._starts = list(itertools.accumulate((batch.rows for batch in batches), initial=0))
+
+    @classmethod
+    def read(cls, path: Path) -> "Texts":
+        """The documents in the file at ``path``; ``UserError`` when it is not a bundle's."""
+        try:
+            batches = read_arrow(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); index the corpus again") from error
+        for batch in batches:
+            if [(name, array.type) for name, array in batch.columns.items()] != [(name, "text") for name in TEXTS]:
+                raise UserError(f"{path} has other columns than a bundle's; index the corpus again")
+        return cls(batches)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, row: int) -> Document:
+        columns, within = self._place(row)
+        name, text, title, metadata = (column[within] for column in columns)
+        return stored_document(name, text, title, {} if metadata == "{}" else json.loads(metadata))
+
+    def id_of(self, row: int) -> str:
+        """The id alone."""
+        columns, within = self._place(row)
+        return columns[0][within]
+
+    def _place(self, row: int) -> "tuple[list[_Strings], int]":
+        batch = bisect.bisect_right(self._starts, row) - 1
+        return self._batches[batch], row - self._starts[batch]
+
+
+class _Strings:
+    """A column of text, row by row."""
+
+    def __init__(self, array: Array) -> None:
+        self._offsets = array.offsets
+        self._data = memoryview(array.values.data)
+
+    def __getitem__(self, row: int) -> str:
+        return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")

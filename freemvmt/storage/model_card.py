@@ -1,0 +1,113 @@
+"""The card of a trained model: what it is, what it was trained on and how, how good it is and by which protocol.
+
+Its front matter is what the Hugging Face Hub reads: library, base model, data sets, and a ``model-index`` with each
+score. The form is huggingface_hub's (https://github.com/huggingface/hub-docs/blob/main/modelcard.md).
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from freemvmt.config import BASE_MODEL, TrainConfig, changed_flags
+from freemvmt.storage import hub
+
+_METRICS = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100", "recall@1000": "Recall@1000"}
+
+
+def metadata(base: str, record: dict[str, Any], name: str) -> ModelCardData:
+    """The front matter of a model named ``name`` that started from ``base``; an empty ``record`` is no training."""
+    collection = record.get("validation", {}).get("collection", "")
+    found = {**record.get("validation", {}), "method": "dense", **record.get("scores", {})}
+    names = record.get("data", "").split(" + ")
+    return ModelCardData(
+        language="en" if base == BASE_MODEL else None,
+        library_name="two-towers",
+        base_model=base if hub.is_name(base) and not Path(base).is_dir() else None,
+        datasets=[hub.MS_MARCO] if "msmarco" in names else None,
+        pipeline_tag="sentence-similarity",
+        tags=["two-towers", "retrieval", "feature-extraction"],
+        model_name=name,
+        eval_results=evaluations(found) if collection else None,
+    )
+
+
+def evaluations(measured: dict[str, Any]) -> list[EvalResult]:
+    """Each metric of what `evaluate --json` printed, with its protocol and 95 % interval."""
+    collection, intervals = str(measured["collection"]), measured.get("interval_95", {})
+    on_the_hub = collection.partition(" ")[0] == "msmarco"
+    return [
+        EvalResult(
+            task_type="text-retrieval",
+            task_name=f"Retrieval ({measured['method']})",
+            dataset_name=collection,
+            dataset_type=hub.MS_MARCO if on_the_hub else re.sub(r"[^\w.-]+", "-", collection),
+            metric_type=metric.replace("@", "_at_"),
+            metric_name=_METRICS[metric],
+            metric_value=measured[metric],
+            metric_args={
+                "protocol": measured["protocol"],
+                "queries": measured["queries"],
+                "documents": measured["documents"],
+                **({"interval_95": list(intervals[metric])} if metric in intervals else {}),
+            },
+        )
+        for metric in _METRICS
+        if metric in measured
+    ]
+
+
+def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
+    """The text of a model folder's README.md; ``record`` is what the training knows of itself."""
+    validation, scores = record["validation"], record["scores"]
+    low, high = scores["interval_95"]["ndcg@10"]
+    return f"""---
+{metadata(config.base, record, name).to_yaml()}
+---
+
+# {name}
+
+A query tower and a document tower, {_towers(config)}, trained on
+{record["data"]} ({record["pairs"]:,} pairs) with the {config.loss} loss{_teacher(config)}. Vectors have
+{record["dim"]} dimensions and length 1.
+
+| validation NDCG@10 | |
+|---|---|
+| untrained | {scores["untrained_ndcg@10"]:.4f} |
+| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} (95 % of resamples: {low:.4f} to {high:.4f}) |
+
+Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
+No query of them was trained on.
+
+## How it was made
+
+    two-towers train {shlex.join(changed_flags(config))}
+
+## How to use it
+
+```python
+from freemvmt import TwoTowersModel
+
+model = TwoTowersModel.load("{name}")
+queries = model.encode_queries(["what is a tower"])
+documents = model.encode_documents(["A tall, narrow building."])
+print(queries @ documents.T)
+```
+"""
+
+
+def _towers(config: TrainConfig) -> str:
+    rows = "token vectors distilled" if config.rows == "distilled" else "token vectors"
+    if config.tower == "average":
+        return f"each the average of {rows} from `{config.base}`"
+    ways = "from both ends" if config.bidirectional else "from the beginning"
+    reads = f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {ways}"
+    if config.pooling == "weighted":
+        return f"each an average of {rows} from `{config.base}`, weighted by {reads}"
+    return f"each from {rows} of `{config.base}` by {reads}, {config.pooling} pooling"
+
+
+def _teacher(config: TrainConfig) -> str:
+    return f" and similarities taught by `{config.teacher}`" if config.distill else ""

@@ -1,0 +1,126 @@
+"""From a batch of pairs to its loss: slices of token arrays, the towers, its positives, the loss itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+from torch.nn import functional as F
+
+from freemvmt.config import LossConfig, TrainConfig
+from freemvmt.data.ragged import IdLists
+from freemvmt.errors import UserError
+from freemvmt.losses.negatives import draw_given, known_positives
+from freemvmt.losses.similarity import PositivePairs
+from freemvmt.losses.softmax import Distillation, InfoNCE, Temperature
+from freemvmt.losses.triplet import MarginMSE, TripletLoss
+from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.devices import matrix_dtype
+from freemvmt.trainer.dataset import TrainingData, Window
+from freemvmt.trainer.distributed import SingleProcess
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Vectors of length 1: (batch, dim) of queries, (batch + given, dim) of documents; see ``losses``."""
+
+    queries: Tensor
+    documents: Tensor
+    known: PositivePairs
+    given: Tensor | None
+    teacher: tuple[Tensor, Tensor] | None
+
+    def cut(self, dim: int) -> "_Batch":
+        """The same with the first ``dim`` numbers of each vector, at length 1 again."""
+        queries, documents = F.normalize(self.queries[:, :dim]), F.normalize(self.documents[:, :dim])
+        return _Batch(queries, documents, self.known, self.given, self.teacher)
+
+
+class Objective:
+    """The loss of a batch of (query number, passage number) pairs of ``data``.
+
+    ``draws`` picks one of a row's own negatives, ``generator`` picks among the passages of a batch. ``mined`` replaces
+    the rows' negatives once mining has run. Each process of ``ranks`` encodes its share of the batch.
+    """
+
+    def __init__(
+        self, config: TrainConfig, model: TwoTowersModel, data: TrainingData, ranks: SingleProcess | None = None
+    ) -> None:
+        if config.needs_teacher and data.teacher_vectors is None:
+            raise UserError("the data was prepared without a teacher's vectors; prepare it with the same flags")
+        self._model, self._ranks = model, ranks or SingleProcess()
+        self._teacher = data.teacher_vectors if config.needs_teacher else None
+        self.mined: IdLists | None = None
+        self._length = config.train_length or config.max_length
+        self.read(data)
+        precision = matrix_dtype(config.precision, model.device)
+        for tower in model.towers():
+            tower.train_in(precision)
+        self.temperature = Temperature(config.temperature, model.device, config.learn_temperature)
+        self._loss, self.generator = _loss_of(config, config.seed, self.temperature, precision)
+        self._distillation = Distillation(Temperature(config.temperature, model.device), precision)
+        self._distill = config.distill
+        self._given = config.negatives == "given"
+        self.draws = np.random.default_rng([config.seed, 0])
+        self._dims = config.matryoshka
+        if self._dims and max(self._dims) >= model.dim:
+            raise UserError(f"--matryoshka {max(self._dims)} but the vectors have {model.dim} numbers; give fewer")
+
+    def read(self, data: TrainingData | Window) -> None:
+        """Take the texts of ``data``: from now on the numbers of pairs are numbers into it."""
+        self._never, self._negatives = data.examples.never_negatives, data.examples.negatives
+        self._queries, self._passages = data.queries.cut(self._length), data.passages.cut(self._length)
+
+    def set_negatives(self, negatives: IdLists) -> None:
+        """Use these in place of the negatives that the rows came with."""
+        self.mined = self._negatives = negatives
+
+    def __call__(self, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> Tensor:
+        """The loss, a scalar with a gradient."""
+        batch = self._encoded(queries, passages)
+        return torch.stack([self._of(batch), *(self._of(batch.cut(dim)) for dim in self._dims)]).sum()
+
+    def _of(self, batch: _Batch) -> Tensor:
+        loss = self._loss(batch)
+        if self._distill and batch.teacher is not None:
+            loss = loss + self._distill * self._distillation(batch.queries, batch.documents, batch.teacher)
+        return loss
+
+    def _encoded(self, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> _Batch:
+        device, given = self._model.device, None
+        if self._given:
+            drawn, place = draw_given(queries, self._negatives, self.draws)
+            given = from_numpy(np.where(place < 0, -1, place + len(passages))).to(device)
+            passages = np.concatenate([passages, drawn])
+        known = known_positives(queries, passages, self._never).to(device)
+        own_queries, own_passages = (side[self._ranks.share(len(side))] for side in (queries, passages))
+        asked, documents = self._model(self._queries.take(own_queries), self._passages.take(own_passages))
+        asked = self._ranks.gather(asked, len(queries))
+        documents = self._ranks.gather(documents, len(passages))
+        teacher = None
+        if self._teacher is not None:
+            sides = (self._teacher.queries[queries], self._teacher.passages[passages])
+            right_queries, right_passages = (from_numpy(side).float().to(device) for side in sides)
+            teacher = right_queries, right_passages
+        return _Batch(asked, documents, known, given, teacher)
+
+
+def _loss_of(
+    config: LossConfig, seed: int, temperature: Temperature, precision: torch.dtype
+) -> tuple[Callable[[_Batch], Tensor], torch.Generator | None]:
+    """The loss that ``config`` names, and the generator that it draws negatives with, if it draws any."""
+    if config.loss == "infonce":
+        infonce = InfoNCE(temperature, precision)
+        return lambda batch: infonce(batch.queries, batch.documents, batch.known), None
+    if config.loss == "triplet":
+        triplet = TripletLoss(config.margin, config.negatives, precision, seed)
+        return lambda batch: triplet(batch.queries, batch.documents, batch.known, batch.given), triplet.generator
+    margins = MarginMSE(config.negatives, precision, seed)
+
+    def of_margins(batch: _Batch) -> Tensor:
+        assert batch.teacher is not None
+        return margins(batch.queries, batch.documents, batch.known, batch.teacher, batch.given)
+
+    return of_margins, margins.generator

@@ -1,0 +1,69 @@
+"""What a training gives: the best model, its scores, and the record that a model folder holds."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from freemvmt.config import TrainConfig
+from freemvmt.evaluation.metrics import interval_of_ndcg_10, protocol_of
+from freemvmt.model import TwoTowersModel
+from freemvmt.storage.model_card import write_card
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.history import Course
+from freemvmt.trainer.validation import rank_validation
+
+Ended = Literal["finished", "patience", "interrupted", "diverged"]  # why a training is over
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What came out; ``model`` is that of ``best_epoch``, whose validation NDCG@10 is ``val_ndcg_10``.
+
+    ``ended`` says why it is over; a loss that diverged did so at step ``steps``.
+    """
+
+    model: TwoTowersModel
+    val_ndcg_10: float
+    best_epoch: int
+    untrained_ndcg_10: float
+    history: list[dict[str, float]] = field(repr=False)
+    curve: list[list[float]] = field(repr=False)
+    pairs: int
+    steps: int
+    seconds: float
+    ended: Ended
+
+
+def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output: Path) -> None:
+    """Write the model folder of a training, with its record, its card, and the course that it took."""
+    result.model.record = record_of(config, data, result)
+    course = Course(result.curve, result.history, result.untrained_ndcg_10)
+    result.model.save(output, write_card(config, result.model.record, output.name), course.write)
+
+
+def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:
+    """What a model folder remembers of its training."""
+    validation = data.validation
+    low, high = interval_of_ndcg_10(rank_validation(result.model, data), validation)
+    return {
+        "version": version("two-towers"),
+        "data": data.name,
+        "pairs": result.pairs,
+        "dim": result.model.dim,
+        "config": dataclasses.asdict(config),
+        "ended": result.ended,
+        "scores": {
+            "ndcg@10": round(result.val_ndcg_10, 6),
+            "untrained_ndcg@10": round(result.untrained_ndcg_10, 6),
+            "best_epoch": result.best_epoch,
+            "interval_95": {"ndcg@10": [round(low, 6), round(high, 6)]},
+        },
+        "validation": {
+            "collection": validation.name,
+            "protocol": protocol_of(validation),
+            "queries": len(validation.queries),
+            "documents": len(validation.documents),
+        },
+    }

@@ -1,0 +1,109 @@
+"""A training that is under way: everything it is made of, in the one order in which it must be made."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freemvmt.config import TrainConfig
+from freemvmt.errors import UserError
+from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.devices import keep_freed_memory, pick_device
+from freemvmt.trainer.checkpoints import Checkpoints
+from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.distributed import SingleProcess
+from freemvmt.trainer.objective import Objective
+from freemvmt.trainer.optimizers import Optimizers
+from freemvmt.trainer.result import Ended, TrainingResult
+from freemvmt.trainer.samplers import BatchSampler, make_sampler
+from freemvmt.trainer.state import Progress, load_state_dict, state_dict
+from freemvmt.trainer.validation import validate
+from freemvmt.trainer.warm_start import scale_by_idf, warm_start
+
+
+@dataclass
+class TrainingRun:
+    """What a training is made of, and how far it is (``state``)."""
+
+    config: TrainConfig
+    data: TrainingData
+    model: TwoTowersModel
+    objective: Objective
+    optimizers: Optimizers
+    sampler: BatchSampler
+    checkpoints: Checkpoints
+    ranks: SingleProcess
+    state: Progress
+    began: float = field(default_factory=time.perf_counter)
+    before: float = 0.0  # seconds that the training took before this process went on with it
+
+    @classmethod
+    def start(
+        cls, config: TrainConfig, data: TrainingData, checkpoints: Checkpoints, ranks: SingleProcess
+    ) -> "TrainingRun":
+        """Make everything that a training needs, or take it from the checkpoint to go on from, if there is one.
+
+        The order of what follows is the order in which random numbers are drawn: exact resume depends on it.
+        """
+        began = time.perf_counter()
+        torch.manual_seed(config.seed)
+        if config.tower != "average":
+            keep_freed_memory()
+        model = TwoTowersModel(config.model_config()).to(pick_device(config.device))
+        accumulators = warm_start(model, config.init) if config.init else {}
+        saved = checkpoints.saved
+        state = Progress(untrained=0.0 if saved else ranks.broadcast(lambda: validate(model, data)))
+        if config.idf_scale and not config.init and config.tower != "transformer":
+            scale_by_idf(model, data.passages, config.idf_scale)
+        objective = Objective(config, model, data, ranks)
+        optimizers = Optimizers(model, config, objective.temperature.weight, accumulators)
+        sampler = make_sampler(config, data, ranks.size)
+        run = cls(config, data, model, objective, optimizers, sampler, checkpoints, ranks, state, began)
+        if saved:
+            saved.restore(run)
+            run.before = run.state.seconds
+        if not ranks.is_first:
+            # Dropout differs from rank to rank: what is dropped of one share is not what is dropped of another.
+            torch.manual_seed(hash((config.seed, run.state.step, ranks.rank)))
+        return run
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def clock(self) -> float:
+        """Seconds of training so far, those before a stop included."""
+        return self.before + time.perf_counter() - self.began
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(all tensors by name, all else for JSON): what a checkpoint holds."""
+        return state_dict(self.model, self.objective, self.optimizers, self.state)
+
+    def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave. Raises ``KeyError``, ``RuntimeError`` and the like if it does not fit."""
+        self.state = load_state_dict(self.model, self.objective, self.optimizers, tensors, plain)
+
+    def result(self, ended: Ended) -> TrainingResult:
+        """The best epoch's model and scores. Raises ``UserError`` when the loss diverged before any epoch was over."""
+        state, best = self.state, self.state.best
+        if best is None:
+            raise UserError(f"the loss is not a number at step {state.step}, in the first epoch; lower --learning-rate")
+        with torch.no_grad():
+            for name, weight in self.model.tensors().items():
+                weight.copy_(best.weights[name])
+        self.model.accumulators = best.accumulators
+        return TrainingResult(
+            self.model,
+            best.score,
+            best.epoch,
+            state.untrained,
+            state.history,
+            state.curve,
+            pairs=len(self.data.examples.positives.ids),
+            steps=state.step,
+            seconds=self.clock(),
+            ended=ended,
+        )

@@ -1,0 +1,171 @@
+"""How far a training is, and how all of it becomes tensors and JSON and comes back: what a checkpoint holds."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freemvmt.data.ragged import IdLists
+from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.history import thinned
+from freemvmt.trainer.objective import Objective
+from freemvmt.trainer.optimizers import Optimizer, Optimizers, RowwiseAdagrad
+
+
+@dataclass
+class Best:
+    """The best epoch so far: its validation NDCG@10, the weights by their stored names, the tables' accumulators."""
+
+    score: float
+    epoch: int
+    weights: dict[str, Tensor]
+    accumulators: dict[str, Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a training is: ``step`` steps in all; ``losses`` of them in ``epoch``, whose losses add up to ``loss``;
+    in ``window`` of a stream, or in all that there is, ``taken`` batches of it."""
+
+    step: int = 0
+    epoch: int = 1
+    window: int = 0
+    taken: int = 0
+    losses: int = 0
+    loss: float = 0.0
+    curve: list[list[float]] = field(default_factory=list)  # (step, loss), each ``spacing`` steps
+    spacing: int = 1
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: Best | None = None
+    untrained: float = 0.0
+    seconds: float = 0.0
+
+    def count_step(self, loss: float) -> None:
+        """A step was made, with this loss."""
+        self.step += 1
+        self.taken += 1
+        self.losses += 1
+        self.loss += loss
+        self.curve, self.spacing = thinned(self.curve, self.spacing, self.step, loss)
+
+    def close_epoch(self, score: float, model: TwoTowersModel, optimizers: Optimizers) -> None:
+        """The epoch ends with validation NDCG@10 ``score``; if none was better, its weights are the best so far."""
+        mean = self.loss / self.losses if self.losses else math.nan
+        self.history.append({"step": self.step, "epoch": self.epoch, "avg_train_loss": mean, "val_ndcg_10": score})
+        self.window = self.taken = self.losses = 0
+        self.loss = 0.0
+        if self.best is None or score > self.best.score:
+            weights = {name: weight.detach().clone() for name, weight in model.tensors().items()}
+            self.best = Best(score, self.epoch, weights, optimizers.accumulators(model))
+
+
+def state_dict(
+    model: TwoTowersModel, objective: Objective, optimizers: Optimizers, state: Progress
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(all tensors of a training by name, all else for JSON)."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.tensors().items()}
+    tensors["temperature"] = objective.temperature.weight
+    for place, optimizer in enumerate(optimizers.parts):
+        tensors |= {f"optimizer/{place}/{name}": tensor for name, tensor in _state_of(optimizer).items()}
+    tensors |= {f"random/{name}": tensor for name, tensor in _random_states(objective).items()}
+    if (mined := objective.mined) is not None:
+        tensors["mined/ids"], tensors["mined/offsets"] = map(torch.from_numpy, (mined.ids, mined.offsets))
+    plain = dataclasses.asdict(dataclasses.replace(state, best=None))
+    plain["draws"] = objective.draws.bit_generator.state
+    if state.best is not None:
+        tensors |= {f"best/{name}": tensor for name, tensor in state.best.weights.items()}
+        tensors |= {f"best_sums/{name}": tensor for name, tensor in state.best.accumulators.items()}
+        plain["best"] = {"score": state.best.score, "epoch": state.best.epoch}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, plain
+
+
+@torch.no_grad()
+def load_state_dict(
+    model: TwoTowersModel,
+    objective: Objective,
+    optimizers: Optimizers,
+    tensors: dict[str, Tensor],
+    plain: dict[str, Any],
+) -> Progress:
+    """Put what ``state_dict`` gave into a new training, and return how far it was.
+
+    Raises ``KeyError``, ``RuntimeError`` and the like where it does not fit.
+    """
+    own = model.tensors()
+    for name, tensor in own.items():
+        tensor.copy_(_shaped(tensors[f"model/{name}"], tensor))
+    objective.temperature.weight.copy_(tensors["temperature"])
+    for place, optimizer in enumerate(optimizers.parts):
+        _put_state(optimizer, _below(f"optimizer/{place}/", tensors))
+    _put_random_states(objective, _below("random/", tensors))
+    objective.draws.bit_generator.state = plain["draws"]
+    if "mined/ids" in tensors:
+        objective.set_negatives(IdLists(tensors["mined/ids"].numpy(), tensors["mined/offsets"].numpy()))
+    best = None
+    if plain["best"]:
+        weights, sums = _below("best/", tensors), _below("best_sums/", tensors)
+        for name, tensor in own.items():
+            _shaped(weights[name], tensor)
+        best = Best(float(plain["best"]["score"]), int(plain["best"]["epoch"]), weights, sums)
+    numbers = {
+        each.name: each.type(plain[each.name]) for each in dataclasses.fields(Progress) if each.type in (int, float)
+    }
+    curve = [[int(step), float(loss)] for step, loss in plain["curve"]]
+    return Progress(**numbers, curve=curve, history=[dict(entry) for entry in plain["history"]], best=best)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _random_states(objective: Objective) -> dict[str, Tensor]:
+    """Where PyTorch's generators are."""
+    states = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    if objective.generator is not None:
+        states["chooser"] = objective.generator.get_state()
+    return states
+
+
+def _put_random_states(objective: Objective, states: dict[str, Tensor]) -> None:
+    """Put PyTorch's generators where ``_random_states`` found them."""
+    torch.set_rng_state(states["torch"])
+    for name, state in states.items():
+        if name.startswith("cuda:"):
+            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+    if objective.generator is not None:
+        objective.generator.set_state(states["chooser"])
+
+
+def _state_of(optimizer: Optimizer) -> dict[str, Tensor]:
+    if isinstance(optimizer, RowwiseAdagrad):
+        return {str(place): sums for place, sums in enumerate(optimizer.sums)}
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}/{name}": torch.as_tensor(value) for number, values in state.items() for name, value in values.items()
+    }
+
+
+def _put_state(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    if isinstance(optimizer, RowwiseAdagrad):
+        for place, sums in enumerate(optimizer.sums):
+            sums.copy_(_shaped(tensors[str(place)], sums))
+        return
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split("/")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+    if tensor.shape != like.shape:
+        raise ValueError(f"a tensor of {tuple(tensor.shape)} where one of {tuple(like.shape)} belongs")
+    return tensor

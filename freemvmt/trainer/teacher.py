@@ -1,0 +1,135 @@
+"""Vectors of a model that knows more, made once for each text and kept.
+
+A file holds a chunk of them, so that a stop loses one chunk; a text is found again by its hash, whatever data set it
+stands in.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.errors import UserError
+from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.console import QUIET, Console
+from freemvmt.runtime.devices import matrix_dtype
+from freemvmt.runtime.home import cache_folder, note_uncached
+from freemvmt.storage import hub
+from freemvmt.storage.files import sha256_of
+from freemvmt.storage.tensor_files import Damaged, keep, read_kept
+from freemvmt.towers.transformer import pretrained_tower
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 4096  # texts
+
+Side = Literal["queries", "documents"]
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherVectors:
+    """A teacher's vectors of all training queries and passages, (n, width), of length 1."""
+
+    queries: NDArray[np.float16]
+    passages: NDArray[np.float16]
+
+
+class Teacher:
+    """The model ``name``: a transformer (Hub name or folder), or the folder of a model of ours.
+
+    Raises ``UserError`` where there is none that can be read.
+    """
+
+    def __init__(self, name: str, max_length: int, device: torch.device) -> None:
+        folder = hub.encoder_folder(name, "--teacher")
+        try:
+            self._ours = "two_towers" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{folder}/config.json cannot be read ({error}); give another --teacher") from error
+        self._folder, self._max_length, self._device = folder, max_length, device
+        digest = hashlib.blake2b(f"{max_length}\0".encode(), digest_size=16)
+        for file in ("model.safetensors", "config.json", "tokenizer.json"):
+            digest.update(sha256_of(folder / file).encode())
+        self._name = digest.hexdigest()
+
+    def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
+        """Vectors of length 1, (texts, width); from the cache where a text was encoded before."""
+        keys, first, place = np.unique(_hashes(texts), return_index=True, return_inverse=True)
+        folder = cache_folder("teacher") / (f"{self._name}-{side}" if self._ours else self._name)
+        found, known = _kept(folder, keys)
+        missing = np.flatnonzero(~known)
+        with console.progress(f"teacher   {side}", len(missing)) as bar:
+            for start in range(0, len(missing), _CHUNK):
+                chunk = missing[start : start + _CHUNK]
+                made = F.normalize(self._encoders[side]([texts[number] for number in first[chunk]]))
+                vectors = made.half().cpu().numpy()
+                _keep(folder, keys[chunk], vectors)
+                if not found.shape[1]:
+                    found = np.empty((len(keys), vectors.shape[1]), np.float16)
+                found[chunk] = vectors
+                bar.advance(len(chunk))
+        return found[place]
+
+    @functools.cached_property
+    def _encoders(self) -> dict[Side, Callable[[Sequence[str]], torch.Tensor]]:
+        """Loaded when the first vectors are not in the cache."""
+        if self._ours:
+            model = TwoTowersModel.load(self._folder).to(self._device)
+            return {"queries": model.encode_queries, "documents": model.encode_documents}
+        tokenizer = Tokenizer.from_file(self._folder / "tokenizer.json", self._max_length)
+        tower = pretrained_tower(self._folder).to(self._device, matrix_dtype("auto", self._device))
+
+        @torch.no_grad()
+        def encode(texts: Sequence[str]) -> torch.Tensor:
+            vectors: torch.Tensor = tower(tokenizer.encode(texts))
+            return vectors
+
+        return {"queries": encode, "documents": encode}
+
+
+def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """64 bits a text: among a hundred million texts two share theirs with a chance of 1 in 3,000."""
+    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _kept(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """(the vectors that are kept of ``keys``, which rise; which these are)."""
+    found, known = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
+    for path in sorted(folder.glob("[!.]*.safetensors")):
+        try:
+            tensors, _ = read_kept(path)
+        except Damaged as error:
+            logger.warning("the teacher's vectors in %s are damaged (%s); making them anew", path.name, error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            continue
+        part, vectors = tensors["keys"].numpy().view(np.uint64), tensors["vectors"].numpy()
+        if not found.shape[1]:
+            found = np.empty((len(keys), vectors.shape[1]), np.float16)
+        place = np.searchsorted(keys, part)
+        place[place == len(keys)] = 0
+        there = keys[place] == part if len(keys) else np.zeros(len(part), np.bool_)
+        found[place[there]] = vectors[there]
+        known[place[there]] = True
+    return found, known
+
+
+def _keep(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) -> None:
+    name = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
+    tensors = {"keys": torch.from_numpy(keys.view(np.int64)), "vectors": torch.from_numpy(vectors)}
+    try:
+        keep(folder / f"{name}.safetensors", tensors)
+    except (UserError, OSError) as error:
+        note_uncached(error)
