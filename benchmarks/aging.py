@@ -29,6 +29,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "encode": _VECTORS,
     "encode_engines": ("export/vectors.py", "export/ray.py", "data/corpus.py", *_VECTORS),
     "engines": ("evaluation", *_VECTORS, *_SEARCHING, *_BUNDLES),
+    "filters": ("search/stores",),
     "full_corpus": ("evaluation", "search/index", "search/retriever.py"),
     "fusions": _QUALITY,
     "fuzz": (*_CHECKPOINTS, "storage", "data", "search", "towers/model_folder.py"),

@@ -95,11 +95,11 @@ def _run(command: Sequence[str]) -> None:
 
 def _queries(work: Path) -> list[str]:
     """The first words of documents from all over the bundle."""
-    from freemvmt.search.index.ranking import spread
+    from freemvmt.search.index.ranking import evenly_spaced
     from freemvmt.search.stores.texts import Texts
 
     texts = Texts.read(work / "bundle" / "documents.arrow")
-    return [" ".join(texts[row].text.split()[:8]) for row in spread(len(texts), QUERIES)]
+    return [" ".join(texts[row].text.split()[:8]) for row in evenly_spaced(len(texts), QUERIES)]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Train(Task):
         return (model / "model.safetensors").read_bytes()
 
 
-def _step(saved: checkpoint.Saved) -> int:
+def _step(saved: checkpoint.SavedRun) -> int:
     return int(saved.path.stem.partition("-")[2])
 
 

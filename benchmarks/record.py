@@ -13,7 +13,7 @@ from typing import Any
 
 import aging
 
-from freemvmt.storage.files import whole_file
+from freemvmt.storage.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "nanotoken", "bm25s", "ir-measures", "two-towers")
@@ -38,7 +38,7 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], p
         **figures,
     }
     path = RESULTS / f"{name}.json"
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return path
 

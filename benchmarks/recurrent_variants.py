@@ -26,7 +26,7 @@ from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
-from freemvmt.storage.files import whole_file
+from freemvmt.storage.files import atomic_file
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.result import save
 from freemvmt.training import train
@@ -117,7 +117,7 @@ def _tuned(name: str, base: TrainConfig, data: TrainingData, kept: Path) -> dict
             "settings": study.best_params,
             "val_ndcg@10": [round(one.value or 0.0, 4) for one in study.trials],
         }
-        with whole_file(kept) as part:
+        with atomic_file(kept) as part:
             part.write_text(json.dumps(known, indent=1))
     found: dict[str, Any] = known[name]
     return found

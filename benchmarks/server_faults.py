@@ -30,7 +30,7 @@ import record
 
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
-from freemvmt.search.stores.local.store import take_place
+from freemvmt.search.stores.local.store import replace_bundle
 
 SEED, WORKERS, RATE = 0, 2, 40.0  # requests a second
 WARM_UP, KILLS, SWAPS = 5, 3, 7  # minutes: of warming up, between two kills, between two swaps
@@ -193,7 +193,7 @@ class Run:
             await asyncio.sleep(max(0.0, due - self.now))
             part = self.place / "part"
             await asyncio.to_thread(shutil.copytree, self.place / "spare", part)
-            await asyncio.to_thread(take_place, part, self.place / "served")
+            await asyncio.to_thread(replace_bundle, part, self.place / "served")
             self.swaps += 1
 
     async def _misbehave(self, number: int) -> None:

@@ -25,11 +25,11 @@ from freemvmt.data.load import load_collection
 from freemvmt.evaluation.metrics import DEPTH, measure
 from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle.build import narrowed
-from freemvmt.search.index.dense import Kind, Stored, VectorIndex
+from freemvmt.search.bundle.build import with_fewer_dimensions
+from freemvmt.search.index.dense import IndexKind, Quantization, VectorIndex
 
 DIMS = (384, 256, 128, 64)
-KEPT: dict[str, tuple[Kind, Stored]] = {
+KEPT: dict[str, tuple[IndexKind, Quantization]] = {
     "fp32": ("exact", "fp32"),
     "fp16": ("exact", "fp16"),
     "int8": ("exact", "int8"),
@@ -68,7 +68,7 @@ def _measured(models: list[TwoTowersModel], dim: int, collections: list[Collecti
     sizes: dict[str, float] = {}
     for collection in collections:
         for model in models:
-            cut = model if dim == model.dim else narrowed(model, dim, collection.documents)
+            cut = model if dim == model.dim else with_fewer_dimensions(model, dim, collection.documents)
             documents = cut.encode_documents(collection.documents)
             queries = cut.encode_queries(collection.queries).numpy()
             for name, (kind, stored) in KEPT.items():

@@ -1,6 +1,6 @@
 """Two Towers: a document retriever that is trained, measured and searched with one small package.
 
-What stands here is loaded when it is first used: importing the package alone costs next to nothing.
+A public name is imported when it is first used: importing the package alone takes almost no time.
 """
 
 import os
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from freemvmt.search.retriever import Retriever
     from freemvmt.training import train
 
-# PyTorch asks for huge pages with this: large tensors are made with fewer page faults, a tenth of an encoding's time.
+# Lets PyTorch ask for huge pages: large tensors cause fewer page faults, which saves a tenth of the time of encoding.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = ["Document", "ModelConfig", "Retriever", "TrainConfig", "TwoTowersModel", "UserError", "evaluate", "train"]
 
-_HOMES = {
+_MODULE_OF = {
     "Document": "freemvmt.data.documents",
     "ModelConfig": "freemvmt.config",
     "Retriever": "freemvmt.search.retriever",
@@ -34,6 +34,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)

@@ -11,8 +11,8 @@ Config = TypeVar("Config", bound="ModelConfig | DataConfig | MiningConfig")
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 HYBRID_WEIGHT = 0.4  # of the dense side in a hybrid; chosen on sources left out of training, see docs/quality.md
-LARGEST = 2**31 - 1  # of any count or seed
-MOST_LAYERS = 16  # of a recurrence
+MAX_INTEGER = 2**31 - 1  # of any count or seed
+MAX_LAYERS = 16  # of a recurrence
 
 Loss = Literal["triplet", "infonce", "margin-mse"]
 Negatives = Literal["hardest", "semi-hard", "random", "given", "all"]
@@ -56,8 +56,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "dim", "max_length", "hidden", "layers")
-        if self.layers > MOST_LAYERS:
-            raise UserError(f"--layers is {self.layers}; give {MOST_LAYERS} or less")
+        if self.layers > MAX_LAYERS:
+            raise UserError(f"--layers is {self.layers}; give {MAX_LAYERS} or less")
         if self.tower == "transformer" and self.rows == "distilled":
             raise UserError("--rows distilled is for towers that average; a transformer reads its own table")
         if not 0 <= self.dropout < 1:
@@ -155,7 +155,7 @@ class LossConfig:
         _not_negative(self, "margin", "distill")
         if self.self_mine_every and self.negatives != "given":
             raise UserError("--self-mine-every makes negatives that a row is given; add --negatives given")
-        if any(not 0 < dim <= LARGEST for dim in self.matryoshka):
+        if any(not 0 < dim <= MAX_INTEGER for dim in self.matryoshka):
             raise UserError(f"--matryoshka is {min(self.matryoshka)}; give 1 or more")
 
     @property
@@ -322,8 +322,8 @@ def _at_least(config: object, lowest: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < lowest:
             raise UserError(f"{flag(name)} is {value}; give {lowest} or more")
-        if value is not None and value > LARGEST:
-            raise UserError(f"{flag(name)} is {value}; give {LARGEST} or less")
+        if value is not None and value > MAX_INTEGER:
+            raise UserError(f"{flag(name)} is {value}; give {MAX_INTEGER} or less")
 
 
 def _above_zero(config: object, *names: str) -> None:

@@ -25,7 +25,7 @@ from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
 from freemvmt.runtime.threads import in_threads
 from freemvmt.storage import hub
-from freemvmt.storage.files import whole_folder
+from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.tensor_files import save_tensors
 from freemvmt.towers.factory import Tower, make_tower
 from freemvmt.towers.model_folder import (
@@ -44,18 +44,18 @@ from freemvmt.towers.model_folder import (
     write_description,
 )
 from freemvmt.towers.pretrained import distilled_rows, principal_directions, token_table
-from freemvmt.towers.static_models import foreign_parts, length_of
-from freemvmt.towers.transformer import Encoder, encoder_of, pretrained_tower
+from freemvmt.towers.static_models import length_of, read_static_model
+from freemvmt.towers.transformer import EncoderConfig, encoder_of, pretrained_tower
 
 UNTRAINED = "untrained"
-_BLOCK = 2048  # texts that a core tokenises and encodes at once: their vectors still lie in its cache
+_BLOCK = 2048  # texts that one core tokenises and encodes at a time: small enough for its cache
 
 
 class TwoTowersModel(nn.Module):
-    """Two towers and the tokenizer before them.
+    """Two towers and their tokenizer.
 
-    ``record`` is what is known of the training (data, flags, scores); it is stored with the model, and so are
-    ``accumulators``, the optimizer's sums of each table, (rows,), which only a training that starts from it reads.
+    ``record`` describes the training (data, flags, scores). ``accumulators`` are the optimizer's sums for each table,
+    (rows,); only a training that starts from this model reads them. Both are stored with the model.
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
@@ -84,7 +84,7 @@ class TwoTowersModel(nn.Module):
         self._assemble(config, tokenizer, tensors, encoder)
 
     def _assemble(
-        self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor], encoder: Encoder | None
+        self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor], encoder: EncoderConfig | None
     ) -> None:
         super().__init__()
         self.config = config
@@ -104,55 +104,55 @@ class TwoTowersModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.document_tower.table.device
 
     @property
     def dim(self) -> int:
-        """Size of the vectors."""
+        """Dimensions of the vectors."""
         head = self.document_head
         return head.out_features if isinstance(head, nn.Linear) else self.document_tower.table.shape[1]
 
     def towers(self) -> list[Tower]:
-        """The towers: one that both sides share, or one for each."""
+        """One tower that both sides share, or the query tower and the document tower."""
         shared = self.query_tower is self.document_tower
         return [self.document_tower] if shared else [self.query_tower, self.document_tower]
 
     def tables(self) -> dict[str, nn.Parameter]:
-        """The token tables, by the names that they are stored under: one, or one for each tower."""
+        """The token tables by their stored names: one table, or one for each tower."""
         tables = {"document.table": self.document_tower.table}
         if self.query_tower.table is not self.document_tower.table:
             tables["query.table"] = self.query_tower.table
         return tables
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights, by the names that they are stored under; changing one in place changes the model."""
+        """All weights by their stored names; a change in place changes the model."""
         tensors = tensors_of("document", self.document_tower, self.document_head, self.config)
         if self.config.separate_towers:
             tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
         return tensors
 
     def digest(self) -> "hashlib._Hash":
-        """SHA-256 over all that its vectors depend on, to be gone on with: another model gives another."""
+        """SHA-256 of everything that the vectors depend on, so two models differ in it; a caller may update it."""
         digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}".encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest
 
     def cut(self, directions: Tensor) -> "TwoTowersModel":
-        """The same towers, with vectors that are these along ``directions`` (fewer, dim), at length 1."""
+        """The same towers, with their vectors projected on ``directions`` (fewer, dim) and scaled to length 1."""
         tensors, width = self.tensors(), self.document_tower.table.shape[1]
         for name in ("document.head", "query.head")[: 1 + self.config.separate_towers]:
             tensors[name] = (directions @ tensors.get(name, torch.eye(width)).cpu()).to(self.device)
         model = type(self).__new__(type(self))
-        plain = {name: tensor.detach() for name, tensor in tensors.items()}
-        model._assemble(dataclasses.replace(self.config, dim=len(directions)), self.tokenizer, plain, self._encoder)
+        weights = {name: tensor.detach() for name, tensor in tensors.items()}
+        model._assemble(dataclasses.replace(self.config, dim=len(directions)), self.tokenizer, weights, self._encoder)
         model.record = self.record
         return model
 
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
         """Vectors of length 1: (queries, dim) and (documents, dim)."""
-        if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is made once
+        if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is computed once
             vectors = F.normalize(self.document_head(self.document_tower(queries.followed_by(documents))))
             return vectors[: len(queries)], vectors[len(queries) :]
         return (
@@ -161,10 +161,10 @@ class TwoTowersModel(nn.Module):
         )
 
     def encode_queries(self, queries: Iterable[str]) -> Tensor:
-        """Vectors of queries: float32, (n, dim), in order, on the model's device, each of length 1.
+        """Vectors of queries: float32, (n, dim), in the order of the texts, on the model's device, of length 1.
 
-        A text without a token (empty, white space) gives the zero vector, whose cosine with everything is 0. Raises
-        ``TypeError`` for what is no list, array, column or iterator of texts.
+        A text without tokens (empty, white space) has the zero vector, whose cosine with every vector is 0. Raises
+        ``TypeError`` unless ``queries`` is a list, array, column or iterator of texts.
         """
         return self._encode(queries, self.query_tower, self.query_head)
 
@@ -182,38 +182,45 @@ class TwoTowersModel(nn.Module):
 
     @torch.no_grad()
     def split_documents(self, tokens: TokenArray) -> Tensor:
-        """What each token adds to its document's vector, (tokens, dim): summed over a document, its vector."""
-        parts: Tensor = self.document_head(self.document_tower.split(tokens))
-        text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(parts.device)
-        sums = torch.zeros(len(tokens), self.dim, device=parts.device).index_add_(0, text_of_token, parts)
+        """What each token adds to its document's vector, (tokens, dim); the sum over a document is its vector."""
+        contributions: Tensor = self.document_head(self.document_tower.split(tokens))
+        text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(contributions.device)
+        sums = torch.zeros(len(tokens), self.dim, device=contributions.device).index_add_(
+            0, text_of_token, contributions
+        )
         lengths: Tensor = sums.norm(dim=1).clamp(min=1e-12)[text_of_token]
-        shares: Tensor = parts / lengths.unsqueeze(1)
+        shares: Tensor = contributions / lengths.unsqueeze(1)
         return shares
 
     def _encode(self, texts: Iterable[str], tower: nn.Module, head: nn.Module) -> Tensor:
-        listed = texts_of(texts)
-        return self._in_blocks(len(listed), lambda start, stop: self.tokenizer.encode(listed[start:stop]), tower, head)
+        strings = texts_of(texts)
+        return self._in_blocks(
+            len(strings), lambda start, stop: self.tokenizer.encode(strings[start:stop]), tower, head
+        )
 
     def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
         return self._in_blocks(len(tokens), tokens.slice, tower, head)
 
     def _in_blocks(
-        self, size: int, tokens: Callable[[int, int], TokenArray], tower: nn.Module, head: nn.Module
+        self, size: int, tokens_of: Callable[[int, int], TokenArray], tower: nn.Module, head: nn.Module
     ) -> Tensor:
         vectors = torch.empty(size, self.dim, device=self.device)
 
         @torch.no_grad()
         def fill(start: int) -> None:
             stop = min(start + _BLOCK, size)
-            F.normalize(head(tower(tokens(start, stop))), out=vectors[start:stop])
+            F.normalize(head(tower(tokens_of(start, stop))), out=vectors[start:stop])
 
         in_threads(fill, range(0, size, _BLOCK))
         return vectors
 
-    def save(self, folder: str | Path, card: str | None = None, beside: Callable[[Path], None] | None = None) -> None:
-        """Write the model folder, whole or not at all; ``card`` is the text of its README.md, ``beside`` writes more.
+    def save(
+        self, folder: str | Path, card: str | None = None, write_extra: Callable[[Path], None] | None = None
+    ) -> None:
+        """Write the model folder, whole or not at all.
 
-        Raises ``UserError`` when ``folder`` holds something that is not a model, or cannot be written.
+        ``card`` is the text of its README.md. ``write_extra`` writes further files into the folder. Raises
+        ``UserError`` when ``folder`` holds something that is not a model, or cannot be written.
         """
         folder = Path(folder)
         check_output(folder)
@@ -221,31 +228,31 @@ class TwoTowersModel(nn.Module):
         description["tokenizer"] = self.tokenizer.replaced
         if self._encoder is not None:
             description["encoder"] = self._encoder.config
-        with whole_folder(folder) as part:
-            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-            save_tensors(plain, part / WEIGHTS)
+        with atomic_folder(folder) as part:
+            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+            save_tensors(weights, part / WEIGHTS)
             if self.accumulators:
                 save_tensors(self.accumulators, part / ACCUMULATORS)
             for name, text in ((TOKENIZER, self.tokenizer.written), ("README.md", card or _plain_card(self))):
-                # A path need not be UTF-8: what no text can hold is written as JSON escapes it.
+                # The card may name a path that is not UTF-8: such bytes are written as escapes.
                 (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-            if beside is not None:
-                beside(part)
+            if write_extra is not None:
+                write_extra(part)
             write_description(part, description)
 
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None, verify: bool = True) -> "TwoTowersModel":
-        """A model from the folder that ``save`` wrote, from the Hub by its name (at ``revision``), or ``untrained``.
+        """Load a model: from the folder that ``save`` wrote, from the Hub by name (at ``revision``), or ``untrained``.
 
-        A folder may hold a static model of sentence-transformers or model2vec too, or an encoder, whose table counts.
-        ``verify=False`` leaves out the sums of its files, where they were just checked.
+        The folder may also hold a static model of sentence-transformers or model2vec, or an encoder, of which only the
+        token table is used. ``verify=False`` skips the checksums, for files that were just checked.
 
-        Raises ``UserError`` when there is none, or when a file of it is missing, damaged or of a newer version.
+        Raises ``UserError`` when there is no such model, or when a file is missing, damaged or of a newer version.
         """
         if str(name) == UNTRAINED:
             return cls()
-        if revision is None and (local := hub.local_folder(str(name))) and (parts := foreign_parts(local)):
-            return cls._foreign(local, parts)
+        if revision is None and (local := hub.local_folder(str(name))) and (folders := read_static_model(local)):
+            return cls._from_static_model(local, folders)
         folder = hub.model_folder(str(name), revision)
         description = read_description(folder / "config.json")
         config = stored_config(description, folder)
@@ -261,19 +268,19 @@ class TwoTowersModel(nn.Module):
         return model
 
     @classmethod
-    def _foreign(cls, folder: Path, parts: dict[str, Path]) -> "TwoTowersModel":
-        """Averages of the static rows in ``parts``, by side."""
-        first = parts["document"]
+    def _from_static_model(cls, folder: Path, folders: dict[str, Path]) -> "TwoTowersModel":
+        """A model that averages the static token vectors in ``folders``, one folder for each side."""
+        document = folders["document"]
         config = ModelConfig(
-            base=str(first),
-            max_length=length_of(first, ModelConfig.max_length),
-            separate_towers=len(parts) == 2,
+            base=str(document),
+            max_length=length_of(document, ModelConfig.max_length),
+            separate_towers=len(folders) == 2,
         )
-        tokenizer = Tokenizer.from_file(first / TOKENIZER, config.max_length)
-        if any((part / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes() for part in parts.values()):
+        tokenizer = Tokenizer.from_file(document / TOKENIZER, config.max_length)
+        if any((part / TOKENIZER).read_bytes() != (document / TOKENIZER).read_bytes() for part in folders.values()):
             raise UserError(f"{folder} has a tokenizer for each side; two towers of ours read with one")
         size = tokenizer.vocabulary_size
-        tensors = {f"{side}.table": token_table(part / WEIGHTS, size) for side, part in parts.items()}
+        tensors = {f"{side}.table": token_table(part / WEIGHTS, size) for side, part in folders.items()}
         if len({table.shape for table in tensors.values()}) > 1:
             raise UserError(f"{folder} has tables of two sizes; two towers of ours give vectors of one")
         model = cls.__new__(cls)
@@ -282,9 +289,9 @@ class TwoTowersModel(nn.Module):
 
 
 def _tower(
-    config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor], encoder: Encoder | None
+    config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor], encoder: EncoderConfig | None
 ) -> Tower:
-    """The tower of a side; it starts with what ``tensors`` holds of it beside the table, if anything."""
+    """The tower of a side. Its weights beside the table are those in ``tensors``, if it has any there."""
     tower = make_tower(config, table, encoder)
     prefix = f"{side}.tower."
     if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:

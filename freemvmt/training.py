@@ -14,7 +14,7 @@ from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import pick_device
 from freemvmt.towers.model_folder import check_output
 from freemvmt.trainer.callbacks import Callback, EarlyStopping, OnEpoch, ProgressBar, SelfMining, TrackMetrics
-from freemvmt.trainer.checkpoints import Checkpoints, Saved
+from freemvmt.trainer.checkpoints import Checkpoints, SavedRun
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.distributed import SingleProcess, process_group
 from freemvmt.trainer.result import Ended, TrainingResult, save
@@ -110,7 +110,7 @@ def label_of(config: TrainConfig) -> str:
 
 
 def train_and_save(
-    config: TrainConfig, console: Console = QUIET, saved: Saved | None = None, anyway: bool = False
+    config: TrainConfig, console: Console = QUIET, saved: SavedRun | None = None, anyway: bool = False
 ) -> tuple[TrainingResult, Path]:
     """What `two-towers train` does: check the output folder, prepare, train, track, save with a card.
 

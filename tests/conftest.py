@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 
 from freemvmt.config import TrainConfig
 from freemvmt.runtime import home as homes
-from freemvmt.towers.transformer import quiet
+from freemvmt.towers.transformer import silenced
 from freemvmt.trainer.dataset import TrainingData, prepare
 
 from forked import Forks, forks
@@ -70,7 +70,7 @@ def tiny_encoder(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     config = transformers.BertConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
     )
-    with quiet(transformers.logging):
+    with silenced(transformers.logging):
         transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((packaged / "tokenizer.json").read_bytes())
     return str(folder)

@@ -13,7 +13,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.http.errors import KINDS
+from freemvmt.server.http.errors import ERROR_KINDS
 from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import ServeSettings
 from freemvmt.server.uvicorn_server import make_server
@@ -81,7 +81,7 @@ def refused(response: httpx.Response) -> Shape:
     assert set(body) == {"error"}
     error = body["error"]
     assert set(error) == {"type", "message", "request_id"}
-    assert error["type"] in KINDS
+    assert error["type"] in ERROR_KINDS
     assert error["request_id"] == response.headers["x-request-id"]
     assert error["message"]
     assert "\n" not in error["message"]

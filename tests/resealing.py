@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from freemvmt.storage.manifest import seal, write_sealed
+from freemvmt.storage.manifest import hash_files, write_manifest
 
 
 def resealed(folder: Path) -> None:
@@ -13,6 +13,6 @@ def resealed(folder: Path) -> None:
     except (OSError, ValueError, RecursionError):
         return
     if isinstance(description, dict) and isinstance(description.get("files"), dict):
-        description["files"] = seal(folder, [name for name in description["files"] if (folder / name).exists()])
+        description["files"] = hash_files(folder, [name for name in description["files"] if (folder / name).exists()])
         description.pop("checksum", None)
-        write_sealed(folder / "config.json", description)
+        write_manifest(folder / "config.json", description)

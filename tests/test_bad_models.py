@@ -15,7 +15,7 @@ from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.storage.manifest import write_sealed
+from freemvmt.storage.manifest import write_manifest
 
 from beir_folder import write_beir
 from refusals import contents, refusal
@@ -137,7 +137,7 @@ def test_sums_that_are_none_are_refused(
     folder = shutil.copytree(model, tmp_path / "model")
     description = json.loads((folder / "config.json").read_text())
     del description["checksum"]
-    write_sealed(folder / "config.json", {**description, "files": sums})
+    write_manifest(folder / "config.json", {**description, "files": sums})
     said = refusal(capsys, tmp_path, "evaluate", folder, collection)
     assert "does not say what model.safetensors was" in said
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from freemvmt.runtime import cores as module
-from freemvmt.runtime.cores import bound, cores, obey_container
+from freemvmt.runtime.cores import bound, cores, limit_to_container
 from freemvmt.runtime.threads import in_threads
 from freemvmt.search.index.dense import VectorIndex
 
@@ -55,10 +55,10 @@ def test_the_lesser_counts_and_never_none(monkeypatch: pytest.MonkeyPatch, grant
     monkeypatch.setattr(module, "_granted", lambda groups, mine: grant)
     assert cores() == left
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    obey_container()
+    limit_to_container()
     assert os.environ["OMP_NUM_THREADS"] == "3"  # who has set it has the last word
     monkeypatch.delenv("OMP_NUM_THREADS")
-    obey_container()
+    limit_to_container()
     assert os.environ.get("OMP_NUM_THREADS") == (str(left) if left < 4 else None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 

@@ -3,21 +3,20 @@
 import configparser
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import dockerfile
 import healthcheck
 import pytest
-import stages
 import torch
 import yaml
 
@@ -26,11 +25,49 @@ from freemvmt.server.settings import TOKEN_VARIABLE, ServeSettings
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-STAGES = dockerfile.parse(DEPLOY / "Dockerfile")
-FINAL = STAGES[-1]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of the Dockerfile, in its stage; ``text`` is what stands behind its name."""
+
+    stage: int
+    name: str
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        """The exec form."""
+        words: list[str] = json.loads(self.text[self.text.index("[") :])
+        return words
+
+
+def instructions_of(text: str) -> list[Instruction]:
+    """All of them, in order: comments gone, continued lines joined. hadolint checks the form itself."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    found, stage = [], -1
+    for line in re.sub(r"\\\n\s*", "", lines).splitlines():
+        name, _, rest = line.strip().partition(" ")
+        stage += name == "FROM"
+        if name:
+            found.append(Instruction(stage, name, rest.strip()))
+    return found
+
+
+def pairs(text: str) -> dict[str, str]:
+    """``A=b C="d e"`` of an ENV or a LABEL."""
+    return {name: value.strip('"') for name, value in re.findall(r'([\w.]+)=("[^"]*"|\S+)', text)}
+
+
+INSTRUCTIONS = instructions_of((DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+FINAL = [one for one in INSTRUCTIONS if one.stage == INSTRUCTIONS[-1].stage]
+
+
+def named(name: str, instructions: list[Instruction] = FINAL) -> list[Instruction]:
+    return [one for one in instructions if one.name == name]
 
 
 class Unit(configparser.RawConfigParser):
@@ -48,31 +85,25 @@ UNIT = Unit(DEPLOY / "two-towers.service")
 SERVICE = UNIT["Service"]
 
 
-def of_stages(name: str) -> list[dockerfile.Instruction]:
-    return [instruction for stage in STAGES for instruction in stage.all(name)]
-
-
 def test_the_last_stage_takes_the_environment_from_an_earlier_one_and_installs_nothing() -> None:
-    assert len(STAGES) >= 2
-    copied = [flag for instruction in FINAL.all("COPY") for flag in instruction.flag("from")]
-    assert copied == ["build"]
-    assert not any(re.search(r"\b(pip|uv|apt-get)\b", run.text) for run in FINAL.all("RUN"))
-    assert any(re.search(r"uv pip install.*--extra serve", run.text) for run in of_stages("RUN"))
+    copied = [one.text for one in named("COPY")]
+    assert copied == ["--from=build /opt/two-towers /opt/two-towers"]
+    assert not any(re.search(r"\b(pip|uv|apt-get)\b", run.text) for run in named("RUN"))
+    assert any(re.search(r"uv pip install.*--extra serve", run.text) for run in named("RUN", INSTRUCTIONS))
 
 
 def test_both_stages_stand_on_one_pinned_image() -> None:
-    names = {stage.name for stage in STAGES}
-    bases = [stage.base for stage in STAGES if stage.base not in names]
-    assert len(bases) == 1
-    assert re.fullmatch(r"python:3\.\d+-slim-\w+", bases[0])
-    label = next(dockerfile.pairs(label.text) for label in FINAL.all("LABEL"))
-    assert label["org.opencontainers.image.base.name"] == bases[0]
-    assert bases[0].split(":")[1].split("-")[0] >= PROJECT["project"]["requires-python"].removeprefix(">=")
+    bases = [one.text for one in named("FROM", INSTRUCTIONS)]
+    assert bases[1:] == ["base AS build", "base"]
+    image = bases[0].removesuffix(" AS base")
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+", image)
+    assert pairs(named("LABEL")[0].text)["org.opencontainers.image.base.name"] == image
+    assert image.split(":")[1].split("-")[0] >= PROJECT["project"]["requires-python"].removeprefix(">=")
 
 
 def test_the_image_says_what_it_is() -> None:
-    label = dockerfile.pairs(FINAL.all("LABEL")[0].text)
-    version = next(arg.text.partition("=")[2] for arg in FINAL.all("ARG") if arg.text.startswith("VERSION="))
+    label = pairs(named("LABEL")[0].text)
+    version = pairs(named("ARG")[0].text)["VERSION"]
     assert label["org.opencontainers.image.title"] == PROJECT["project"]["name"]
     assert label["org.opencontainers.image.licenses"] == PROJECT["project"]["license"]
     assert version == PROJECT["project"]["version"]
@@ -80,27 +111,26 @@ def test_the_image_says_what_it_is() -> None:
 
 
 def test_the_pinned_torch_is_the_one_that_is_tested_here() -> None:
-    pinned = next(arg.text.partition("=")[2] for arg in of_stages("ARG") if arg.text.startswith("TORCH_VERSION="))
-    assert pinned == torch.__version__.partition("+")[0], "the date of exclude-newer moved: pin the torch that it gives"
+    pinned = {name: value for one in named("ARG", INSTRUCTIONS) for name, value in pairs(one.text).items()}
+    here = torch.__version__.partition("+")[0]
+    assert pinned["TORCH_VERSION"] == here, "the date of exclude-newer moved: pin the torch that it gives"
 
 
 def test_the_container_is_nobody_and_needs_no_shell() -> None:
-    (user,) = FINAL.all("USER")
+    (user,) = named("USER")
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user.text)
-    assert any(f"--uid {user.text.split(':')[0]} " in run.text for run in FINAL.all("RUN"))
-    order = [instruction.name for instruction in FINAL.instructions]
-    assert "RUN" not in order[order.index("USER") :]
-    assert "COPY" not in order[order.index("USER") :]
+    assert any(f"--uid {user.text.split(':')[0]} " in run.text for run in named("RUN"))
+    after = {one.name for one in FINAL[FINAL.index(user) :]}
+    assert not after & {"RUN", "COPY"}
     for name in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
-        (instruction,) = FINAL.all(name)
-        assert instruction.words, f"{name} is not in exec form"
+        (instruction,) = named(name)
         assert not {"sh", "bash", "curl", "wget"} & set(instruction.words)
-    assert FINAL.all("STOPSIGNAL")[0].text == "SIGTERM"
-    assert FINAL.all("EXPOSE")[0].text == "8000"
+    assert named("STOPSIGNAL")[0].text == "SIGTERM"
+    assert named("EXPOSE")[0].text == "8000"
 
 
 def test_nothing_of_the_image_is_written_to() -> None:
-    environment = dockerfile.pairs(FINAL.all("ENV")[0].text)
+    environment = pairs(named("ENV")[0].text)
     assert {environment[name] for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME")} == {"/tmp"}
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     assert environment["HF_HUB_OFFLINE"] == "1"
@@ -108,36 +138,20 @@ def test_nothing_of_the_image_is_written_to() -> None:
 
 def test_the_dockerfile_fetches_nothing_by_address_and_holds_no_secret() -> None:
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    assert not of_stages("ADD")
+    assert not named("ADD", INSTRUCTIONS)
     assert "://" not in text
     assert ":latest" not in text
-    names = [name for kind in ("ENV", "ARG") for instruction in of_stages(kind) for name in instruction.text.split()]
+    names = [name for kind in ("ENV", "ARG") for one in named(kind, INSTRUCTIONS) for name in one.text.split()]
     assert not [name for name in names if re.search("TOKEN|SECRET|PASSWORD|KEY", name.partition("=")[0])]
 
 
-def test_the_builder_is_sent_what_is_copied_and_nothing_else(tmp_path: Path) -> None:
-    for name in (
-        ".git/config",
-        ".env",
-        "models/m/model.safetensors",
-        "freemvmt/__pycache__/a.pyc",
-        "deploy/secret.env",
-    ):
-        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "root" / name).write_text("private")
-    sources = [name for copy in of_stages("COPY") if not copy.flag("from") for name in copy.text.split()[:-1]]
-    for name in sources:
-        path = tmp_path / "root" / name
-        if (ROOT / name).is_dir():
-            (path / "search").mkdir(parents=True, exist_ok=True)
-            (path / "search" / "exact.py").write_text("public")
-        else:
-            path.write_text("public")
-    (tmp_path / "root" / ".dockerignore").write_bytes((ROOT / ".dockerignore").read_bytes())
-    stages.copy_context(tmp_path / "root", tmp_path / "context")
-    sent = [path for path in (tmp_path / "context").rglob("*") if path.is_file()]
-    assert {path.read_text() for path in sent} == {"public"}
-    assert len(sent) == len(sources)
+def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
+    copies = [one.text for one in named("COPY", INSTRUCTIONS) if not one.text.startswith("--from")]
+    sources = {name for copy in copies for name in copy.split()[:-1]}
+    rules = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == sources
+    assert rules[-2:] == ["**/__pycache__", "**/*.py[cod]"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -156,12 +170,12 @@ def test_a_service_of_compose_can_do_little(name: str) -> None:
 def test_compose_runs_what_the_image_runs() -> None:
     search = SERVICES["search"]
     assert (DEPLOY / search["build"]["context"] / search["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
-    command = FINAL.all("CMD")[0].words or []
+    command = named("CMD")[0].words
     assert search["command"][: len(command)] == command
     assert (
         search["command"][search["command"].index("--threads") + 1] == search["deploy"]["resources"]["limits"]["cpus"]
     )
-    assert search["healthcheck"]["test"] == ["CMD", *(FINAL.all("HEALTHCHECK")[0].words or [])]
+    assert search["healthcheck"]["test"] == ["CMD", *named("HEALTHCHECK")[0].words]
     assert {volume["target"] for volume in search["volumes"]} == {command[1]}
     (tmpfs,) = search["tmpfs"]
     assert set(tmpfs.partition(":")[2].split(",")) >= {"noexec", "nosuid", "nodev"}
@@ -172,7 +186,7 @@ def test_prometheus_asks_the_search_service_at_its_port() -> None:
     config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
     assert job.get("metrics_path", "/metrics") == "/metrics"
-    assert job["static_configs"][0]["targets"] == [f"search:{FINAL.all('EXPOSE')[0].text}"]
+    assert job["static_configs"][0]["targets"] == [f"search:{named('EXPOSE')[0].text}"]
     mounted = {volume["target"]: volume["source"] for volume in SERVICES["prometheus"]["volumes"] if "target" in volume}
     path = next(flag for flag in SERVICES["prometheus"]["command"] if flag.startswith("--config.file="))
     assert (DEPLOY / mounted[path.partition("=")[2]]).samefile(DEPLOY / "prometheus.yml")
@@ -214,7 +228,7 @@ def test_every_flag_that_is_used_exists() -> None:
     with contextlib.redirect_stdout(io.StringIO()) as told, pytest.raises(SystemExit):
         main(["serve", "--help"])
     known = set(re.findall(r"--[a-z-]+", told.getvalue()))
-    used = [FINAL.all("CMD")[0].words or [], SERVICES["search"]["command"], SERVICE["ExecStart"].split()]
+    used = [named("CMD")[0].words, SERVICES["search"]["command"], SERVICE["ExecStart"].split()]
     flags = {word for words in used for word in words if word.startswith("--")}
     assert {"--host", "--port", "--read-only"} <= flags <= known
     assert {f"--{field.name.replace('_', '-')}" for field in fields(ServeSettings)} >= flags
@@ -265,6 +279,6 @@ def test_the_health_check_of_a_server_that_is_down_fails_without_a_traceback() -
 
 
 def test_the_health_check_asks_the_port_that_is_exposed() -> None:
-    assert f"http://127.0.0.1:{FINAL.all('EXPOSE')[0].text}/ready" == healthcheck.READY
-    command = FINAL.all("CMD")[0].words or []
-    assert command[command.index("--port") + 1] == FINAL.all("EXPOSE")[0].text
+    assert f"http://127.0.0.1:{named('EXPOSE')[0].text}/ready" == healthcheck.READY
+    command = named("CMD")[0].words
+    assert command[command.index("--port") + 1] == named("EXPOSE")[0].text

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from freemvmt.runtime.threads import at_once
+from freemvmt.runtime.threads import side_by_side
 
 HEAPS = """
 import ctypes, sys, threading
@@ -44,24 +44,24 @@ def test_threads_share_what_they_free() -> None:
 
 def test_two_are_done_at_once_and_what_goes_wrong_in_either_comes_out() -> None:
     gate = threading.Barrier(2, timeout=20)  # neither gets past it alone
-    assert at_once(lambda: (gate.wait(), "one")[1], lambda: (gate.wait(), "other")[1]) == ("one", "other")
+    assert side_by_side(lambda: (gate.wait(), "one")[1], lambda: (gate.wait(), "other")[1]) == ("one", "other")
 
     def fail() -> str:
         raise KeyError("here")
 
     for pair in ((fail, str), (str, fail)):
         with pytest.raises(KeyError, match="here"):
-            at_once(*pair)
+            side_by_side(*pair)
 
 
 def test_a_forked_process_has_threads_of_its_own() -> None:
     code = (
         "import os\n"
-        "from freemvmt.runtime.devices import at_once\n"
-        "assert at_once(lambda: 1, lambda: 2) == (1, 2)\n"
+        "from freemvmt.runtime.threads import side_by_side\n"
+        "assert side_by_side(lambda: 1, lambda: 2) == (1, 2)\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    os._exit(0 if at_once(lambda: 3, lambda: 4) == (3, 4) else 1)\n"
+        "    os._exit(0 if side_by_side(lambda: 3, lambda: 4) == (3, 4) else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

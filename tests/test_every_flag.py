@@ -28,8 +28,8 @@ import tyro
 from stopping import Stopped, StoppedAt
 
 from freemvmt import cli, main, sweep_config
-from freemvmt.cli import parsing as shell
-from freemvmt.cli import train as cli_model
+from freemvmt.cli import parsing, sweep
+from freemvmt.cli.train import TrainOptions
 from freemvmt.config import TrainConfig, flag
 from freemvmt.data.readers import pydocs
 from freemvmt.errors import UserError
@@ -167,10 +167,12 @@ def commands() -> dict[str, type]:
 
 
 def _options(verb: str) -> type:
-    modules = [importlib.import_module(f"freemvmt.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})]
+    modules = [
+        importlib.import_module(f"freemvmt.cli.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})
+    ]
     parser = mock.Mock(side_effect=StopIteration)
     with contextlib.ExitStack() as stack:
-        for module in (*modules, shell):
+        for module in (*modules, parsing):
             stack.enter_context(mock.patch.object(module, "parse", parser))
         stack.enter_context(contextlib.suppress(StopIteration))
         cli._function(verb)([])
@@ -277,7 +279,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     real = freemvmt.server.uvicorn_server.make_server
     monkeypatch.setattr(freemvmt.server.uvicorn_server, "make_server", make_server)
     monkeypatch.setattr(
-        freemvmt.server.uvicorn_server, "say_where", lambda *_: setattr(servers[-1], "should_exit", True)
+        freemvmt.server.uvicorn_server, "print_address", lambda *_: setattr(servers[-1], "should_exit", True)
     )
     serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
@@ -346,8 +348,8 @@ def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.
         given.append([prog, *argv])
         return 0
 
-    monkeypatch.setattr(cli_model, "train", take)
-    monkeypatch.setattr(sweep_config, "run_sweep_command", take)
+    monkeypatch.setattr(main, "train", take)
+    monkeypatch.setattr(main, "run_sweep_command", take)
     for tried in lines:
         monkeypatch.setattr(sys, "argv", [*line.split(), *tried.split()])
         assert main.main() == 0
@@ -357,11 +359,11 @@ def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.
 def test_a_sweep_trains_with_the_flags_of_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: list[TrainConfig] = []
     monkeypatch.setattr(sweeps, "run_sweep", lambda _, config, **more: given.append(config) or mock.Mock(stopped=False))
-    for tried, name in flags_of("sweep", sweep_config.SweepOptions):
+    for tried, name in flags_of("sweep", sweep.SweepOptions):
         words = tried.format_map(collections.defaultdict(lambda: "name")).split()
         if name in TRAINING:
             with contextlib.suppress(UserError):  # one that another flag must stand beside
-                wanted = shell.parse(cli_model.TrainOptions, words, "train").train_config()
+                wanted = parsing.parse(TrainOptions, words, "train").train_config()
                 assert sweep_config.run_sweep_command(words) == 0
                 assert given.pop() == wanted != TrainConfig(), tried
 

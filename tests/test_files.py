@@ -11,7 +11,7 @@ from typing import IO, Protocol
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.files import atomic_file, atomic_folder
 from freemvmt.storage.outputs import check_writable
 
 
@@ -21,7 +21,7 @@ class Whole(Protocol):
 
 def fill(whole: Whole, part: Path, text: str) -> None:
     """What a block does: write its file, or two files of its folder."""
-    if whole is whole_file:
+    if whole is atomic_file:
         part.write_text(text)
     else:
         (part / "deep").mkdir()
@@ -34,7 +34,7 @@ def contents(path: Path) -> dict[str, str]:
     return {str(file.relative_to(path)): file.read_text() for file in files}
 
 
-@pytest.fixture(params=[whole_file, whole_folder])
+@pytest.fixture(params=[atomic_file, atomic_folder])
 def whole(request: pytest.FixtureRequest) -> Whole:
     made: Whole = request.param
     return made
@@ -65,9 +65,9 @@ def test_a_block_that_fails_leaves_what_was_there(whole: Whole, kind: type[BaseE
 
 
 def test_a_folder_holds_nothing_of_the_one_before(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "place") as part:
+    with atomic_folder(tmp_path / "place") as part:
         (part / "old").write_text("old")
-    with whole_folder(tmp_path / "place") as part:
+    with atomic_folder(tmp_path / "place") as part:
         (part / "new").write_text("new")
     assert contents(tmp_path / "place") == {"new": "new"}
 
@@ -99,7 +99,7 @@ def test_the_old_is_removed_when_the_new_is_safe_from_a_power_cut(
         with whole(path) as part:
             fill(whole, part, text)
     names = [name for name, _ in flushed]
-    if whole is whole_file:
+    if whole is atomic_file:
         assert names == ["place", "above"]
         return
     assert sorted(names[:3]) == ["deep", "one", "two"]
@@ -126,7 +126,7 @@ def test_permissions_are_those_of_any_new_file(whole: Whole, mask: int, tmp_path
         assert os.umask(mask) == mask
     finally:
         os.umask(before)
-    usual = 0o666 if whole is whole_file else 0o777
+    usual = 0o666 if whole is atomic_file else 0o777
     assert (tmp_path / "place").stat().st_mode & 0o777 == usual & ~mask
 
 
@@ -158,7 +158,7 @@ def test_what_a_killed_process_left_is_taken_away_by_the_next_write(whole: Whole
 
 def test_what_is_still_being_written_is_not(whole: Whole, tmp_path: Path) -> None:
     with whole(tmp_path / "place") as slow:
-        if whole is whole_file:  # as libraries do that rename what they wrote
+        if whole is atomic_file:  # as libraries do that rename what they wrote
             slow.with_name("temporary").write_text("slow")
             slow.with_name("temporary").replace(slow)
         else:
@@ -177,7 +177,7 @@ def test_a_pipe_is_written_to_as_it_is(tmp_path: Path) -> None:
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    with whole_file(pipe) as part:
+    with atomic_file(pipe) as part:
         part.write_text("through")
     reader.join(10)
     assert read == ["through"]
@@ -207,9 +207,9 @@ def test_a_place_that_cannot_be_is_an_error_that_says_why(
 def test_a_folder_is_no_place_for_a_file_nor_a_file_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("text")
-    with pytest.raises(UserError, match="that is a folder"), whole_file(tmp_path / "folder"):
+    with pytest.raises(UserError, match="that is a folder"), atomic_file(tmp_path / "folder"):
         pass
-    with pytest.raises(UserError, match="is a file, not a folder"), whole_folder(tmp_path / "file"):
+    with pytest.raises(UserError, match="is a file, not a folder"), atomic_folder(tmp_path / "file"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 

@@ -14,7 +14,7 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.files import atomic_file, atomic_folder
 from freemvmt.storage.outputs import check_writable
 
 from refusals import refusal
@@ -141,12 +141,12 @@ def test_a_read_only_disk_is_refused_before_anything_is_read(
 
 
 def make_file(place: Path) -> None:
-    with whole_file(place):
+    with atomic_file(place):
         pass
 
 
 def make_folder(place: Path) -> None:
-    with whole_folder(place):
+    with atomic_folder(place):
         pass
 
 

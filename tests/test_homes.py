@@ -13,7 +13,7 @@ import pytest
 
 from freemvmt.config import TrainConfig
 from freemvmt.data.readers import pydocs
-from freemvmt.runtime.home import cache_folder, provide_home
+from freemvmt.runtime.home import cache_folder, ensure_home
 from freemvmt.trainer.dataset import prepare
 
 NAMES = ("HOME", "XDG_CACHE_HOME", "TWO_TOWERS_CACHE", "USER", "LOGNAME", "LNAME", "USERNAME")
@@ -123,7 +123,7 @@ def test_a_command_has_a_home_and_a_name_and_leaves_nothing_of_them(tmp_path: Pa
 def test_a_home_that_is_there_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for home in (tmp_path, tmp_path / "not yet"):
         monkeypatch.setenv("HOME", str(home))
-        provide_home()
+        ensure_home()
         assert os.environ["HOME"] == str(home)
         assert "USER" not in os.environ or not getpass.getuser().startswith("user-")
 
@@ -138,7 +138,7 @@ def test_a_home_that_cannot_be_written_stays_and_libraries_write_elsewhere(
     for name in ("WANDB_CACHE_DIR", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
-    provide_home()
+    ensure_home()
     assert os.environ["HOME"] == str(tmp_path)
     folder = Path(os.environ["WANDB_CACHE_DIR"])
     assert folder.is_dir()

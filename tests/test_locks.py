@@ -19,7 +19,7 @@ from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
-from freemvmt.storage.files import whole_file, whole_folder
+from freemvmt.storage.files import atomic_file, atomic_folder
 from freemvmt.storage.locks import NoLocks, locked
 
 from refusals import contents, refusal
@@ -89,9 +89,9 @@ def test_a_file_system_without_locks_says_so_and_files_are_written_whole_all_the
     with pytest.raises(NoLocks, match="does not know locks; copy it"), locked(tmp_path / "lock", "busy"):
         pass
     for _ in range(2):
-        with whole_file(tmp_path / "file") as part:
+        with atomic_file(tmp_path / "file") as part:
             part.write_text("text")
-        with whole_folder(tmp_path / "folder") as part:
+        with atomic_folder(tmp_path / "folder") as part:
             (part / "one").write_text("text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "lock"]
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["one"]

@@ -9,16 +9,17 @@ import httpx
 import pytest
 from playwright.sync_api import Route, expect
 
-import freemvmt.server
+import freemvmt
 
 from browser import Visits, address, ask, ids, queries_asked, settle, until
 from page_site import hits_of, ids_of
 
-PAGE = Path(freemvmt.server.__file__).parent / "page"
+WEB = Path(freemvmt.__file__).parent / "web"
+PAGE = [path for folder in (WEB, WEB / "server") for path in folder.iterdir() if path.is_file()]
 
 
 def test_the_files_hold_nothing_inline_and_load_nothing_from_elsewhere() -> None:
-    html = (PAGE / "index.html").read_text(encoding="utf-8")
+    html = (WEB / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=|javascript:", html)
     assert set(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', html)) == {
         "page/app.js",
@@ -26,7 +27,7 @@ def test_the_files_hold_nothing_inline_and_load_nothing_from_elsewhere() -> None
         "./",
         "docs",
     }
-    for file in PAGE.iterdir():
+    for file in PAGE:
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|@import", text)
 

@@ -15,7 +15,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.evaluation.runs import write_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.storage.outputs import check_apart, check_file, check_free, check_writable
+from freemvmt.storage.outputs import check_empty, check_not_input, check_output_file, check_writable
 
 from refusals import refusal
 from rows import write_rows
@@ -197,15 +197,15 @@ def test_what_is_read_is_not_written(sound: dict[str, str], refused: Refused, tm
 
 def test_the_folder_one_is_in_may_hold_data_and_outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    check_apart(Path("models/mine"), [".", str(tmp_path)])
+    check_not_input(Path("models/mine"), [".", str(tmp_path)])
     with pytest.raises(UserError, match="which is read"):
-        check_apart(Path(), ["."])
+        check_not_input(Path(), ["."])
 
 
 @pytest.mark.parametrize("name", ["", "runs/", "/"])
 def test_the_name_of_a_folder_is_none_of_a_file(name: str) -> None:
     with pytest.raises(UserError, match=r"no name of a file; give one"):
-        check_file(name)
+        check_output_file(name)
 
 
 def test_odd_names_are_names(sound: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,5 +220,5 @@ def test_odd_names_are_names(sound: dict[str, str], tmp_path: Path, capsys: pyte
 def test_looking_leaves_a_link_and_its_target_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "not" / "yet")
     check_writable(tmp_path / "link")
-    check_free(tmp_path / "link")
+    check_empty(tmp_path / "link")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]

@@ -11,7 +11,7 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
 from freemvmt.trainer.dataset import TrainingData
-from freemvmt.trainer.history import MOST, Course, thinned
+from freemvmt.trainer.history import MAX_POINTS, History, thinned
 from freemvmt.trainer.result import TrainingResult, save
 from freemvmt.training import train
 
@@ -56,13 +56,13 @@ def test_a_long_course_keeps_its_shape_in_little_room() -> None:
     spacing = 1
     for step in range(1, 50_001):
         curve, spacing = thinned(curve, spacing, step, 1.0 / step)
-        assert len(curve) < MOST
+        assert len(curve) < MAX_POINTS
     steps = [int(step) for step, _ in curve]
     assert steps[0] == 1
     assert steps[1:] == list(range(spacing, 50_001, spacing))
-    assert len(curve) >= MOST // 2 - 1
+    assert len(curve) >= MAX_POINTS // 2 - 1
     assert all(loss == 1.0 / step for step, loss in curve)
-    assert Course(curve, [], 0.0).lines().count("\n") == len(curve)
+    assert History(curve, [], 0.0).lines().count("\n") == len(curve)
 
 
 class Page(HTMLParser):

@@ -14,9 +14,9 @@ from freemvmt.export.vectors import read_vectors
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
 from freemvmt.search.stores.local import store as embedded
-from freemvmt.storage.hidden_files import is_foreign, is_stray
+from freemvmt.storage.hidden_files import is_not_ours, is_stray
 from freemvmt.storage.locks import NoLocks
-from freemvmt.storage.outputs import check_free
+from freemvmt.storage.outputs import check_empty
 from freemvmt.trainer.checkpoints import last_checkpoint
 
 from refusals import refusal
@@ -61,21 +61,21 @@ def best(bundle: Path, query: str) -> str:
 @pytest.mark.parametrize("name", ["._x", ".DS_Store", "THUMBS.DB", "Desktop.ini", "@eaDir", ".nfs0001", "~$x.docx"])
 def test_strays_are_known_by_name(name: str) -> None:
     assert is_stray(name)
-    assert is_foreign(name)
+    assert is_not_ours(name)
 
 
 def test_what_is_hidden_is_foreign_but_goes_with_no_folder(tmp_path: Path) -> None:
     for name in (".git", ".env", ".hidden"):
-        assert is_foreign(name)
+        assert is_not_ours(name)
         assert not is_stray(name)
     for name in ("corpus.jsonl", "words", "lock", "nfs", "a._b"):
-        assert not is_foreign(name)
+        assert not is_not_ours(name)
     (tmp_path / "out").mkdir()
     leave(tmp_path / "out")
-    check_free(tmp_path / "out")
+    check_empty(tmp_path / "out")
     (tmp_path / "out" / ".git").mkdir()
     with pytest.raises(UserError, match="is there already"):
-        check_free(tmp_path / "out")
+        check_empty(tmp_path / "out")
 
 
 def test_a_bundle_lives_with_them(model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from sqlalchemy import Engine, event
 
 from freemvmt import sweep_config
+from freemvmt.cli import sweep as sweep_command
 from freemvmt.cli.parsing import parse
 from freemvmt.cli.sweep import SweepOptions
 from freemvmt.config import DataConfig, TrainConfig, replace
@@ -60,7 +61,7 @@ def test_every_draw_of_a_sweep_is_a_valid_configuration(name: Any) -> None:
 
 
 def test_a_setting_that_is_given_is_not_searched() -> None:
-    given = sweep_config._given(["--learning-rate=1e-3", "--batch_size", "64", "--no-wandb", "--config", "basic"])
+    given = sweep_command._given(["--learning-rate=1e-3", "--batch_size", "64", "--no-wandb", "--config", "basic"])
     assert given == {"learning_rate", "batch_size", "wandb"}
     assert set(definition("basic", given)["parameters"]) == {"margin", "epochs"}
     assert "learning_rate" in definition("basic")["parameters"]

@@ -12,7 +12,7 @@ from freemvmt.config import Method, ModelConfig, Protocol
 from freemvmt.data.collection import Collection
 from freemvmt.errors import UserError
 from freemvmt.evaluation.metrics import evaluate, measure
-from freemvmt.evaluation.runs import check_run, ranked, read_run, tag_of, to_run, write_run
+from freemvmt.evaluation.runs import check_run, in_trec_order, read_run, tag_of, to_run, write_run
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
@@ -47,7 +47,7 @@ def same_when_read(made: Collection, run: dict[str, dict[str, float]], path: Pat
         assert (values == after.per_query[name]).all(), name  # to the last digit
     assert (before.metrics, before.intervals) == (after.metrics, after.intervals)
     for query, scores in read_run(path, made).items():
-        assert [id for id, _ in ranked(scores)] == [id for id, _ in ranked(run[query])]
+        assert [id for id, _ in in_trec_order(scores)] == [id for id, _ in in_trec_order(run[query])]
     again = path.read_bytes()
     write_run(read_run(path, made), path, "x")
     assert path.read_bytes() == again
@@ -78,7 +78,7 @@ def test_scores_that_are_as_near_as_numbers_can_be_survive(seed: int, tmp_path: 
 def test_numbers_finer_than_32_bits_tie_as_trec_eval_has_them(tmp_path: Path) -> None:
     made = dataclasses.replace(collection(), query_ids=["q0"], queries=["a"], qrels={"q0": {"d1": 1}})
     same_when_read(made, {"q0": {"d1": 0.1, "d2": 0.1 + 1e-12, "d3": 0.05}}, tmp_path / "run")
-    assert ranked(read_run(tmp_path / "run", made)["q0"])[0][0] == "d2"  # by id, downwards
+    assert in_trec_order(read_run(tmp_path / "run", made)["q0"])[0][0] == "d2"  # by id, downwards
 
 
 def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_run_file_has_the_six_fields_of_trec(tmp_path: Path) -> None:
 
 def test_equal_scores_stand_by_id_downwards() -> None:
     ranking = [("b", 2.0), ("d", 1.0), ("c", 1.0), ("a", 0.5)]
-    assert ranked(dict(sorted(ranking))) == ranking
+    assert in_trec_order(dict(sorted(ranking))) == ranking
 
 
 @pytest.mark.parametrize("name", ["my file {}.txt", "{}\u00a0", " {}", "a\u2028{}", "\u3000{}", "{}\x0b\x0c\x1c\x85"])

@@ -8,7 +8,7 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.data.collection import Collection
-from freemvmt.evaluation.error_analysis import losses, show
+from freemvmt.evaluation.error_analysis import lost_queries, print_lost_queries
 from freemvmt.evaluation.metrics import measure
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
@@ -34,7 +34,7 @@ def test_losses_are_the_largest_differences_with_both_rankings(
     model = TwoTowersModel(ModelConfig(base=tiny_base))
     retriever = Retriever(model, list(TEXTS.values()), list(TEXTS))
     ours, bm25 = ((measure(run, COLLECTION, name), run) for name, run in (("dense", OURS), ("bm25", BM25)))
-    lost = losses(ours, bm25, COLLECTION, 20, retriever)
+    lost = lost_queries(ours, bm25, COLLECTION, 20, retriever)
     assert [(one.query_id, one.rank, one.answer) for one in lost] == [("q3", None, "c"), ("q1", 4, "a")]  # q2 was won
     assert (lost[0].ndcg, lost[0].bm25_ndcg) == (0, 1)
     first = lost[1]
@@ -46,11 +46,11 @@ def test_losses_are_the_largest_differences_with_both_rankings(
         assert reason.cosine == pytest.approx(shares.score, abs=1e-6)
         assert sum(share for _, share in reason.words) == pytest.approx(shares.score, abs=1e-5)  # no more than 8 words
     assert max(first.reasons[1].words, key=lambda word: word[1])[0] in ("tower", "glass")
-    river = losses(ours, bm25, COLLECTION, 1)
+    river = lost_queries(ours, bm25, COLLECTION, 1)
     assert [one.query_id for one in river] == ["q3"]
     assert river[0].reasons == []
 
-    show(lost, "dense", 3, Console())
+    print_lost_queries(lost, "dense", 3, Console())
     told = capsys.readouterr().out
     assert "lost most against BM25: 2 of 3 queries" in told
     assert "[a] dense has it at rank 4" in told

@@ -92,15 +92,16 @@ def check_flags(argv: list[str]) -> None:
 
         return parsed
 
-    from freemvmt.cli import parsing as shell
-    from freemvmt.cli import train as cli_model
+    from freemvmt.cli import parsing, train
 
     # All are imported before any is changed: one that came later would keep what stands in for the parser.
-    modules = [importlib.import_module(f"freemvmt.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})]
+    modules = [
+        importlib.import_module(f"freemvmt.cli.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})
+    ]
     with contextlib.ExitStack() as stack:
-        for module in (*modules, shell):
+        for module in (*modules, parsing):
             stack.enter_context(mock.patch.object(module, "parse", parse(module.parse)))
-        stack.enter_context(mock.patch.object(cli_model, "_stopped_training", return_value=None))
+        stack.enter_context(mock.patch.object(train, "_stopped_training", return_value=None))
         stack.enter_context(mock.patch.dict(os.environ, {"TWO_TOWERS_TOKEN": "one"}))  # what some flags ask for
         stack.enter_context(contextlib.suppress(ReadError, SystemExit))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))

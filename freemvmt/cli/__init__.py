@@ -1,10 +1,10 @@
-"""The `two-towers` command: which commands there are, and the module of each.
+"""The `two-towers` command: the table of its commands, and the module of each.
 
-One module a command: its options as a dataclass (``XOptions``), and a function that parses, calls the package and
-reports. ``parsing`` reads flags for all of them. A command's module is imported when that command is called, so the
-overview is there at once; this module imports nothing but the standard library and ``errors``.
+Each command has a dataclass of options (``XOptions``), and a function that parses the flags, calls the package and
+prints the result. ``parsing`` reads the flags of all commands. A command's module is imported only when the command is
+called, so the overview appears at once. This module imports only the standard library and ``errors``.
 
-Exit codes: 0 done; 2 what the user gave is wrong (one line says what, and what to do); 1 anything else.
+Exit codes: 0 done; 2 the user can correct the error (one line says what is wrong, and what to do); 1 any other error.
 """
 
 import sys
@@ -13,7 +13,7 @@ from importlib import import_module
 
 from freemvmt.errors import UserError
 
-# For each verb the module that holds the function of that name, and the function's first line.
+# Command -> its module, and the first line of its function's docstring. Command and function have the same name.
 VERBS = {
     "quickstart": ("quickstart", "Train, measure and search the docs of the Python packages installed here."),
     "train": ("train", "Train a model and save it."),

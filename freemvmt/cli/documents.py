@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from freemvmt.cli.parsing import BundleArgument, parse
-from freemvmt.runtime.console import counted, report
+from freemvmt.runtime.console import count_of, print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +26,26 @@ class AddOptions:
 def add(argv: Sequence[str]) -> int:
     """Add documents to a bundle, without indexing it again."""
     options = parse(AddOptions, argv, "two-towers add")
-    from freemvmt.data.corpus import read_distinct
+    from freemvmt.data.corpus import read_documents_once
     from freemvmt.runtime.console import Console
     from freemvmt.search.retriever import Retriever
-    from freemvmt.search.stores.filters import unseen_note
+    from freemvmt.search.stores.filters import ignored_note
 
     console = Console(stderr=options.json)
-    documents = read_distinct(options.corpus)
+    documents = read_documents_once(options.corpus)
     retriever = Retriever.load(options.bundle)
     clock = time.perf_counter()
-    done = retriever.add(documents)
+    counts = retriever.add(documents)
     console.line(
-        f"added     {counted(done.added, 'document')}, replaced {done.replaced:,}; "
+        f"added     {count_of(counts.added, 'document')}, replaced {counts.replaced:,}; "
         f"{len(retriever):,} in {options.bundle}",
         time.perf_counter() - clock,
     )
-    if done.unseen:
-        console.line(f"note      {unseen_note(done.unseen)}")
-    report(
+    if counts.unseen:
+        console.line(f"note      {ignored_note(counts.unseen)}")
+    print_json(
         options.json,
-        {"added": done.added, "replaced": done.replaced, "documents": len(retriever), "unseen": done.unseen},
+        {"added": counts.added, "replaced": counts.replaced, "documents": len(retriever), "unseen": counts.unseen},
     )
     return 0
 
@@ -73,10 +73,10 @@ def delete(argv: Sequence[str]) -> int:
     if not options.ids:
         raise UserError("no id is given; name the documents to delete")
     retriever = Retriever.load(options.bundle)
-    gone = retriever.delete(options.ids)
-    missing = [name for name in dict.fromkeys(options.ids) if name not in gone]
-    console.line(f"deleted   {counted(len(gone), 'document')}; {len(retriever):,} left in {options.bundle}")
-    if missing:
-        console.line(f"          not there: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}")
-    report(options.json, {"deleted": gone, "missing": missing, "documents": len(retriever)})
+    deleted_ids = retriever.delete(options.ids)
+    missing_ids = [document_id for document_id in dict.fromkeys(options.ids) if document_id not in deleted_ids]
+    console.line(f"deleted   {count_of(len(deleted_ids), 'document')}; {len(retriever):,} left in {options.bundle}")
+    if missing_ids:
+        console.line(f"          not there: {', '.join(missing_ids[:5])}{', …' if len(missing_ids) > 5 else ''}")
+    print_json(options.json, {"deleted": deleted_ids, "missing": missing_ids, "documents": len(retriever)})
     return 0

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import report
+from freemvmt.runtime.console import print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,5 +68,5 @@ def encode(argv: Sequence[str]) -> int:
         console=console,
     )
     console.line(f"saved     {output}", time.perf_counter() - clock)
-    report(options.json, {"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
+    print_json(options.json, {"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
     return 0

@@ -10,7 +10,7 @@ import tyro
 from freemvmt.cli.parsing import parse
 from freemvmt.config import HYBRID_WEIGHT, DataConfig, Lexical, Method, Protocol
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import report
+from freemvmt.runtime.console import print_json
 
 if TYPE_CHECKING:
     from freemvmt.data.collection import Collection
@@ -62,32 +62,34 @@ def evaluate(argv: Sequence[str]) -> int:
     from freemvmt.evaluation.metrics import table
     from freemvmt.evaluation.runs import check_run, tag_of, write_run
     from freemvmt.runtime.console import Console
-    from freemvmt.storage.outputs import check_file
+    from freemvmt.storage.outputs import check_output_file
 
     console = Console(stderr=options.json)
     _check_worst(options)
     _check_model(options.model)
-    output = None if options.run is None else check_file(options.run, [options.collection, options.model])
+    output = None if options.run is None else check_output_file(options.run, [options.collection, options.model])
     collection = _collection(options)
     if output:
         check_run(collection)
-    result, found, retriever = _measured(options.model, collection, options.method, options)
+    result, run, retriever = _measured(options.model, collection, options.method, options)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
-    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_by_anserini(options)}")
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_bm25_note(options)}")
     for line in table([result]):
         console.line(line)
     if output:
-        write_run(found, output, tag)
+        write_run(run, output, tag)
         console.line(f"run       {options.run}")
-    told = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
+    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
     if options.worst:
-        from freemvmt.evaluation import error_analysis as worst
+        from freemvmt.evaluation import error_analysis as analysis
 
         bm25 = _measured("bm25", collection, "bm25", options)[:2]
-        lost = worst.losses((result, found), bm25, collection, options.worst, retriever if options.explain else None)
-        worst.show(lost, tag, result.queries, console)
-        told["worst"] = [asdict(one) for one in lost]
-    report(options.json, told)
+        lost_queries = analysis.lost_queries(
+            (result, run), bm25, collection, options.worst, retriever if options.explain else None
+        )
+        analysis.print_lost_queries(lost_queries, tag, result.queries, console)
+        answer["worst"] = [asdict(query) for query in lost_queries]
+    print_json(options.json, answer)
     return 0
 
 
@@ -131,32 +133,32 @@ def compare(argv: Sequence[str]) -> int:
         _check_model(name)
     collection = _collection(options)
     a, b = (_measured(name, collection, options.method, options)[0] for name in (options.model_a, options.model_b))
-    found = compare_results(a, b, options.metric)
-    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_by_anserini(options)}; {options.metric}")
-    for letter, name, mean in (("A", options.model_a, found.mean_a), ("B", options.model_b, found.mean_b)):
+    comparison = compare_results(a, b, options.metric)
+    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_bm25_note(options)}; {options.metric}")
+    for letter, name, mean in (("A", options.model_a, comparison.mean_a), ("B", options.model_b, comparison.mean_b)):
         console.line(f"  {letter}  {mean:.4f}  {name}")
-    low, high = found.interval
+    low, high = comparison.interval
     console.line(
-        f"  A - B  {found.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {found.p_value:.4f}  "
-        f"(A better on {found.wins}, B on {found.losses}, equal on {found.ties})"
+        f"  A - B  {comparison.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {comparison.p_value:.4f}  "
+        f"(A better on {comparison.wins}, B on {comparison.losses}, equal on {comparison.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
-    report(options.json, {**sides, "bm25": options.bm25, "comparison": asdict(found)})
+    print_json(options.json, {**sides, "bm25": options.bm25, "comparison": asdict(comparison)})
     return 0
 
 
 def _check_model(name: str) -> None:
-    """Raise ``UserError`` where there is no such model, also where the method needs none; before anything is read."""
+    """Raise ``UserError`` if there is no such model, before anything is read; also if the method needs no model."""
     from freemvmt.model import UNTRAINED
     from freemvmt.search.bundle.load import is_bundle
     from freemvmt.storage import hub
     from freemvmt.towers.model_folder import read_description
-    from freemvmt.towers.static_models import foreign_parts
+    from freemvmt.towers.static_models import read_static_model
 
     if name in ("bm25", UNTRAINED) or _is_file(name) or is_bundle(Path(name)):
         return
     folder = hub.local_folder(name)
-    if folder is None or not foreign_parts(folder):
+    if folder is None or not read_static_model(folder):
         read_description(hub.model_folder(name) / "config.json")
 
 
@@ -170,7 +172,7 @@ def _collection(options: EvaluateOptions | CompareOptions) -> "Collection":
 def _measured(
     name: str, collection: "Collection", method: Method, options: EvaluateOptions | CompareOptions
 ) -> "tuple[Result, Run, Retriever | None]":
-    """What the model (or run file, or BM25) of that name finds in the collection, and what it searched with."""
+    """Evaluate the model, bundle, run file or BM25 ``name``; the retriever is None for a run file."""
     from freemvmt.evaluation import metrics as evaluation
     from freemvmt.evaluation import runs as trec
     from freemvmt.model import TwoTowersModel
@@ -179,15 +181,15 @@ def _measured(
 
     protocol, weight = options.protocol, options.weight
     if _is_file(name):
-        found = trec.without_self_matches(trec.read_run(Path(name), collection), collection)
-        return evaluation.measure(found, collection, name, protocol), found, None
+        run = trec.without_self_matches(trec.read_run(Path(name), collection), collection)
+        return evaluation.measure(run, collection, name, protocol), run, None
     if is_bundle(Path(name)):
         if options.bm25 != "served" and method != "dense":
             raise UserError(
                 f"{name} is measured as it is served, and --bm25 {options.bm25} is not; give bm25 or a model"
             )
-        served = Retriever.load(name)
-        return *evaluation.evaluate(served, collection, method, protocol, weight), served
+        retriever = Retriever.load(name)
+        return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)
@@ -195,12 +197,12 @@ def _measured(
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
 
 
-def _by_anserini(options: CollectionOptions) -> str:
+def _bm25_note(options: CollectionOptions) -> str:
     return "" if options.bm25 == "served" else ", BM25 as Anserini's"
 
 
 def _is_file(name: str) -> bool:
     try:
         return Path(name).is_file()
-    except OSError:  # too long for a path
+    except OSError:  # the name is too long for a path
         return False

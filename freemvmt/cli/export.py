@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import report as tell
+from freemvmt.runtime.console import print_json
 
 if TYPE_CHECKING:
     from freemvmt.runtime.console import Console
@@ -44,22 +44,22 @@ def export(argv: Sequence[str]) -> int:
     from freemvmt.runtime.console import Console
 
     console = Console(stderr=options.json)
-    own = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
-    for name, format in own.items():
+    format_of = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
+    for name, format in format_of.items():
         if options.format != format and getattr(options, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} is for --format {format}; leave it out")
-    found = _site(options, console) if options.format == "site" else _model(options, console)
-    tell(options.json, {"output": options.output, "format": options.format, **found})
+    details = _site(options, console) if options.format == "site" else _model(options, console)
+    print_json(options.json, {"output": options.output, "format": options.format, **details})
     return 0
 
 
 def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:
     from freemvmt.model import TwoTowersModel
     from freemvmt.storage.files import size_of
-    from freemvmt.storage.outputs import check_free
+    from freemvmt.storage.outputs import check_empty
 
     output = Path(options.output)
-    check_free(output, [options.model])
+    check_empty(output, [options.model])
     model = TwoTowersModel.load(options.model)
     if options.format == "onnx":
         from freemvmt.export.onnx import export_onnx
@@ -79,7 +79,7 @@ def _site(options: ExportOptions, console: "Console") -> dict[str, Any]:
     from freemvmt.export.site.export import MAX_MB, export_site
 
     max_mb = MAX_MB if options.max_mb is None else options.max_mb
-    if not max_mb > 0:  # also what is no number
+    if not max_mb > 0:  # also NaN
         raise UserError(f"--max-mb is {max_mb:g}; give more than 0")
     runtime = None if options.onnx_web is None else Path(options.onnx_web)
     site = export_site(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import pasteable, report
+from freemvmt.runtime.console import pasteable, print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,6 @@ def index(argv: Sequence[str]) -> int:
     console.line(f"saved     {output} ({size / 1e6:,.0f} MB)", time.perf_counter() - clock)
     console.line("next      " + pasteable(f'two-towers search {output} "your question"'))
     console.line("          " + pasteable(f"two-towers serve {output}"))
-    shown = {key: value for key, value in manifest.items() if key != "files"}
-    report(options.json, {"output": str(output), "bytes": size, **shown})
+    summary = {key: value for key, value in manifest.items() if key != "files"}
+    print_json(options.json, {"output": str(output), "bytes": size, **summary})
     return 0

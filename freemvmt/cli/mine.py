@@ -10,7 +10,7 @@ import tyro
 
 from freemvmt.cli.parsing import parse
 from freemvmt.config import DataConfig, MiningConfig, TrainConfig, part_of
-from freemvmt.runtime.console import counted, pasteable, report
+from freemvmt.runtime.console import count_of, pasteable, print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +46,31 @@ def mine(argv: Sequence[str]) -> int:
     config = TrainConfig(
         **asdict(part_of(options, DataConfig)) | {"dataset": (options.pairs,)},
         base=model.config.base,
-        distill=1.0 if options.teacher else 0.0,  # makes the teacher's vectors
+        distill=1.0 if options.teacher else 0.0,  # so that `prepare` makes the teacher's vectors
         teacher=options.teacher or TrainConfig.teacher,
     )
     data = prepare(config, console, model.tokenizer)
     clock = time.perf_counter()
     with console.progress("mining", len(data.queries)) as bar:
-        mined = find_negatives(model, data, part_of(options, MiningConfig), bar)
-    write_rows(data.examples, mined.negatives, output)
-    found = {"queries": len(mined.negatives), "negatives": len(mined.negatives.ids), "known": mined.known}
-    itself = f", and {counted(mined.identical, 'time')} the query itself" if mined.identical else ""
+        result = find_negatives(model, data, part_of(options, MiningConfig), bar)
+    write_rows(data.examples, result.negatives, output)
+    counts = {"queries": len(result.negatives), "negatives": len(result.negatives.ids), "known": result.known}
+    identical_note = f", and {count_of(result.identical, 'time')} the query itself" if result.identical else ""
     console.line(
-        f"mining    {counted(found['negatives'], 'negative')} of {counted(found['queries'], 'query', 'queries')}; "
-        f"left out {mined.known:,} known answers and {mined.near:,} that may be some{itself}",
+        f"mining    {count_of(counts['negatives'], 'negative')} of {count_of(counts['queries'], 'query', 'queries')}; "
+        f"left out {result.known:,} known answers and {result.near:,} that may be some{identical_note}",
         time.perf_counter() - clock,
     )
     console.line(f"saved     {output}")
     console.line("next      " + pasteable(f"two-towers train --dataset {output} --negatives given"))
-    report(
+    print_json(
         options.json,
         {
             "output": str(output),
-            "candidates": mined.candidates,
-            **found,
-            "near": mined.near,
-            "identical": mined.identical,
+            "candidates": result.candidates,
+            **counts,
+            "near": result.near,
+            "identical": result.identical,
         },
     )
     return 0

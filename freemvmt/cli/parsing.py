@@ -1,4 +1,4 @@
-"""How every command reads its flags: a dataclass of options, and one line for a flag that is wrong."""
+"""Reads the flags of every command into a dataclass of options; a wrong flag is an error of one line."""
 
 import contextlib
 import io
@@ -14,50 +14,52 @@ from freemvmt.errors import UserError
 T = TypeVar("T")
 
 
-def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
-    """``argv`` as an instance of the dataclass ``kind``; a flag that is wrong is a ``UserError`` of one line.
+def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+    """Read ``argv`` into the dataclass ``options_type``; ``UserError`` of one line if a flag is wrong.
 
-    Flags that are not given are as in ``default``, if there is one.
+    A flag that is not in ``argv`` has its value in ``default``, if there is one.
     """
-    box, argv = io.StringIO(), _switched(kind, argv)
+    stderr, argv = io.StringIO(), _expand_switches(options_type, argv)
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(stderr):
             if default is None:
-                return tyro.cli(kind, args=argv, prog=prog)
-            return tyro.cli(kind, args=argv, prog=prog, default=default)
-    except SystemExit as stop:
-        if not stop.code:  # --help
+                return tyro.cli(options_type, args=argv, prog=prog)
+            return tyro.cli(options_type, args=argv, prog=prog, default=default)
+    except SystemExit as exit_error:
+        if not exit_error.code:  # --help
             raise
-        raise UserError(f"{_explanation(box.getvalue())}; see {prog} --help") from None
+        raise UserError(f"{_message(stderr.getvalue())}; see {prog} --help") from None
 
 
-def _switched(kind: type[Any], argv: Sequence[str]) -> list[str]:
-    """``argv`` where ``--flag`` and ``--no-flag`` stand for True and False of a flag that may be None too."""
-    flags = {f"--{name.replace('_', '-')}" for name, hint in get_type_hints(kind).items() if hint == bool | None}
+def _expand_switches(options_type: type[Any], argv: Sequence[str]) -> list[str]:
+    """Write out the values of ``bool | None`` flags: ``--flag True`` for ``--flag``, and False for ``--no-flag``."""
+    flags = {
+        f"--{name.replace('_', '-')}" for name, hint in get_type_hints(options_type).items() if hint == bool | None
+    }
     values = ("None", "True", "False")
     words: list[str] = []
-    for word, following in zip_longest(argv, argv[1:]):
-        positive = f"--{word.removeprefix('--no-')}" if word.startswith("--no-") else word
-        words.append(positive if positive in flags else word)
-        if positive in flags and (positive != word or following not in values):
-            words.append(str(positive == word))
+    for word, next_word in zip_longest(argv, argv[1:]):
+        switch = f"--{word.removeprefix('--no-')}" if word.startswith("--no-") else word
+        words.append(switch if switch in flags else word)
+        if switch in flags and (switch != word or next_word not in values):
+            words.append(str(switch == word))
     return words
 
 
-def _explanation(box: str) -> str:
-    """What tyro says is wrong: in its box of many lines, what stands between the title and the first rule.
+def _message(box: str) -> str:
+    """The message in the box that tyro draws around an error: the lines between the title and the first rule.
 
-    The box is coloured where the environment asks for colours, and drawn in ASCII where stdout cannot hold more.
+    The box has colours where the environment asks for them, and is drawn in ASCII where stdout can print no more.
     """
-    parts: list[list[str]] = [[]]
+    sections: list[list[str]] = [[]]
     for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines():
-        inside = line.strip("│ ")
-        if re.match("[╭─╰]|---+$", inside):
-            parts.append([])
-        elif inside:
-            parts[-1].append(inside)
-    said = next((part for part in parts[1:] if part), parts[0])
-    return " ".join(said).partition(" Got errors:")[0].rstrip(".")
+        text = line.strip("│ ")
+        if re.match("[╭─╰]|---+$", text):
+            sections.append([])
+        elif text:
+            sections[-1].append(text)
+    lines = next((section for section in sections[1:] if section), sections[0])
+    return " ".join(lines).partition(" Got errors:")[0].rstrip(".")
 
 
 BundleArgument = Annotated[str, tyro.conf.arg(metavar="BUNDLE"), tyro.conf.Positional]

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import report as tell
+from freemvmt.runtime.console import print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def push(argv: Sequence[str]) -> int:
     from freemvmt.runtime.console import Console
 
     console = Console(stderr=options.json)
-    done = publishing.push(
+    result = publishing.push(
         Path(options.model),
         options.name,
         private=options.private,
@@ -52,6 +52,6 @@ def push(argv: Sequence[str]) -> int:
         scores=[Path(path) for path in options.scores],
         message=options.message,
     )
-    console.line(f"pushed    {done.url}")
-    tell(options.json, {"model": options.model, "url": done.url, "commit": done.commit})
+    console.line(f"pushed    {result.url}")
+    print_json(options.json, {"model": options.model, "url": result.url, "commit": result.commit})
     return 0

@@ -1,7 +1,7 @@
-"""`two-towers quickstart`: the whole way once, offline, on the docs of the Python packages installed here.
+"""`two-towers quickstart`: train, evaluate and search once, offline, on the docs of the Python packages installed here.
 
-Two towers are trained on (first paragraph, the rest) of docstrings, measured against BM25 on docstrings held out,
-saved, and asked three questions over all of them.
+Two towers are trained on pairs (first paragraph, the rest) of docstrings, compared with BM25 on held-out docstrings,
+and saved. Then they search all docstrings for three questions.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 from freemvmt.cli.parsing import parse
 from freemvmt.config import Method, TrainConfig
-from freemvmt.runtime.console import Console, cut, pasteable, report
+from freemvmt.runtime.console import Console, pasteable, print_json, shorten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class QuickstartOptions:
     """Print one JSON object on stdout, all else on stderr."""
 
 
-BUNDLE = "bundles/pydocs"  # what `two-towers serve` serves when nothing is named
+BUNDLE = "bundles/pydocs"  # served by `two-towers serve` without an argument
 
 QUESTIONS = (
     "singular values of a matrix",
@@ -39,7 +39,7 @@ QUESTIONS = (
 
 
 def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, Any]:
-    """Do all of it; return every figure. Raises ``UserError`` as `train` does."""
+    """Train, evaluate, save and search; return all figures. Raises ``UserError`` as ``train`` does."""
     console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
     console.line()
     from freemvmt.data.corpus import ids_of
@@ -59,69 +59,69 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     output = Path(options.output)
     check_output(output)
     data = prepare(config, console)
-    trained = train(config, data, console=console)
-    rate = trained.pairs * len(trained.history) / trained.seconds
+    training = train(config, data, console=console)
+    rate = training.pairs * len(training.history) / training.seconds
     console.line(
-        f"training  {config.tower} towers, {config.loss}, {config.negatives} in batch: {len(trained.history)} epochs, "
+        f"training  {config.tower} towers, {config.loss}, {config.negatives} in batch: {len(training.history)} epochs, "
         f"{rate:,.0f} pairs/s",
-        trained.seconds,
+        training.seconds,
     )
-    save(config, data, trained, output)
+    save(config, data, training, output)
 
     validation = data.validation
-    retriever = Retriever(trained.model, validation.documents, validation.document_ids)
+    retriever = Retriever(training.model, validation.documents, validation.document_ids)
     untrained = Retriever(TwoTowersModel(config.model_config()), validation.documents, validation.document_ids)
-    rows: tuple[tuple[str, Retriever, Method], ...] = (
+    systems: tuple[tuple[str, Retriever, Method], ...] = (
         ("BM25", retriever, "bm25"),
         ("untrained", untrained, "dense"),
         ("trained", retriever, "dense"),
         ("hybrid", retriever, "hybrid"),
     )
-    results = {name: evaluate(searcher, validation, method)[0] for name, searcher, method in rows}
-    verdict = compare(results["hybrid"], results["BM25"])
+    results = {name: evaluate(system, validation, method)[0] for name, system, method in systems}
+    comparison = compare(results["hybrid"], results["BM25"])
     console.line()
     console.line(
         f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
     )
     for name, result in results.items():
         low, high = result.intervals["ndcg@10"]
-        note = f"   {_verdict(verdict.difference, verdict.p_value)}" if name == "hybrid" else ""
+        note = f"   {_verdict(comparison.difference, comparison.p_value)}" if name == "hybrid" else ""
         console.line(f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}{note}")
 
     docs = read_pydocs(options.max_samples, options.seed)
     texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
     ids = ids_of(docs)
-    library = Retriever(trained.model, texts, ids)
+    docs_retriever = Retriever(training.model, texts, ids)
     summaries = {id: doc.summary for id, doc in zip(ids, docs, strict=True)}
     answers: dict[str, list[dict[str, Any]]] = {}
     for question in QUESTIONS:
-        hits = library.search(question, k=3)
+        hits = docs_retriever.search(question, k=3)
         answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
         console.line()
         console.line(question)
         for rank, hit in enumerate(hits, start=1):
             summary = summaries[hit.id]
-            console.line(f"  {rank}  {hit.score:.2f}  {cut(hit.id, 44):<44}  {cut(summary, 56)}")
+            console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summary, 56)}")
 
     seconds = time.perf_counter() - clock
     size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
     console.line()
     console.line(f"saved  {output} ({size:.0f} MB)", seconds)
-    following = (
+    next_steps = (
         (pasteable("two-towers serve"), "the same search in your browser"),
         (pasteable(f"two-towers evaluate {output} pydocs --method hybrid"), "any model, any collection"),
         (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
         ("cd freemvmt && uv run python main.py", "MS MARCO"),
     )
-    width = max(len(command) for command, _ in following)
-    for number, (command, what) in enumerate(following):
-        console.line(f"{'' if number else 'next':<6} {command:<{width}}   {what}")
+    width = max(len(command) for command, _ in next_steps)
+    for number, (command, purpose) in enumerate(next_steps):
+        console.line(f"{'' if number else 'next':<6} {command:<{width}}   {purpose}")
     return {
         "model": str(output),
         "seconds": round(seconds, 2),
-        "pairs": trained.pairs,
+        "pairs": training.pairs,
         "results": {name: result.as_dict() for name, result in results.items()},
-        "hybrid_against_bm25": {"difference": verdict.difference, "p_value": verdict.p_value},
+        "hybrid_against_bm25": {"difference": comparison.difference, "p_value": comparison.p_value},
         "searches": answers,
     }
 
@@ -134,7 +134,7 @@ def _verdict(difference: float, p_value: float) -> str:
 
 
 def pydocs_bundle(console: Console) -> Path:
-    """The bundle of the docs installed here: made, with its model, when there is none."""
+    """The bundle of the docs installed here. It is built if it is missing, and so is its model."""
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.build import build
     from freemvmt.search.bundle.load import is_bundle
@@ -156,5 +156,5 @@ def quickstart(argv: Sequence[str]) -> int:
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
     from freemvmt.runtime.console import Console
 
-    report(options.json, run_quickstart(options, Console(stderr=options.json)))
+    print_json(options.json, run_quickstart(options, Console(stderr=options.json)))
     return 0

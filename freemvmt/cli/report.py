@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import report as tell
+from freemvmt.runtime.console import print_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +28,16 @@ def report(argv: Sequence[str]) -> int:
     options = parse(ReportOptions, argv, "two-towers report")
     from freemvmt.errors import UserError
     from freemvmt.runtime.console import Console
-    from freemvmt.storage.outputs import check_file
+    from freemvmt.storage.outputs import check_output_file
     from freemvmt.trainer.report import write_report
 
     if not options.models:
         raise UserError("no model is named; give the folders that `two-towers train` wrote")
     console = Console(stderr=options.json)
-    output = check_file(options.output, options.models)
+    output = check_output_file(options.output, options.models)
     rows = write_report([Path(model) for model in options.models], output)
     for row in rows:
         console.line(f"{row['ndcg@10']:.4f}    {row['model']}")
     console.line(f"saved     {options.output}")
-    tell(options.json, {"output": options.output, "models": rows})
+    print_json(options.json, {"output": options.output, "models": rows})
     return 0

@@ -9,7 +9,7 @@ import tyro
 
 from freemvmt.cli.parsing import BundleArgument, parse
 from freemvmt.config import HYBRID_WEIGHT, Method
-from freemvmt.runtime.console import cut, report
+from freemvmt.runtime.console import print_json, shorten
 
 if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit
@@ -50,24 +50,27 @@ def search(argv: Sequence[str]) -> int:
     conditions = parse_filters(options.filter, retriever.fields)
     clock = time.perf_counter()
     hits = retriever.search(options.query, options.k, options.method, options.weight, conditions or None)
-    took = (time.perf_counter() - clock) * 1000
-    found: list[dict[str, Any]] = []
+    milliseconds = (time.perf_counter() - clock) * 1000
+    results: list[dict[str, Any]] = []
     for rank, hit in enumerate(hits, start=1):
         console.line(f"{rank:>3}  {hit.score:.3f}  {_headline(hit)}")
-        found.append(asdict(hit))
+        results.append(asdict(hit))
         if options.explain:
             explanation = retriever.explain(options.query, hit.id)
             console.line(f"            cosine {explanation.score:.3f}")
             console.shares([(piece.text, piece.share) for piece in (*explanation.title, *explanation.text)], 12)
-            found[-1]["explanation"] = asdict(explanation)
-    sort = f"{options.method}, {len(retriever):,} documents"
-    console.line(f"     {sort}, {took:.1f} ms" if hits else f"     nothing found ({sort})")
-    report(options.json, {"query": options.query, "method": options.method, "took_ms": round(took, 3), "hits": found})
+            results[-1]["explanation"] = asdict(explanation)
+    summary = f"{options.method}, {len(retriever):,} documents"
+    console.line(f"     {summary}, {milliseconds:.1f} ms" if hits else f"     nothing found ({summary})")
+    print_json(
+        options.json,
+        {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results},
+    )
     return 0
 
 
 def _headline(hit: "Hit") -> str:
-    """A hit on a line: its title, or else its id, and the beginning of its text."""
+    """One line for a hit: its title (or its id, without a title) and the beginning of its text."""
     name = hit.title or hit.id
-    start = " ".join(hit.text.split())
-    return f"{cut(name, 40):<40}  {cut(start.removeprefix(name).strip(), 60)}".rstrip()
+    beginning = " ".join(hit.text.split())
+    return f"{shorten(name, 40):<40}  {shorten(beginning.removeprefix(name).strip(), 60)}".rstrip()

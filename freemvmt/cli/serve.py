@@ -1,4 +1,4 @@
-"""`two-towers serve`: serve a bundle over HTTP. It must start at once, and in an environment without PyTorch."""
+"""`two-towers serve`: serve a bundle over HTTP. This module must load fast, and without PyTorch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import tyro
 from freemvmt.cli.parsing import parse
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 from freemvmt.server.settings import ServeSettings
 
 
@@ -29,7 +29,7 @@ def serve(argv: Sequence[str]) -> int:
     options.check_exposure()
     for library in ("faiss", "fastapi", "uvicorn", "prometheus_client"):
         if find_spec(library) is None:
-            needed(library)  # which says what brings it
+            require(library)  # raises an error that names the extra
     console = Console()
     if options.bundle is None:
         if options.backend == "onnx":

@@ -26,25 +26,27 @@ class SweepOptions(TrainConfig):
 
 
 def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int:
-    """Run the sweep that the command line ``argv`` asks for; 0, or 1 if it was stopped before its end.
+    """Run the sweep of the command line ``argv``; return 0, or 1 if it was stopped before its end.
 
-    Raises ``UserError`` for flags that are wrong, and as ``sweeps.run_sweep`` does.
+    Raises ``UserError`` if a flag is wrong, and as ``tuning.run.run_sweep`` does.
     """
 
     options = parse(SweepOptions, argv, prog)
     from freemvmt.runtime.console import Console
     from freemvmt.tuning.run import run_sweep
 
-    sweep = definition(options.config, given=_given(argv))
+    sweep_definition = definition(options.config, fixed=_given(argv))
     console = Console(stderr=options.json)
-    result = run_sweep(sweep, options.train_config(), count=options.count, folder=options.folder, console=console)
+    result = run_sweep(
+        sweep_definition, options.train_config(), count=options.count, folder=options.folder, console=console
+    )
     if options.json:
         sys.stdout.write(json.dumps(result.as_dict()) + "\n")
     return int(result.stopped)
 
 
 def _given(argv: Sequence[str]) -> set[str]:
-    """The settings that ``argv`` names, whether or not they are given their default."""
+    """The settings whose flag is in ``argv``, also with the default as its value."""
     words = {word.partition("=")[0].replace("_", "-") for word in argv}
     return {field.name for field in fields(TrainConfig) if {flag(field.name), flag("no_" + field.name)} & words}
 

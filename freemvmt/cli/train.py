@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from freemvmt.cli.parsing import parse
 from freemvmt.config import TrainConfig
-from freemvmt.runtime.console import pasteable, report
+from freemvmt.runtime.console import pasteable, print_json
 
 if TYPE_CHECKING:
-    from freemvmt.trainer.checkpoints import Saved
+    from freemvmt.trainer.checkpoints import SavedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +29,21 @@ class TrainOptions(TrainConfig):
 
 def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
     """Train a model and save it."""
-    saved = _stopped_training(argv)
-    default = None if saved is None else TrainOptions(**dataclasses.asdict(saved.config()))
+    checkpoint = _stopped_training(argv)
+    default = None if checkpoint is None else TrainOptions(**dataclasses.asdict(checkpoint.config()))
     options = parse(TrainOptions, argv, prog, default=default)
     from freemvmt.runtime.console import QUIET, Console
     from freemvmt.trainer.distributed import is_first_process
     from freemvmt.training import train_and_save
 
     console = Console(stderr=options.json) if is_first_process() else QUIET
-    result, output = train_and_save(options.train_config(), console, saved, options.resume_anyway)
-    if not is_first_process():  # the first one speaks for all
+    result, output = train_and_save(options.train_config(), console, checkpoint, options.resume_anyway)
+    if not is_first_process():  # only the first process prints
         return 1 if result.ended == "interrupted" else 0
-    stopped = "" if result.ended == "finished" else f"; stopped: {result.ended}"
+    stop_note = "" if result.ended == "finished" else f"; stopped: {result.ended}"
     console.line(
         f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
-        f"(epoch {result.best_epoch} of {len(result.history)}{stopped})"
+        f"(epoch {result.best_epoch} of {len(result.history)}{stop_note})"
     )
     console.line(f"saved     {output}")
     if result.ended == "interrupted":
@@ -51,19 +51,19 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
         console.line(f"next      {pasteable(f'two-towers train --resume {folder}')}      go on where it stopped")
     command = pasteable(f"two-towers evaluate {output} COLLECTION")
     console.line(f"next      {command}      a BEIR folder, or a data set's test split")
-    report(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
+    print_json(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
     return 1 if result.ended == "interrupted" else 0
 
 
-def _stopped_training(argv: Sequence[str]) -> "Saved | None":
-    """The checkpoint that ``--resume`` names: read before the flags, whose defaults are its settings."""
-    given: str | None = None
-    for word, following in zip_longest(argv, argv[1:]):
+def _stopped_training(argv: Sequence[str]) -> "SavedRun | None":
+    """The checkpoint that ``--resume`` names. It is read before the other flags, whose defaults are its settings."""
+    folder: str | None = None
+    for word, next_word in zip_longest(argv, argv[1:]):
         name, equals, value = word.partition("=")
         if name == "--resume":
-            given = value if equals else following
-    if given is None:  # or the flag stands last, with no value: parsing says so
+            folder = value if equals else next_word
+    if folder is None:  # also if the flag is last and has no value, which parsing reports
         return None
     from freemvmt.trainer.checkpoints import last_checkpoint
 
-    return last_checkpoint(Path(given))
+    return last_checkpoint(Path(folder))

@@ -1,11 +1,18 @@
-"""Files become token ids.
+"""From files to token ids.
 
-Read in this order: ``readers`` (one module a format; they end in ``Judgements`` or in a ``Collection``),
-``judgements``, ``examples`` (what a training learns from), ``collection`` (what an evaluation measures on),
-``load`` (a name on the command line becomes both), ``streaming`` (the same, a window at a time), ``tokenizer`` and
-``ragged`` (texts become ``TokenArray``). ``records``, ``documents`` and ``corpus``: what is indexed. ``values``
-says what counts as a text and as an id, for every format. ``writer`` writes training rows.
+Read in this order:
 
-Nothing here imports PyTorch; ``documents``, ``tokenizer``, ``ragged``, ``values`` and ``lines`` do not import
-pyarrow either, because a server without it uses them.
+- ``readers``: one module a format; each returns ``Judgements`` or a ``Collection``.
+- ``judgements``: the rows of any training file in one form.
+- ``examples``: the training data.
+- ``collection``: the evaluation data.
+- ``load``: turns a name from the command line into both.
+- ``streaming``: reads training rows one window at a time.
+- ``tokenizer`` and ``ragged``: turn texts into a ``TokenArray``.
+- ``records``, ``documents`` and ``corpus``: read the documents to index.
+- ``values``: decides what is a valid text, id or JSON object, for every format.
+- ``writer``: writes training rows to a file.
+
+Nothing here imports PyTorch. ``documents``, ``tokenizer``, ``ragged``, ``values`` and ``lines`` do not import pyarrow
+either, because a server runs without it.
 """

@@ -1,4 +1,4 @@
-"""What a retriever is measured on: documents, queries, and graded judgements."""
+"""A test collection: documents, queries and graded judgements."""
 
 import functools
 import hashlib
@@ -13,10 +13,10 @@ Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 i
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """What a retriever is measured on: documents, queries, graded judgements.
+    """Documents, queries and graded judgements, on which a retriever is evaluated.
 
-    ``pools``, where rows named candidates, holds for each query id the document ids of its own row. ``own`` maps a
-    query id to the id of the document that is left out of its ranking; None: see ``self_matches``.
+    ``pools`` maps a query id to the document ids of its own row, if the data has such candidates. ``own`` maps a
+    query id to the document id that its ranking leaves out; None: ``self_matches`` decides.
     """
 
     name: str
@@ -30,36 +30,38 @@ class Collection:
 
     @functools.cached_property
     def self_matches(self) -> dict[str, str]:
-        """Query id -> id of the document that is the query itself, which no ranking of that query holds.
+        """Query id -> id of the document that is the query itself. The query's ranking leaves that document out.
 
-        By default a document with the query's id and text, as in ArguAna and Quora, unless it is judged relevant.
+        By default it is a document with the query's id and text that is not judged relevant, as in ArguAna and Quora.
         """
         if self.own is not None:
             return self.own
-        asked = dict(zip(self.query_ids, self.queries, strict=True))
+        query_texts = dict(zip(self.query_ids, self.queries, strict=True))
         return {
             id: id
             for id, text in zip(self.document_ids, self.documents, strict=True)
-            if id in asked and folded(text) == folded(asked[id]) and self.qrels[id].get(id, 0) <= 0
+            if id in query_texts and folded(text) == folded(query_texts[id]) and self.qrels[id].get(id, 0) <= 0
         }
 
     def texts_of_self_matches(self) -> dict[str, str]:
-        """For each query (folded) the text of the document that is the query itself, if there is one."""
+        """Query (folded) -> text of the document that is the query itself."""
         if not self.self_matches:
             return {}
-        texts = dict(zip(self.document_ids, self.documents, strict=True))
-        asked = dict(zip(self.query_ids, self.queries, strict=True))
-        return {folded(asked[query]): texts[id] for query, id in self.self_matches.items()}
+        document_texts = dict(zip(self.document_ids, self.documents, strict=True))
+        query_texts = dict(zip(self.query_ids, self.queries, strict=True))
+        return {folded(query_texts[query]): document_texts[id] for query, id in self.self_matches.items()}
 
     def ignoring_identical_ids(self, ignore: bool | None) -> "Collection":
-        """The same collection, where each query leaves out the document with its id (True), or none (False), or by
-        the rule of ``self_matches`` (None)."""
+        """The same collection with another rule for the document that a ranking leaves out.
+
+        True: the document with the query's id. False: none. None: the rule of ``self_matches``.
+        """
         if ignore is None:
             return self
         return replace(self, own={id: id for id in {*self.query_ids} & {*self.document_ids}} if ignore else {})
 
     def fingerprint(self) -> str:
-        """A hash of documents, queries and judgements: equal for two results that may be compared."""
+        """A hash of documents, queries and judgements. Two results are comparable if their hashes are equal."""
         digest = hashlib.blake2b(digest_size=8)
         for texts in (self.document_ids, self.documents, self.query_ids, self.queries):
             for text in texts:
@@ -70,12 +72,15 @@ class Collection:
 
 
 def to_collection(
-    held_out: Examples, name: str, corpus: Sequence[str] | None = None, itself: Mapping[str, str] | None = None
+    held_out: Examples,
+    name: str,
+    corpus: Sequence[str] | None = None,
+    self_match_texts: Mapping[str, str] | None = None,
 ) -> Collection:
-    """A collection from examples: their queries over ``corpus``, by default over the passages that they name.
+    """A collection from examples. Its documents are the passages of the examples and the texts of ``corpus``.
 
-    Passages are known by ``passage_id``; answers have grade 1. ``itself`` maps a query (folded) to the text of the
-    document that is the query itself.
+    A document's id is its ``passage_id``. A positive has grade 1. ``self_match_texts`` maps a query (folded) to the
+    text of the document that is the query itself.
     """
     ids = [passage_id(text) for text in held_out.passages]
     documents = dict(zip(ids, held_out.passages, strict=True))
@@ -83,18 +88,19 @@ def to_collection(
     query_ids = [str(number) for number in range(len(held_out.queries))]
     qrels, pools, own = {}, {}, {}
     for number, query in enumerate(query_ids):
-        answers = [ids[passage] for passage in held_out.positives[number]]
-        qrels[query] = dict.fromkeys(answers, 1)
-        pools[query] = answers + [ids[passage] for passage in held_out.negatives[number]]
-        if itself and (text := itself.get(folded(held_out.queries[number]))) is not None:
+        positives = [ids[passage] for passage in held_out.positives[number]]
+        qrels[query] = dict.fromkeys(positives, 1)
+        pools[query] = positives + [ids[passage] for passage in held_out.negatives[number]]
+        if self_match_texts and (text := self_match_texts.get(folded(held_out.queries[number]))) is not None:
             own[query] = passage_id(text)
     return Collection(name, list(documents), list(documents.values()), query_ids, held_out.queries, qrels, pools, own)
 
 
 def merge(collections: Sequence[Collection]) -> Collection:
-    """One collection of all documents and all queries; query ids are numbered by collection.
+    """One collection of all documents and all queries.
 
-    A document keeps its id unless an earlier collection gives that id to another text.
+    Query ids are prefixed with the number of their collection. A document keeps its id, unless an earlier collection
+    has another text under that id; then its id gets the same prefix.
     """
     if len(collections) == 1:
         return collections[0]
@@ -103,23 +109,23 @@ def merge(collections: Sequence[Collection]) -> Collection:
     qrels: Qrels = {}
     pools: dict[str, list[str]] = {}
     own: dict[str, str] = {}
-    for number, part in enumerate(collections):
-        new_id: dict[str, str] = {}
-        for old, text in zip(part.document_ids, part.documents, strict=True):
-            new_id[old] = old if documents.get(old, text) == text else f"{number}:{old}"
-            documents[new_id[old]] = text
-        for query in part.query_ids:
+    for number, collection in enumerate(collections):
+        new_ids: dict[str, str] = {}
+        for old_id, text in zip(collection.document_ids, collection.documents, strict=True):
+            new_ids[old_id] = old_id if documents.get(old_id, text) == text else f"{number}:{old_id}"
+            documents[new_ids[old_id]] = text
+        for query in collection.query_ids:
             query_ids.append(f"{number}:{query}")
-            qrels[query_ids[-1]] = {new_id[old]: grade for old, grade in part.qrels[query].items()}
-            pools[query_ids[-1]] = [new_id[old] for old in part.pools.get(query, [])]
-            if query in part.self_matches:
-                own[query_ids[-1]] = new_id[part.self_matches[query]]
+            qrels[query_ids[-1]] = {new_ids[old_id]: grade for old_id, grade in collection.qrels[query].items()}
+            pools[query_ids[-1]] = [new_ids[old_id] for old_id in collection.pools.get(query, [])]
+            if query in collection.self_matches:
+                own[query_ids[-1]] = new_ids[collection.self_matches[query]]
     return Collection(
-        name=" + ".join(part.name for part in collections),
+        name=" + ".join(collection.name for collection in collections),
         document_ids=list(documents),
         documents=list(documents.values()),
         query_ids=query_ids,
-        queries=[query for part in collections for query in part.queries],
+        queries=[query for collection in collections for query in collection.queries],
         qrels=qrels,
         pools=pools,
         own=own,

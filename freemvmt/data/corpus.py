@@ -1,55 +1,55 @@
-"""A corpus by its name: a file or folder of documents, or the docstrings that are installed here."""
+"""Read a corpus by its name: a file, a folder, or the docstrings of the installed packages."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from freemvmt.data.documents import Document, stored_document
+from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.data.load import read_pydocs
 from freemvmt.data.readers.pydocs import Docstring
-from freemvmt.data.records import corpus_file, read_records, repeated_record
-from freemvmt.data.values import first_repeat
+from freemvmt.data.records import corpus_file, duplicate_record_error, read_records
+from freemvmt.data.values import first_duplicate
 from freemvmt.errors import UserError
 
 
 def read_corpus(name: str) -> Iterator[Document]:
-    """The documents of ``pydocs``, a BEIR folder, MS MARCO's ``collection.tsv``, or a file that ``read_records`` reads;
-    one after the other, never all at once.
+    """The documents of a corpus, one at a time.
 
-    Raises ``UserError`` with the line that is wrong.
+    ``name`` is ``pydocs``, a BEIR folder, a folder with MS MARCO's ``collection.tsv``, or a file that ``read_records``
+    reads. Raises ``UserError`` with the wrong line.
     """
     if name == "pydocs":
         yield from _pydocs()
         return
     for record in read_records(corpus_file(Path(name))):
-        yield stored_document(record.id, record.text, record.title, record.metadata)
+        yield unchecked_document(record.id, record.text, record.title, record.metadata)
 
 
-def read_distinct(name: str) -> list[Document]:
-    """All documents of a corpus at once. Raises ``UserError``, with both places, for an id that stands twice."""
+def read_documents_once(name: str) -> list[Document]:
+    """All documents of a corpus as a list. Raises ``UserError`` with both places if two have the same id."""
     documents = list(read_corpus(name))
-    if (twice := first_repeat(document.id for document in documents)) is not None:
-        raise repeated_document(name, twice)
+    if (duplicate := first_duplicate(document.id for document in documents)) is not None:
+        raise duplicate_document_error(name, duplicate)
     return documents
 
 
-def repeated_document(name: str, id: str) -> UserError:
-    """The refusal of the corpus ``name``, in which a document's ``id`` stands twice: it names both places."""
-    return repeated_record(corpus_file(Path(name)), id)
+def duplicate_document_error(name: str, id: str) -> UserError:
+    """The error for two documents with the same ``id`` in the corpus ``name``. It names both places."""
+    return duplicate_record_error(corpus_file(Path(name)), id)
 
 
 def ids_of(docstrings: Iterable[Docstring]) -> list[str]:
-    """Their names; where a name is defined again, the second is ``name#2``."""
-    times: Counter[str] = Counter()
+    """The id of each docstring: its name, or ``name#2`` for the second docstring of that name."""
+    counts: Counter[str] = Counter()
     ids: list[str] = []
     for name in (docstring.name for docstring in docstrings):
-        times[name] += 1
-        ids.append(name if times[name] == 1 else f"{name}#{times[name]}")
+        counts[name] += 1
+        ids.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
     return ids
 
 
 def _pydocs() -> Iterator[Document]:
-    """The docstrings installed here, known by their names."""
-    docs = read_pydocs(None, 0)
-    for id, doc in zip(ids_of(docs), docs, strict=True):
-        yield Document(id, f"{doc.summary} {doc.body}", doc.name, {"package": doc.package})
+    """The docstrings of the installed packages."""
+    docstrings = read_pydocs(None, 0)
+    for id, docstring in zip(ids_of(docstrings), docstrings, strict=True):
+        yield Document(id, f"{docstring.summary} {docstring.body}", docstring.name, {"package": docstring.package})

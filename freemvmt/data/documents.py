@@ -1,6 +1,6 @@
-"""What is searched: documents with an id, a text, and perhaps a title and metadata.
+"""A document to index and search: an id, a text, and optionally a title and metadata.
 
-A tower and BM25 read a document's ``content``, its title and text as one.
+The document tower and BM25 read its ``content``: title and text joined.
 """
 
 from array import array
@@ -9,14 +9,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from freemvmt.data.values import LONGEST_ID, Metadata, Places, check_document, content_of, is_storable
+from freemvmt.data.values import MAX_ID_BYTES, FirstPlaces, Metadata, check_document, content_of, is_storable
 
-__all__ = ["LONGEST_ID", "Document", "Ids", "Metadata", "content_of", "distinct", "is_storable", "stored_document"]
+__all__ = [
+    "MAX_ID_BYTES",
+    "Document",
+    "DuplicateFinder",
+    "Metadata",
+    "check_distinct",
+    "content_of",
+    "is_storable",
+    "unchecked_document",
+]
 
 
 @dataclass(frozen=True)
 class Document:
-    """One thing that can be found. Raises ``UserError`` as ``check_document``."""
+    """A document of an index. Raises ``UserError`` as ``check_document`` does."""
 
     id: str
     text: str
@@ -28,29 +37,29 @@ class Document:
 
     @property
     def content(self) -> str:
-        """What is encoded and indexed: title and text."""
+        """Title and text joined, which is encoded and indexed."""
         return content_of(self.title, self.text)
 
 
-def stored_document(id: str, text: str, title: str, metadata: Metadata) -> Document:
-    """A document from where only sound ones are stored: nothing is checked again."""
+def unchecked_document(id: str, text: str, title: str, metadata: Metadata) -> Document:
+    """A document that was checked before it was stored. It is not checked again."""
     document = object.__new__(Document)
     for name, value in (("id", id), ("text", text), ("title", title), ("metadata", metadata)):
         object.__setattr__(document, name, value)
     return document
 
 
-def distinct(documents: Iterable[Document]) -> list[Document]:
-    """The documents as a list. Raises ``UserError`` for an id that stands twice among them: which one is meant?"""
-    listed = list(documents)
-    places = Places("document")
-    for number, document in enumerate(listed):
+def check_distinct(documents: Iterable[Document]) -> list[Document]:
+    """The documents as a list. Raises ``UserError`` if two have the same id."""
+    document_list = list(documents)
+    places = FirstPlaces("document")
+    for number, document in enumerate(document_list):
         places.see(document.id, f"documents[{number}]")
-    return listed
+    return document_list
 
 
-class Ids:
-    """Finds an id that stands twice among millions: eight bytes of memory for each."""
+class DuplicateFinder:
+    """Finds a duplicate among millions of ids, with eight bytes of memory for each."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
@@ -58,19 +67,19 @@ class Ids:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def see(self, name: str) -> None:
-        """Take note of the next id."""
-        self._hashes.append(hash(name))
+    def see(self, id: str) -> None:
+        """Add an id."""
+        self._hashes.append(hash(id))
 
-    def repeat(self, again: Iterable[str]) -> str | None:
-        """An id that stands twice, if there is one; ``again`` are the ids once more."""
+    def repeat(self, ids: Iterable[str]) -> str | None:
+        """An id that was added twice, or None. ``ids`` are all ids in a second pass."""
         hashes = np.sort(np.frombuffer(self._hashes, np.int64))
-        if not (twice := set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())):
+        if not (duplicates := set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())):
             return None
         seen: set[str] = set()
-        for name in again:
-            if hash(name) in twice:
-                if name in seen:
-                    return name
-                seen.add(name)
+        for id in ids:
+            if hash(id) in duplicates:
+                if id in seen:
+                    return id
+                seen.add(id)
         return None

@@ -1,8 +1,8 @@
-"""What a training learns from: distinct queries and passages, and which passage answers which query.
+"""Training examples: distinct queries, distinct passages, and which passage answers which query.
 
-The same text is one passage with one number, however many rows hold it; a query is the same query in any case and
-spacing. ``is_selected`` (or its like) decides what is positive, and a row without a positive is counted and left
-out.
+Equal texts are one passage with one number, however many rows contain them. Queries that differ only in case or
+spacing are the same query. The label of a row's passage (``is_selected`` in MS MARCO) decides whether it is a
+positive. Rows without a positive are counted and left out.
 """
 
 import functools
@@ -23,10 +23,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Distinct queries, distinct passages, and for each query the passages that answer it and those that were given
-    as not answering it (numbers into ``passages``; a passage is never in both).
+    """Distinct queries and passages, and for each query its positives and its negatives.
 
-    ``identical`` are the passages that are the query itself: neither a positive nor ever a negative. None: no such.
+    ``positives``, ``negatives`` and ``identical`` hold one list for each query, of indices into ``passages``. A
+    passage is never both a positive and a negative of one query. ``identical`` are the passages that are the query
+    itself, which may not become its negatives; None: there are none.
     """
 
     queries: list[str]
@@ -37,7 +38,7 @@ class Examples:
 
     @functools.cached_property
     def never_negatives(self) -> IdLists:
-        """For each query the passages that may not become its negatives: its positives, and the query itself."""
+        """For each query the passages that may not become its negatives: ``positives`` and ``identical``."""
         if self.identical is None:
             return self.positives
         both = (self.positives, self.identical)
@@ -50,12 +51,12 @@ class Examples:
 
 
 def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) -> Examples:
-    """Number queries and passages, drop what is blank, and say how many rows had no positive.
+    """Number queries and passages, drop blank ones, and log how many rows have no positive.
 
-    A passage that is the query itself teaches nothing: it is left out, unless ``as_judged``, for a measurement.
+    A passage that is the query itself teaches nothing and is left out. ``as_judged``, for an evaluation, keeps it.
     """
-    written: list[str] = judgements.queries.to_pylist()
-    row_query, queries = _numbered([folded(query) for query in written])
+    query_texts: list[str] = judgements.queries.to_pylist()
+    row_query, queries = _numbers_of([folded(query) for query in query_texts])
     first_row = np.full(len(queries), -1, np.int64)
     first_row[row_query[::-1]] = np.arange(len(row_query))[::-1]
     passages: list[str] = judgements.passages.dictionary.to_pylist()
@@ -64,54 +65,55 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     blank = np.array([not text.strip() for text in passages], np.bool_)
     blank_query = np.array([not text for text in queries], np.bool_)
     query_of = row_query[judgements.rows]
-    kept = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
-    twin_of = np.full(len(passages), -1) if as_judged else _twins(queries, passages)
-    twins = kept & (twin_of[passage_of] == query_of)
-    if twins.any():
-        logger.info("%s: %d passages are the query itself; left out", where, twins.sum())
-        kept &= ~twins
-    query_of, passage_of, labels = query_of[kept], passage_of[kept], judgements.labels[kept]
+    keep = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
+    matching_query = np.full(len(passages), -1) if as_judged else _matching_queries(queries, passages)
+    self_matches = keep & (matching_query[passage_of] == query_of)
+    if self_matches.any():
+        logger.info("%s: %d passages are the query itself; left out", where, self_matches.sum())
+        keep &= ~self_matches
+    query_of, passage_of, labels = query_of[keep], passage_of[keep], judgements.labels[keep]
 
-    # One code a (query, passage): an answer in any row is an answer, and never a negative of that query.
+    # One code for each (query, passage): a positive in any row is a positive, and never a negative of that query.
     size = max(len(passages), 1)
     codes = query_of * size + passage_of
-    answers = _distinct(codes[labels])
-    others = _distinct(codes[~labels])
-    others = others[~np.isin(others, answers)]
+    positives = _distinct(codes[labels])
+    negatives = _distinct(codes[~labels])
+    negatives = negatives[~np.isin(negatives, positives)]
 
-    answered = np.zeros(len(queries), np.bool_)
-    answered[answers // size] = True
-    rows_without = len(judgements.queries) - len(np.unique(judgements.rows[kept & judgements.labels]))
-    if rows_without:
-        logger.info("%s: %d rows have no passage that answers the query; left out", where, rows_without)
-    if not answered.any():
+    has_positive = np.zeros(len(queries), np.bool_)
+    has_positive[positives // size] = True
+    rows_without_positive = len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels]))
+    if rows_without_positive:
+        logger.info("%s: %d rows have no passage that answers the query; left out", where, rows_without_positive)
+    if not has_positive.any():
         raise UserError(f"{where}: no row has a passage that answers its query; nothing to learn from")
-    others = others[answered[others // size]]
+    negatives = negatives[has_positive[negatives // size]]
 
-    # Close the gaps: only answered queries and the passages of their rows keep a number.
-    new_query = np.cumsum(answered) - 1
+    # Renumber without gaps: only queries with a positive and the passages of their rows remain.
+    new_query = np.cumsum(has_positive) - 1
     used = np.zeros(size, np.bool_)
-    used[answers % size] = True
-    used[others % size] = True
+    used[positives % size] = True
+    used[negatives % size] = True
     new_passage = np.cumsum(used) - 1
-    count = int(answered.sum())
-    identical, twins = None, (twin_of >= 0) & used[: len(passages)] & answered[twin_of]
-    if twins.any():
-        rows = new_query[twin_of[twins]]
-        identical = IdLists.from_pairs(rows, new_passage[: len(passages)][twins], count)
+    count = int(has_positive.sum())
+    identical, self_matches = None, (matching_query >= 0) & used[: len(passages)] & has_positive[matching_query]
+    if self_matches.any():
+        rows = new_query[matching_query[self_matches]]
+        identical = IdLists.from_pairs(rows, new_passage[: len(passages)][self_matches], count)
     return Examples(
-        queries=[written[row].strip() for row in first_row[answered]],
-        passages=[text for text, keep in zip(passages, used, strict=False) if keep],
-        positives=IdLists.from_pairs(new_query[answers // size], new_passage[answers % size], count),
-        negatives=IdLists.from_pairs(new_query[others // size], new_passage[others % size], count),
+        queries=[query_texts[row].strip() for row in first_row[has_positive]],
+        passages=[text for text, is_used in zip(passages, used, strict=False) if is_used],
+        positives=IdLists.from_pairs(new_query[positives // size], new_passage[positives % size], count),
+        negatives=IdLists.from_pairs(new_query[negatives // size], new_passage[negatives % size], count),
         identical=identical,
     )
 
 
-def _twins(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
-    """For each passage the number of the query (folded) that it is, or -1."""
+def _matching_queries(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
+    """For each passage the number of the query with the same text (folded), or -1."""
     numbers = {query: number for number, query in enumerate(queries)}
-    starts = {tuple(query.split(None, 2)[:2]) for query in queries}  # which passages are worth folding
+    # Folding is slow, so it is done only for passages whose first two words begin a query.
+    starts = {tuple(query.split(None, 2)[:2]) for query in queries}
     return np.array(
         [
             numbers.get(folded(text), -1) if tuple(text.lower().split(None, 2)[:2]) in starts else -1
@@ -121,7 +123,7 @@ def _twins(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
     )
 
 
-def _numbered(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
+def _numbers_of(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
     """(number of each text, distinct texts), numbered in order of first appearance."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64), list(numbers)
@@ -133,22 +135,22 @@ def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return codes[np.sort(first)]
 
 
-def nothing() -> Examples:
-    """No example."""
+def no_examples() -> Examples:
+    """Examples without a query."""
     none = np.empty(0, np.int64)
     return Examples([], [], IdLists.from_pairs(none, none, 0), IdLists.from_pairs(none, none, 0))
 
 
 def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
-    """The examples of the queries at ``index``, with the passages that they name."""
+    """The examples of the queries at ``index``, with their positives and negatives."""
     positives, negatives = examples.positives.take(index), examples.negatives.take(index)
     used = np.unique(np.concatenate([positives.ids, negatives.ids]))
     identical = None
     if examples.identical is not None:
         lists = examples.identical.take(index)
-        here = np.isin(lists.ids, used)
-        rows = np.repeat(np.arange(len(index)), lists.lengths)[here]
-        identical = IdLists.from_pairs(rows, np.searchsorted(used, lists.ids[here]), len(index))
+        in_use = np.isin(lists.ids, used)
+        rows = np.repeat(np.arange(len(index)), lists.lengths)[in_use]
+        identical = IdLists.from_pairs(rows, np.searchsorted(used, lists.ids[in_use]), len(index))
     return Examples(
         queries=[examples.queries[number] for number in index],
         passages=[examples.passages[number] for number in used],
@@ -158,16 +160,16 @@ def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
     )
 
 
-def without(examples: Examples, queries: Sequence[str]) -> Examples:
+def without_queries(examples: Examples, queries: Sequence[str]) -> Examples:
     """The examples whose query is none of ``queries`` (case and spacing do not count)."""
-    held = {folded(query) for query in queries}
-    kept = np.array([folded(query) not in held for query in examples.queries], np.bool_)
-    return examples if kept.all() else select(examples, np.flatnonzero(kept))
+    excluded = {folded(query) for query in queries}
+    keep = np.array([folded(query) not in excluded for query in examples.queries], np.bool_)
+    return examples if keep.all() else select(examples, np.flatnonzero(keep))
 
 
-def split(examples: Examples, fraction: float, most: int, seed: int) -> tuple[Examples, Examples]:
-    """(training, held-out): a seeded ``fraction`` of the queries, ``most`` at the most, is held out."""
-    count = min(most, round(fraction * len(examples.queries)))
+def split(examples: Examples, fraction: float, limit: int, seed: int) -> tuple[Examples, Examples]:
+    """(training, held-out): a random ``fraction`` of the queries, at most ``limit``, is held out."""
+    count = min(limit, round(fraction * len(examples.queries)))
     if count < 1 or count == len(examples.queries):
         raise UserError(f"{len(examples.queries)} queries are too few to hold some out; give more rows")
     order = np.random.default_rng(seed).permutation(len(examples.queries))

@@ -1,4 +1,4 @@
-"""Rows of any file in one form: queries, passages, and whether a passage answers the query of its row."""
+"""The rows of any training file in one form: queries, passages, and whether a passage answers its query."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Judgements:
-    """What the rows of one data set say.
+    """The rows of a data set.
 
-    ``queries``: one text a row; ``passages``: all rows' passages, one behind the other, each distinct text held once;
-    ``rows``: for each passage, the row it stands in (int64); ``labels``: for each passage, whether it answers that
-    row's query (bool).
+    ``queries``: one text for each row. ``passages``: the passages of all rows in order; the dictionary holds each
+    distinct text once. ``rows``: the row of each passage. ``labels``: whether each passage answers its row's query.
     """
 
     queries: pa.LargeStringArray
@@ -23,48 +22,50 @@ class Judgements:
     labels: NDArray[np.bool_]
 
     @classmethod
-    def join(cls, parts: Sequence["Judgements"]) -> "Judgements":
-        """One behind the other."""
-        if len(parts) == 1:
-            return parts[0]
-        first = np.cumsum([0, *(len(part.queries) for part in parts)])
+    def join(cls, chunks: Sequence["Judgements"]) -> "Judgements":
+        """The rows of all ``chunks`` in order."""
+        if len(chunks) == 1:
+            return chunks[0]
+        first_rows = np.cumsum([0, *(len(chunk.queries) for chunk in chunks)])
         return cls(
-            pa.concat_arrays([part.queries for part in parts]),
-            pa.concat_arrays([part.passages for part in parts]),
-            np.concatenate([part.rows + start for part, start in zip(parts, first, strict=False)]),
-            np.concatenate([part.labels for part in parts]),
+            pa.concat_arrays([chunk.queries for chunk in chunks]),
+            pa.concat_arrays([chunk.passages for chunk in chunks]),
+            np.concatenate([chunk.rows + start for chunk, start in zip(chunks, first_rows, strict=False)]),
+            np.concatenate([chunk.labels for chunk in chunks]),
         )
 
     def cut(self, rows: int) -> tuple["Judgements", "Judgements"]:
-        """(the first ``rows`` rows, the others)."""
+        """(the first ``rows`` rows, the rest)."""
         head = self.rows < rows
-        first = Judgements(self.queries[:rows], self._passages_of(head), self.rows[head], self.labels[head])
-        rest = Judgements(self.queries[rows:], self._passages_of(~head), self.rows[~head] - rows, self.labels[~head])
+        first = Judgements(self.queries[:rows], self._filter_passages(head), self.rows[head], self.labels[head])
+        rest = Judgements(
+            self.queries[rows:], self._filter_passages(~head), self.rows[~head] - rows, self.labels[~head]
+        )
         return first, rest
 
-    def _passages_of(self, kept: NDArray[np.bool_]) -> pa.DictionaryArray:
-        return self.passages.filter(pa.array(kept))
+    def _filter_passages(self, mask: NDArray[np.bool_]) -> pa.DictionaryArray:
+        return self.passages.filter(pa.array(mask))
 
 
 def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:
-    """From (query, passages that answer it, passages that do not)."""
+    """Judgements from tuples (query, positives, negatives)."""
     return from_rows(
         (query, positives + negatives, [True] * len(positives) + [False] * len(negatives))
         for query, positives, negatives in pairs
     )
 
 
-def from_rows(labelled: Iterable[tuple[str, list[str], list[bool]]]) -> Judgements:
-    """From (query, passages, whether each answers it)."""
+def from_rows(labelled_rows: Iterable[tuple[str, list[str], list[bool]]]) -> Judgements:
+    """Judgements from tuples (query, passages, whether each passage answers the query)."""
     queries: list[str] = []
     passages: list[str] = []
     rows: list[int] = []
     labels: list[bool] = []
-    for row, (query, texts, marks) in enumerate(labelled):
+    for row, (query, texts, row_labels) in enumerate(labelled_rows):
         queries.append(query)
         passages += texts
         rows += [row] * len(texts)
-        labels += marks
+        labels += row_labels
     return Judgements(
         pa.array(queries, pa.large_string()),
         pa.array(passages, pa.large_string()).dictionary_encode(),

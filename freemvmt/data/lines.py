@@ -1,4 +1,4 @@
-"""Files of lines, and which files of a folder are data at all."""
+"""Read lines and JSON lines, and list the data files of a folder."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,25 +7,25 @@ from typing import Any
 from freemvmt.data.values import parse_object
 from freemvmt.errors import UserError
 from freemvmt.storage.files import check_regular
-from freemvmt.storage.hidden_files import is_foreign
+from freemvmt.storage.hidden_files import is_not_ours
 
-_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")  # how such files begin
+_PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
+_PACKED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")  # their first bytes
 
 
 def json_lines(path: Path, rows: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) for each line of a JSONL file; blank lines are passed over."""
+    """(place, object) for each line of a JSONL file that is not blank."""
     for number, line in numbered_lines(path, rows):
         where = f"{path}, line {number}"
         yield where, parse_object(line, where)
 
 
 def numbered_lines(path: Path, rows: int | None = None) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of the lines of a UTF-8 file that are not blank, at most ``rows`` of them."""
-    given = 0
+    """(number from 1, text) of each line of a UTF-8 file that is not blank, at most ``rows`` lines."""
+    count = 0
     with open_binary(path) as file:
         for number, raw in enumerate(file, start=1):
-            if number == 1 and raw.startswith(_PACKED):
+            if number == 1 and raw.startswith(_PACKED_SIGNATURES):
                 raise UserError(f"{path} is packed, not lines of text; unpack it first")
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -34,29 +34,29 @@ def numbered_lines(path: Path, rows: int | None = None) -> Iterator[tuple[int, s
                 raise UserError(f"{path}, line {number}: {reason}") from error
             if not line.strip():
                 continue
-            if given == rows:
+            if count == rows:
                 return
-            given += 1
+            count += 1
             yield number, line
 
 
 def open_binary(path: Path) -> Any:
-    """The file, opened; one line says why when it cannot be."""
+    """Open a file for reading. Raises ``UserError`` with the reason."""
     try:
         check_regular(path)
         return path.open("rb")
     except OSError as error:
-        todo = packed_in(path.parent, path.name) or "check the path"
-        raise UserError(f"cannot read {path}: {error.strerror or error}; {todo}") from error
+        hint = unpack_hint(path.parent, path.name) or "check the path"
+        raise UserError(f"cannot read {path}: {error.strerror or error}; {hint}") from error
 
 
 def is_data(name: str) -> bool:
-    """Whether a file of this name may be data: hidden files, and what systems leave in folders, are not."""
-    return not is_foreign(name)
+    """Whether a file of this name can be data. Hidden files and files that the system makes are not."""
+    return not is_not_ours(name)
 
 
 def data_files(folder: Path, endings: Sequence[str]) -> list[Path]:
-    """The files of a folder that are data and end so, by name."""
+    """The data files of a folder with one of these endings, sorted by name."""
     try:
         return sorted(file for file in folder.iterdir() if file.suffix in endings and is_data(file.name))
     except FileNotFoundError:
@@ -65,17 +65,17 @@ def data_files(folder: Path, endings: Sequence[str]) -> list[Path]:
         raise UserError(f"cannot read {folder}: {error.strerror or error}; check the path") from error
 
 
-def packed_in(folder: Path, name: str = "") -> str:
-    """What to do where ``folder`` holds packed files, whose names begin with ``name``; nothing where it does not."""
+def unpack_hint(folder: Path, name: str = "") -> str:
+    """A hint to unpack the first packed file in ``folder`` whose name begins with ``name``; "" if there is none."""
     try:
-        found = sorted(file.name for file in folder.iterdir() if is_data(file.name) and file.suffix in _ENDINGS)
+        packed = sorted(file.name for file in folder.iterdir() if is_data(file.name) and file.suffix in _PACKED_ENDINGS)
     except OSError:
         return ""
-    return next((f"unpack {file} first" for file in found if file.startswith(name)), "")
+    return next((f"unpack {file} first" for file in packed if file.startswith(name)), "")
 
 
 def unknown_ending(path: Path) -> UserError:
-    """The refusal of a file that is neither JSONL nor TSV nor Parquet."""
-    if path.suffix in _ENDINGS:
+    """The error for a file that is neither JSONL nor TSV nor Parquet."""
+    if path.suffix in _PACKED_ENDINGS:
         return UserError(f"{path} is packed; unpack it first, and give the .parquet, .jsonl or .tsv in it")
     return UserError(f"{path}: the ending {path.suffix!r} is not known; give .parquet, .jsonl or .tsv")

@@ -1,4 +1,4 @@
-"""Many lists of numbers as one flat array and one array of offsets: no padding, no Python objects in between."""
+"""Ragged arrays: many lists of numbers as one flat array and one array of offsets, without padding."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 class IdLists:
     """Many lists of ids.
 
-    ``ids`` is flat, int32; list ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64, one longer than
-    the number of lists, and begins with 0.
+    List ``i`` is ``ids[offsets[i]:offsets[i + 1]]``. ``offsets`` begins with 0 and is one longer than the number of
+    lists.
     """
 
     ids: NDArray[np.int32]
@@ -20,7 +20,7 @@ class IdLists:
 
     @classmethod
     def from_pairs(cls, lists: NDArray[np.int64], ids: NDArray[np.int64], count: int) -> Self:
-        """``count`` lists in which list ``lists[i]`` holds ``ids[i]``; the order within a list is kept."""
+        """``count`` lists, where list ``lists[i]`` contains ``ids[i]``. Within a list the order stays the same."""
         order = np.argsort(lists, kind="stable")
         return cls(ids[order].astype(np.int32), offsets_of(np.bincount(lists, minlength=count)))
 
@@ -32,13 +32,13 @@ class IdLists:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Ids in each list."""
+        """The number of ids in each list."""
         return np.diff(self.offsets)
 
     def take(self, index: NDArray[np.int64]) -> Self:
-        """The lists at ``index``, in that order, repeats allowed."""
+        """The lists at ``index``, in that order. An index may occur twice."""
         starts = self.offsets[index]
-        return self._pieces(starts, self.offsets[index + 1] - starts)
+        return self._slices(starts, self.offsets[index + 1] - starts)
 
     def slice(self, start: int, stop: int) -> Self:
         """Lists ``start`` to ``stop``, without copying their ids."""
@@ -55,10 +55,10 @@ class IdLists:
         lengths = self.lengths
         if lengths.max(initial=0) <= length:
             return self
-        return self._pieces(self.offsets[:-1], np.minimum(lengths, length))
+        return self._slices(self.offsets[:-1], np.minimum(lengths, length))
 
-    def _pieces(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
-        """A list for each start in the flat array."""
+    def _slices(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
+        """The lists that begin at ``starts`` in the flat array and have these ``lengths``."""
         offsets = offsets_of(lengths)
         # Position in the source = position in the result + (start in the source - start in the result).
         source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
@@ -66,11 +66,11 @@ class IdLists:
 
 
 class TokenArray(IdLists):
-    """The token ids of many texts: text ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``."""
+    """The token ids of many texts. Text ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Offsets of lists that lie one behind the other."""
+    """The offsets of consecutive lists of these lengths."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets

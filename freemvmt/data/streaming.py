@@ -1,7 +1,7 @@
-"""Rows that are read as they are needed, a window at a time: Parquet shards in an order that a seed fixes, or the Hub.
+"""Stream training rows, one window at a time: from Parquet files in a seeded order, or from the Hub.
 
-A window is the shuffle buffer: its rows are together in memory, and no others. Which rows stand in which window depends
-on the seed and the epoch alone, so that a place in the data is two numbers.
+A window is the shuffle buffer: only its rows are in memory. The rows of a window depend on the seed and the epoch
+alone, so a position in the data is two numbers: a window and a batch in it.
 """
 
 import hashlib
@@ -17,170 +17,172 @@ import pyarrow as pa
 from freemvmt.config import DataConfig
 from freemvmt.data.collection import Collection, merge
 from freemvmt.data.judgements import Judgements
-from freemvmt.data.load import existing, is_judged, ms_marco_validation, training_files, validation_of
+from freemvmt.data.load import existing_path, is_judged, ms_marco_validation, training_files, validation_of
 from freemvmt.data.readers.msmarco import ms_marco
 from freemvmt.data.readers.parquet import from_table, parquet_shape, parquet_tables
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
 
-_AT_ONCE = 4096  # rows that are decoded together
+_BATCH_ROWS = 4096  # rows to decode at a time
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """The rows of a data set."""
 
     @property
     def count(self) -> int | None:
-        """How many there are; None where that is not known before the last is read."""
+        """The number of rows; None if it is unknown before the last row is read."""
         ...
 
     @property
     def identity(self) -> str:
-        """What tells these rows from others."""
+        """A hash or a text that differs for other rows."""
         ...
 
     def windows(self, size: int, seed: Sequence[int] | None, first: int) -> Iterator[Judgements]:
-        """Window ``first`` and those after it, ``size`` rows each, in the order of ``seed``; None: as they stand."""
+        """The windows from number ``first`` on, ``size`` rows each, in the order of ``seed``; None: in file order."""
         ...
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """Some rows of a file that are read in one go: those of a row group, or its first ones."""
+class _RowGroup:
+    """The first ``rows`` rows of a row group of a Parquet file."""
 
     path: Path
     group: int
-    start: int  # the first row's place in the file
+    start: int  # number of its first row in the file
     rows: int
 
 
 class ParquetRows:
-    """The rows of Parquet files, at most ``limit`` of each data set; ``sets`` are the files of each."""
+    """The rows of Parquet files. ``files_by_dataset``: the files of each data set, of which ``limit`` rows are read."""
 
-    def __init__(self, sets: Sequence[Sequence[Path]], limit: int | None, query_field: str, passage_field: str) -> None:
+    def __init__(
+        self, files_by_dataset: Sequence[Sequence[Path]], limit: int | None, query_field: str, passage_field: str
+    ) -> None:
         self._fields = query_field, passage_field
-        self._units: list[_Unit] = []
+        self._groups: list[_RowGroup] = []
         digest = hashlib.blake2b(repr((limit, self._fields)).encode(), digest_size=16)
-        for files in sets:
-            left = limit
+        for files in files_by_dataset:
+            remaining = limit
             for path in files:
                 start = 0
-                groups, content = parquet_shape(path)
-                digest.update(content)
-                for group, rows in enumerate(groups):
-                    taken = rows if left is None else min(rows, left)
-                    left = None if left is None else left - taken
-                    if taken:
-                        self._units.append(_Unit(path, group, start, taken))
-                    start += rows
-        self.count: int | None = sum(unit.rows for unit in self._units)
+                group_sizes, footer = parquet_shape(path)
+                digest.update(footer)
+                for number, size in enumerate(group_sizes):
+                    row_count = size if remaining is None else min(size, remaining)
+                    remaining = None if remaining is None else remaining - row_count
+                    if row_count:
+                        self._groups.append(_RowGroup(path, number, start, row_count))
+                    start += size
+        self.count: int | None = sum(group.rows for group in self._groups)
         self.identity = digest.hexdigest()
         if not self.count:
             raise UserError(
-                f"{', '.join(str(path) for files in sets for path in files)}: no rows; give files with some"
+                f"{', '.join(str(path) for files in files_by_dataset for path in files)}: no rows; give files with some"
             )
 
     def windows(self, size: int, seed: Sequence[int] | None, first: int) -> Iterator[Judgements]:
-        """Row groups in the order of ``seed``; what is before window ``first`` is passed over, mostly unread."""
-        units = self._units
+        """Windows of row groups in the order of ``seed``. Most row groups before window ``first`` are not read."""
+        groups = self._groups
         if seed is not None:
-            units = [units[place] for place in np.random.default_rng(list(seed)).permutation(len(units))]
-        return _windows(self._parts(units, first * size), size)
+            groups = [groups[number] for number in np.random.default_rng(list(seed)).permutation(len(groups))]
+        return _windows(self._chunks(groups, first * size), size)
 
-    def _parts(self, units: Sequence[_Unit], over: int) -> Iterator[Judgements]:
-        for unit in units:
-            if over >= unit.rows:
-                over -= unit.rows
+    def _chunks(self, groups: Sequence[_RowGroup], skip: int) -> Iterator[Judgements]:
+        for group in groups:
+            if skip >= group.rows:
+                skip -= group.rows
                 continue
-            left, place = unit.rows, unit.start
-            for table in parquet_tables(unit.path, *self._fields, _AT_ONCE, unit.group):
-                kept = table.slice(0, left)
-                left -= len(kept)
-                skipped = min(over, len(kept))
-                over -= skipped
-                if len(kept) > skipped:
-                    yield from_table(kept.slice(skipped), str(unit.path), *self._fields, before=place + skipped)
-                place += len(kept)
-                if not left:
+            remaining, row = group.rows, group.start
+            for table in parquet_tables(group.path, *self._fields, _BATCH_ROWS, group.group):
+                rows = table.slice(0, remaining)
+                remaining -= len(rows)
+                skipped = min(skip, len(rows))
+                skip -= skipped
+                if len(rows) > skipped:
+                    yield from_table(rows.slice(skipped), str(group.path), *self._fields, before=row + skipped)
+                row += len(rows)
+                if not remaining:
                     break
 
 
 class HubRows:
-    """The training rows of MS MARCO, at most ``limit``, in the Hub's order."""
+    """The first ``limit`` training rows of MS MARCO on the Hub."""
 
     def __init__(self, version: str, limit: int | None) -> None:
         self._version, self._limit = version, limit
         self._data: Any = ms_marco(version, "train", streaming=True, rows=limit)
         splits = self._data.info.splits or {}
-        known = splits["train"].num_examples if "train" in splits else None
-        self.count: int | None = known if limit is None or (known is not None and known < limit) else limit
+        total = splits["train"].num_examples if "train" in splits else None
+        self.count: int | None = total if limit is None or (total is not None and total < limit) else limit
         self.identity = f"msmarco {version} {limit}"
 
     def windows(self, size: int, seed: Sequence[int] | None, first: int) -> Iterator[Judgements]:
-        """The order is the Hub's, whatever ``seed``; what is before window ``first`` is passed over."""
-        return _windows(self._parts(first * size), size)
+        """Windows in the Hub's order; ``seed`` has no effect."""
+        return _windows(self._chunks(first * size), size)
 
-    def _parts(self, over: int) -> Iterator[Judgements]:
-        place = over
-        batches: Iterable[pa.Table] = self._data.skip(over).with_format("arrow").iter(batch_size=_AT_ONCE)
+    def _chunks(self, skip: int) -> Iterator[Judgements]:
+        row = skip
+        batches: Iterable[pa.Table] = self._data.skip(skip).with_format("arrow").iter(batch_size=_BATCH_ROWS)
         try:
             for batch in batches:
-                yield from_table(batch, "msmarco train", "query", "passage", before=place)
-                place += len(batch)
+                yield from_table(batch, "msmarco train", "query", "passage", before=row)
+                row += len(batch)
         except OSError as error:
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-            raise UserError(f"the Hub stopped answering at row {place:,} ({reason}); go on with --resume") from error
+            raise UserError(f"the Hub stopped answering at row {row:,} ({reason}); go on with --resume") from error
 
 
-def _windows(parts: Iterator[Judgements], size: int) -> Iterator[Judgements]:
-    """``parts`` as windows of ``size`` rows, the last one of what is left."""
-    waiting: list[Judgements] = []
-    rows = 0
-    for part in parts:
-        while rows + len(part.queries) >= size:
-            head, part = part.cut(size - rows)
-            yield Judgements.join([*waiting, head])
-            waiting, rows = [], 0
+def _windows(chunks: Iterator[Judgements], size: int) -> Iterator[Judgements]:
+    """Join and split ``chunks`` into windows of ``size`` rows. The last window may be smaller."""
+    buffer: list[Judgements] = []
+    buffered_rows = 0
+    for chunk in chunks:
+        while buffered_rows + len(chunk.queries) >= size:
+            head, chunk = chunk.cut(size - buffered_rows)
+            yield Judgements.join([*buffer, head])
+            buffer, buffered_rows = [], 0
             pa.default_memory_pool().release_unused()
-        if len(part.queries):
-            waiting.append(part)
-            rows += len(part.queries)
-    if waiting:
-        yield Judgements.join(waiting)
+        if len(chunk.queries):
+            buffer.append(chunk)
+            buffered_rows += len(chunk.queries)
+    if buffer:
+        yield Judgements.join(buffer)
 
 
-def first_rows(rows: Rows, size: int) -> Judgements:
-    """The first ``size`` rows as they stand."""
-    found = next(itertools.islice(rows.windows(size, None, 0), 1), None)
-    if found is None:
+def first_rows(rows: RowSource, size: int) -> Judgements:
+    """The first ``size`` rows in file order."""
+    window = next(itertools.islice(rows.windows(size, None, 0), 1), None)
+    if window is None:
         raise UserError("the data set has no rows; give one that holds some")
-    return found
+    return window
 
 
-def open_rows(config: DataConfig) -> tuple[str, Rows, Collection | None] | None:
-    """(the data set's name, its training rows, its own validation collection if it has one), to be read as needed.
+def open_rows(config: DataConfig) -> tuple[str, RowSource, Collection | None] | None:
+    """Open the data sets of ``config.dataset`` for streaming: (name, training rows, validation collection or None).
 
-    None for the docstrings installed here, which are in memory in any case.
+    None for ``pydocs``, which is in memory in any case.
     """
-    asked = config.dataset
-    if asked == ("pydocs",):
+    names = config.dataset
+    if names == ("pydocs",):
         return None
-    if asked in (("auto",), ("msmarco",)):
+    if names in (("auto",), ("msmarco",)):
         try:
             return "msmarco", HubRows(config.msmarco_config, config.max_samples), ms_marco_validation(config)
         except hub.Unavailable:
-            if asked == ("msmarco",):
+            if names == ("msmarco",):
                 raise
             return None
-    sets, collections = [], []
-    for name in asked:
-        path = existing(name) if name not in ("auto", "msmarco", "pydocs") else Path(name)
+    files_by_dataset, collections = [], []
+    for name in names:
+        path = existing_path(name) if name not in ("auto", "msmarco", "pydocs") else Path(name)
         files = [path] if path.is_file() else training_files(path) if path.is_dir() and not is_judged(path) else []
         if not files or any(file.suffix != ".parquet" for file in files):
-            known = "--streaming reads Parquet files, or MS MARCO alone from the Hub"
-            raise UserError(f"{known}, and {name} is neither; leave --streaming out")
-        sets.append(files)
-        if path.is_dir() and (held := validation_of(path, config)) is not None:
-            collections.append(held)
-    rows = ParquetRows(sets, config.max_samples, config.query_field, config.passage_field)
-    return " + ".join(asked), rows, merge(collections) if collections else None
+            message = "--streaming reads Parquet files, or MS MARCO alone from the Hub"
+            raise UserError(f"{message}, and {name} is neither; leave --streaming out")
+        files_by_dataset.append(files)
+        if path.is_dir() and (validation := validation_of(path, config)) is not None:
+            collections.append(validation)
+    rows = ParquetRows(files_by_dataset, config.max_samples, config.query_field, config.passage_field)
+    return " + ".join(names), rows, merge(collections) if collections else None

@@ -1,8 +1,7 @@
-"""Text becomes token ids once: a ``TokenArray`` is the only form in which text moves on from here.
+"""Tokenize texts once, into a ``TokenArray``: one flat array of ids and one array of offsets.
 
-Many texts are one flat array of ids and one array of offsets, with no padding and no Python strings in between.
-Ids come from nanotoken when it agrees with Hugging Face ``tokenizers`` on a probe, else from ``tokenizers`` itself,
-which stays the definition of what is right. Special tokens ([CLS], [SEP]) are not added: the towers average words.
+Hugging Face ``tokenizers`` is the reference. nanotoken, which is faster, makes the ids if it gives the same ids as
+``tokenizers`` for ``PROBE``. Special tokens ([CLS], [SEP]) are not added: the towers average words.
 """
 
 import functools
@@ -22,12 +21,12 @@ from numpy.typing import NDArray
 from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
-from freemvmt.runtime.home import note_uncached
-from freemvmt.storage.files import whole_folder
+from freemvmt.runtime.home import warn_uncached
+from freemvmt.storage.files import atomic_folder
 
 logger = logging.getLogger(__name__)
 
-# Where tokenizers have been seen to part ways: accents, controls, CJK, emoji, markup, very long words.
+# Texts for which tokenizers are known to differ: accents, controls, CJK, emoji, markup, very long words.
 PROBE = (
     "",
     " \t\r\n",
@@ -44,10 +43,10 @@ PROBE = (
 
 
 class Tokenizer:
-    """A ``tokenizer.json``, read once; ``max_length`` tokens of a text are kept, whatever it says itself of cutting.
+    """The tokenizer of a ``tokenizer.json``. It truncates texts to ``max_length`` tokens, whatever the file says.
 
-    ``definition`` is its text, which is part of what names a model's vectors. Raises ``UserError``, which calls it
-    ``where``, when it is not sound.
+    ``definition`` is the text of the file and part of the identity of a model's vectors. Raises ``UserError``, which
+    names the file ``where``, if the definition is invalid.
     """
 
     def __init__(self, definition: str, max_length: int, where: str = "the tokenizer") -> None:
@@ -59,35 +58,35 @@ class Tokenizer:
         self.max_length = max_length
 
     @classmethod
-    def from_file(cls, path: Path, max_length: int, replaced: object = None) -> "Tokenizer":
-        """Read a ``tokenizer.json``; of one that ``written`` is, ``replaced`` is put back."""
+    def from_file(cls, path: Path, max_length: int, settings: object = None) -> "Tokenizer":
+        """Read a ``tokenizer.json``. If it was made by ``written``, ``settings`` are its original ``replaced``."""
         try:
             definition = path.read_text(encoding="utf-8")
-            if isinstance(replaced, dict) and all(isinstance(value, str | None) for value in replaced.values()):
-                definition = with_settings(definition, replaced)
+            if isinstance(settings, dict) and all(isinstance(value, str | None) for value in settings.values()):
+                definition = with_settings(definition, settings)
             return cls(definition, max_length, str(path))
         except (OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} cannot be read ({error}); give a sound tokenizer.json") from error
 
     @property
     def written(self) -> str:
-        """``definition`` for a file that others read too: it says our cut and no padding, so that they make our ids."""
+        """``definition`` with our truncation and no padding, so that other programs make the same ids from the file."""
         return with_settings(self.definition, own_settings(self.max_length))
 
     @property
     def replaced(self) -> dict[str, str | None]:
-        """What ``written`` no longer says, for ``from_file``."""
+        """The settings of ``definition`` that ``written`` replaces, for ``from_file``."""
         return settings_of(self.definition)
 
     @property
     def engine(self) -> str:
-        """Which library makes the ids: ``nanotoken`` or ``tokenizers``."""
+        """The library that makes the ids: ``nanotoken`` or ``tokenizers``."""
         return "tokenizers" if self._fast is None else "nanotoken"
 
     def encode(self, texts: Sequence[str]) -> TokenArray:
-        """Token ids of ``texts``, in order, each cut at ``max_length``.
+        """The token ids of ``texts``, each truncated to ``max_length``.
 
-        A lone surrogate, which no UTF-8 can hold, counts as the replacement character.
+        A lone surrogate, which UTF-8 cannot encode, counts as the replacement character.
         """
         try:
             return self._encode(texts)
@@ -112,13 +111,13 @@ class Tokenizer:
         return TokenArray(ids, offsets_of(lengths))
 
     def words(self, text: str) -> tuple[list[tuple[int, int, int]], TokenArray]:
-        """The words of one text that ``encode`` keeps, each (start, stop, number of tokens), and all their tokens."""
-        sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        encoding = self._reference.encode(sound, add_special_tokens=False)
+        """(start, stop, number of tokens) of each word of a text after truncation, and the tokens of all words."""
+        valid_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoding = self._reference.encode(valid_text, add_special_tokens=False)
         words: list[tuple[int, int, int]] = []
         last = None
-        kept = zip(encoding.word_ids[: self.max_length], encoding.offsets[: self.max_length], strict=True)
-        for word, (start, stop) in kept:
+        tokens = zip(encoding.word_ids[: self.max_length], encoding.offsets[: self.max_length], strict=True)
+        for word, (start, stop) in tokens:
             if words and word == last and word is not None:
                 words[-1] = (words[-1][0], max(stop, words[-1][1]), words[-1][2] + 1)
             else:
@@ -128,18 +127,19 @@ class Tokenizer:
         return words, TokenArray(ids, np.array([0, len(ids)], np.int64))
 
     def encode_cached(self, texts: Sequence[str], folder: Path) -> TokenArray:
-        """As ``encode``, kept in ``folder`` under a hash of texts, tokenizer and ``max_length``, and mapped from there.
+        """As ``encode``, with a cache in ``folder``. The key is a hash of texts, tokenizer and ``max_length``.
 
-        A damaged entry is made anew; a folder that cannot be written to only costs the time.
+        The arrays of an entry are memory-mapped. A damaged entry is made again. If ``folder`` cannot be written to,
+        nothing is cached.
         """
         entry = folder / self._key(texts)
-        if (found := _read_entry(entry, len(texts), self.vocabulary_size)) is not None:
-            return found
+        if (cached := _read_entry(entry, len(texts), self.vocabulary_size)) is not None:
+            return cached
         tokens = self.encode(texts)
         try:
             _write_entry(entry, tokens)
         except (UserError, OSError) as error:
-            note_uncached(error)
+            warn_uncached(error)
         return tokens
 
     def _key(self, texts: Sequence[str]) -> str:
@@ -150,20 +150,20 @@ class Tokenizer:
 
 
 def digest_texts(digest: "hashlib.blake2b", texts: Sequence[str]) -> None:
-    """Let ``digest`` take in ``texts``: no two different lists give it the same bytes."""
+    """Update ``digest`` with ``texts``. Different lists of texts give different bytes."""
     for start in range(0, len(texts), 4096):
         block = texts[start : start + 4096]
-        # Lengths and then the joined text.
+        # The lengths, then the joined texts.
         digest.update(np.fromiter(map(len, block), np.int64, len(block)).tobytes())
         digest.update("".join(block).encode("utf-8", "surrogatepass"))
 
 
 @functools.lru_cache(maxsize=4)
 def _engines(definition: str) -> tuple[Any, Any | None, int]:
-    """The tokenizer of ``tokenizers``, nanotoken's if it agrees, and a number that every id is below.
+    """(the tokenizer of ``tokenizers``, that of nanotoken or None, a number that is greater than every id).
 
-    Neither changes any more, so models with one tokenizer share it: to read it takes a tenth of a second and 10 MB.
-    Raises ``ValueError`` when the definition is not sound.
+    Both are immutable, so models with the same tokenizer share them: to read one takes 0.1 seconds and 10 MB.
+    Raises ``ValueError`` if the definition is invalid.
     """
     from tokenizers import Tokenizer as HFTokenizer
 
@@ -171,58 +171,58 @@ def _engines(definition: str) -> tuple[Any, Any | None, int]:
         reference = HFTokenizer.from_str(definition)
         reference.no_truncation()
         reference.no_padding()
-        probed = reference.encode_batch(list(PROBE), add_special_tokens=False)
+        encodings = reference.encode_batch(list(PROBE), add_special_tokens=False)
     except Exception as error:  # the Rust side raises plain Exception for a bad definition
         raise ValueError(str(error)) from error
-    fast = _agreed_nanotoken(definition, [encoding.ids for encoding in probed])
+    fast = _nanotoken_if_equal(definition, [encoding.ids for encoding in encodings])
     return reference, fast, 1 + max(reference.get_vocab().values(), default=-1)  # ids may have gaps
 
 
-def _agreed_nanotoken(definition: str, want: list[list[int]]) -> Any | None:
-    """nanotoken's tokenizer for ``definition`` if it gives the ids of ``tokenizers`` on the probe, else None."""
+def _nanotoken_if_equal(definition: str, expected_ids: list[list[int]]) -> Any | None:
+    """nanotoken's tokenizer for ``definition``; None if its ids for ``PROBE`` are not ``expected_ids``."""
     import nanotoken
 
     try:
         fast = nanotoken.WordPieceTokenizer.from_json(definition)
-        got = [ids.tolist() for ids in (fast.encode(text, add_special_tokens=False) for text in PROBE)]
+        ids = [text_ids.tolist() for text_ids in (fast.encode(text, add_special_tokens=False) for text in PROBE)]
     except (nanotoken.UnsupportedTokenizerError, ValueError) as error:
         logger.debug("nanotoken does not support this tokenizer: %s", error)
         return None
-    if got != want:
+    if ids != expected_ids:
         logger.warning("nanotoken and tokenizers disagree on this tokenizer; using tokenizers, which is slower")
         return None
     return fast
 
 
 def _write_entry(entry: Path, tokens: TokenArray) -> None:
-    with whole_folder(entry) as folder:
+    with atomic_folder(entry) as folder:
         np.save(folder / "ids.npy", tokens.ids)
         np.save(folder / "offsets.npy", tokens.offsets)
         (folder / "entry.json").write_text(json.dumps(_checksums(tokens)))
 
 
-def _read_entry(entry: Path, texts: int, vocabulary_size: int) -> TokenArray | None:
+def _read_entry(entry: Path, text_count: int, vocabulary_size: int) -> TokenArray | None:
     try:
         if not entry.is_dir():
             return None
-        # Copy-on-write mapping: nothing is read before it is used, and torch may share the memory.
-        with warnings.catch_warnings(action="error"):  # of headers as Python 2 wrote them
+        # Copy-on-write memory map: it is read when it is used, and torch may share the memory.
+        with warnings.catch_warnings(action="error"):  # for headers that Python 2 wrote
             ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)
             offsets = np.load(entry / "offsets.npy", allow_pickle=False)
-        known = json.loads((entry / "entry.json").read_text())
-        sound = (
+        checksums = json.loads((entry / "entry.json").read_text())
+        is_valid = (
             ids.dtype == np.int32
             and offsets.dtype == np.int64
-            and len(offsets) == texts + 1
+            and len(offsets) == text_count + 1
             and offsets[0] == 0
             and offsets[-1] == len(ids)
             and bool((np.diff(offsets) >= 0).all())
-            and known == _checksums(TokenArray(ids, offsets))
+            and checksums == _checksums(TokenArray(ids, offsets))
             and (len(ids) == 0 or (ids.min() >= 0 and ids.max() < vocabulary_size))
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError, Warning):  # numpy's headers
-        sound = False
-    if not sound:
+        is_valid = False
+    if not is_valid:
         logger.warning("the token cache entry %s is damaged; making it anew", entry.name)
         return None
     return TokenArray(ids, offsets)

@@ -1,62 +1,64 @@
-"""What a tokenizer.json says of cutting and padding, and how to say something else there, its other text untouched.
+"""Read and replace the truncation and padding settings of a tokenizer.json; its other text stays the same.
 
-The files that bases ship often cut and pad at a length of their own, which is not the model's. What we write says the
-model's, and what stood there is kept beside, so that the definition that names a model's vectors stays what it was.
+A base model's file often truncates and pads to another length than our model. The file that we write has the model's
+settings. The original settings are stored with the model, so that the original definition can be restored: it is
+part of the identity of the model's vectors.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 
-Settings = Mapping[str, str | None]  # of NAMES, the text of the value; None: nothing is said
+Settings = Mapping[str, str | None]  # name (of NAMES) -> JSON text of its value; None: the file does not have it
 NAMES = ("truncation", "padding")
 
 
 def settings_of(definition: str) -> dict[str, str | None]:
-    """What ``definition``, the sound text of a tokenizer.json, says of cutting and padding."""
-    found: dict[str, str | None] = dict.fromkeys(NAMES)
-    found.update({name: definition[value:stop] for name, _, value, stop in _members(definition) if name in NAMES})
-    return found
+    """The truncation and padding settings of ``definition``, the valid text of a tokenizer.json."""
+    settings: dict[str, str | None] = dict.fromkeys(NAMES)
+    settings.update({name: definition[value:stop] for name, _, value, stop in _members(definition) if name in NAMES})
+    return settings
 
 
 def own_settings(max_length: int) -> dict[str, str | None]:
-    """Cut at ``max_length`` tokens, and no padding."""
-    cut = {"direction": "Right", "max_length": max_length, "strategy": "LongestFirst", "stride": 0}
-    return {"truncation": json.dumps(cut), "padding": "null"}
+    """Settings to truncate to ``max_length`` tokens without padding."""
+    truncation = {"direction": "Right", "max_length": max_length, "strategy": "LongestFirst", "stride": 0}
+    return {"truncation": json.dumps(truncation), "padding": "null"}
 
 
 def with_settings(definition: str, settings: Settings) -> str:
-    """``definition`` with ``settings`` in place of what it says; with ``settings_of`` it is again what it was."""
-    there = {name: (start, value, stop) for name, start, value, stop in _members(definition)}
-    for name in sorted(settings, key=lambda name: -there.get(name, (0,))[0]):  # from the end, so that places stay
-        new = settings[name]
-        if name in there:
-            start, value, stop = there[name]
-            if new is None:
-                definition = definition[:start] + definition[_after_space(definition, stop) + 1 :]  # its comma too
+    """``definition`` with ``settings``. Its former ``settings_of`` restore the original text."""
+    members = {name: (start, value, stop) for name, start, value, stop in _members(definition)}
+    # From the end, so that earlier positions stay valid.
+    for name in sorted(settings, key=lambda name: -members.get(name, (0,))[0]):
+        new_value = settings[name]
+        if name in members:
+            start, value, stop = members[name]
+            if new_value is None:
+                definition = definition[:start] + definition[_after_space(definition, stop) + 1 :]  # with its comma
             else:
-                definition = definition[:value] + new + definition[stop:]
-        elif new is not None:
-            first = definition.index("{") + 1
-            definition = f'{definition[:first]}"{name}":{new},{definition[first:]}'
+                definition = definition[:value] + new_value + definition[stop:]
+        elif new_value is not None:
+            insert_at = definition.index("{") + 1
+            definition = f'{definition[:insert_at]}"{name}":{new_value},{definition[insert_at:]}'
     return definition
 
 
 def _members(definition: str) -> Iterator[tuple[str, int, int, int]]:
-    """(name, where it starts, where its value starts and stops) of each member of the object."""
+    """(name, start, start of the value, end of the value) of each member of the JSON object."""
     decoder = json.JSONDecoder()
-    place = _after_space(definition, definition.index("{") + 1)
-    while definition[place] != "}":
-        start = place
-        name, place = decoder.raw_decode(definition, place)
-        value = _after_space(definition, _after_space(definition, place) + 1)
-        _, place = decoder.raw_decode(definition, value)
-        yield name, start, value, place
-        place = _after_space(definition, place)
-        if definition[place] == ",":
-            place = _after_space(definition, place + 1)
+    position = _after_space(definition, definition.index("{") + 1)
+    while definition[position] != "}":
+        start = position
+        name, position = decoder.raw_decode(definition, position)
+        value = _after_space(definition, _after_space(definition, position) + 1)
+        _, position = decoder.raw_decode(definition, value)
+        yield name, start, value, position
+        position = _after_space(definition, position)
+        if definition[position] == ",":
+            position = _after_space(definition, position + 1)
 
 
-def _after_space(text: str, place: int) -> int:
-    while text[place] in " \t\n\r":
-        place += 1
-    return place
+def _after_space(text: str, position: int) -> int:
+    while text[position] in " \t\n\r":
+        position += 1
+    return position

@@ -1,9 +1,9 @@
-"""Rankings and judgements in, numbers out: metrics, intervals, paired tests.
+"""Metrics, confidence intervals and paired tests for rankings of a collection.
 
-Every result names its protocol: over the full corpus, or over the pool of passages that stood in a query's own row. The
-second is far easier, so two results are only ever compared when protocol, documents, queries and judgements are equal.
-A document that is the query itself is left out of that query's ranking, as by BEIR, and the protocol says so.
-Metrics are trec_eval's (by ir-measures); where scores are equal, trec_eval's order decides.
+Every result names its protocol. ``full`` ranks the whole corpus, ``pool`` only the passages of a query's own row, which
+is far easier. So two results are compared only if protocol, documents, queries and judgements are equal. A document
+that is the query itself is removed from that query's ranking, as BEIR does, and the protocol says so. The metrics are
+trec_eval's (by ir-measures), and so is the order of equal scores.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from freemvmt.evaluation.runs import Run, to_run, without_self_matches
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.retriever import Retriever
 
-# All by trec_eval itself, so that one order of ties serves all; it has no cut-off for RR, which is ours (below).
+# All by trec_eval, so that all have one order of ties. Its RR has no cut-off; ``measure`` applies that of 10.
 METRICS = {"ndcg@10": nDCG @ 10, "mrr@10": RR, "recall@100": R @ 100, "recall@1000": R @ 1000}
-DEPTH = 1000  # documents a query that a run holds
+DEPTH = 1000  # documents of a run for each query
 RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
-BLOCK = 500  # of these at a time, without a rest
+PERMUTATION_BLOCK = 500  # permutations at a time; divides PERMUTATIONS
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was measured, on what, and how.
+    """The metrics of a method on a collection, under a protocol.
 
-    ``per_query`` holds each metric for the queries in ``query_ids``; ``metrics`` its mean; ``intervals`` the 95 %
-    bootstrap interval of that mean (over queries).
+    ``per_query`` holds each metric for the queries in ``query_ids``, ``metrics`` the mean over queries, ``intervals``
+    the 95 % bootstrap interval of that mean.
     """
 
     collection: str
@@ -53,7 +53,7 @@ class Result:
         object.__setattr__(self, "intervals", {name: bootstrap(values) for name, values in self.per_query.items()})
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: metric keys beside protocol, queries and documents."""
+        """The result for JSON."""
         return {
             "collection": self.collection,
             "method": self.method,
@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result A against result B on the same queries: the mean difference of ``metric`` and how likely chance is."""
+    """Result A against result B on the same queries: the mean difference of ``metric``, with the p-value of a test."""
 
     metric: str
     mean_a: float
@@ -87,15 +87,15 @@ def evaluate(
     protocol: Protocol = "full",
     weight: float = HYBRID_WEIGHT,
 ) -> tuple[Result, Run]:
-    """Rank the documents of ``collection`` for each of its queries, and measure.
+    """Rank the documents of ``collection`` for each of its queries, and measure the run.
 
-    ``retriever`` must hold the collection's documents under their ids, and no others; else that is a ``UserError``.
+    Raises ``UserError`` unless ``retriever`` holds exactly the documents of the collection, under their ids.
     """
     retriever.check_ids(collection.document_ids, collection.name)
     if protocol == "pool":
         run = _rank_pools(retriever, collection, method, weight)
     else:
-        depth = DEPTH + bool(collection.self_matches)  # what is left out must not shorten a ranking
+        depth = DEPTH + bool(collection.self_matches)  # one more, because a self-match is removed
         run = without_self_matches(_run_of(retriever, collection, depth, method, weight), collection, DEPTH)
     return measure(run, collection, method, protocol), run
 
@@ -105,7 +105,7 @@ def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method
 
 
 def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
-    """Rank all documents, then keep those of each query's own row; what no method scored comes last."""
+    """Rank all documents, then keep those of each query's own row. A document without a score comes last."""
     _check_pools(collection)
     full = _run_of(retriever, collection, len(collection.documents), method, weight)
     ranked = {
@@ -121,10 +121,9 @@ def _check_pools(collection: Collection) -> None:
 
 
 def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
-    """All metrics of a run, for every query of the collection; a query that the run lacks counts as 0.
+    """All metrics of a run, over all queries of the collection; a query that is not in the run counts as 0.
 
-    What the run says of the document that is the query itself does not count, and by protocol ``pool`` only what it
-    says of each query's own pool.
+    A document that is the query itself is ignored. Protocol ``pool`` ignores all documents outside a query's own pool.
     """
     run = without_self_matches(run, collection)
     if protocol == "pool":
@@ -137,9 +136,9 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
     values: dict[str, dict[str, float]] = {name: {} for name in METRICS}
     names = {measure: name for name, measure in METRICS.items()}
     filled = {query: run.get(query) or {"": 0.0} for query in collection.query_ids}
-    for found in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):
-        beyond_10 = found.measure == RR and found.value < 1 / 10
-        values[names[found.measure]][found.query_id] = 0.0 if beyond_10 else found.value
+    for score in ir_measures.iter_calc(list(METRICS.values()), collection.qrels, filled):
+        beyond_10 = score.measure == RR and score.value < 1 / 10
+        values[names[score.measure]][score.query_id] = 0.0 if beyond_10 else score.value
     documents = len(collection.documents)
     return Result(
         collection=collection.name,
@@ -156,26 +155,26 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
 
 
 def protocol_of(collection: Collection, protocol: Protocol = "full") -> str:
-    """How a protocol is named in every result."""
+    """The description of a protocol that stands in every result."""
     name = f"full corpus, {len(collection.documents)} documents" if protocol == "full" else "pool of the row's passages"
     left_out = len(collection.self_matches)
     return f"{name}; {left_out} self-match{'es' * (left_out > 1)} left out" if left_out else name
 
 
 def top_10(ranking: Ranking, collection: Collection) -> Run:
-    """The 10 best of each query as a run; ``ranking`` holds as many, and one more where a self-match is left out."""
+    """The 10 best of each query as a run. ``ranking`` needs 11 where the collection has self-matches to remove."""
     depth = 10 + bool(collection.self_matches)
     return without_self_matches(to_run(ranking.cut(depth), collection), collection, 10)
 
 
 def ndcg_10(ranking: Ranking, collection: Collection) -> float:
-    """Mean NDCG@10 alone, for the end of an epoch; ``ranking`` as ``top_10`` takes it."""
-    found = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, top_10(ranking, collection))
-    return float(found[nDCG @ 10])
+    """Mean NDCG@10, for the end of an epoch; ``ranking`` as for ``top_10``."""
+    scores = ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, top_10(ranking, collection))
+    return float(scores[nDCG @ 10])
 
 
 def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> tuple[float, float]:
-    """95 % bootstrap interval, over queries, of what ``ndcg_10`` gives."""
+    """95 % bootstrap interval of ``ndcg_10``, over queries."""
     return measure(top_10(ranking, collection), collection, "dense").intervals["ndcg@10"]
 
 
@@ -190,9 +189,10 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]
 
 
 def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Comparison:
-    """Paired, two-sided randomisation test: how often do random swaps of A and B differ as much (Smucker et al. 2007)?
+    """Paired, two-sided randomisation test (Smucker et al. 2007).
 
-    Raises ``UserError`` when the two were not measured on the same thing in the same way.
+    The p-value is the share of random swaps of A and B whose difference is at least the observed one.
+    Raises ``UserError`` unless both were measured by one protocol on one collection.
     """
     if a.protocol != b.protocol:
         raise UserError(f"protocols differ ({a.protocol} against {b.protocol}); measure both in one way")
@@ -202,8 +202,8 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
     observed = abs(differences.mean())
     generator = np.random.default_rng(seed)
     extreme = 0
-    for _ in range(PERMUTATIONS // BLOCK):
-        signs = generator.integers(0, 2, (BLOCK, len(differences)), dtype=np.int8) * 2 - 1
+    for _ in range(PERMUTATIONS // PERMUTATION_BLOCK):
+        signs = generator.integers(0, 2, (PERMUTATION_BLOCK, len(differences)), dtype=np.int8) * 2 - 1
         extreme += int((np.abs(signs @ differences) / len(differences) >= observed - 1e-12).sum())
     return Comparison(
         metric=metric,
@@ -219,7 +219,7 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
 
 
 def table(results: Sequence[Result], width: int = 12) -> list[str]:
-    """Lines that show results under one another, NDCG@10 with half its interval."""
+    """A table of the results, one line each; NDCG@10 has half the width of its interval."""
     lines = [f"{'':<{width}} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
     for result in results:
         low, high = result.intervals["ndcg@10"]

@@ -1,4 +1,4 @@
-"""A model or a bundle leaves in a form that other programs read.
+"""Export a model or a bundle in a form that other programs read.
 
 ``onnx`` (with ``onnx_builder``) writes towers as ONNX graphs, ``sentence_transformers`` writes averages as
 StaticEmbedding, ``vectors`` (with ``ray``) writes the vectors of a corpus as Parquet shards, ``hub`` uploads a

@@ -1,4 +1,4 @@
-"""A model folder goes to the Hugging Face Hub, in one commit: its files, and the card with what the Hub reads of it."""
+"""Upload a model folder to the Hugging Face Hub in one commit: its files, and a model card with metadata."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ from freemvmt.towers.model_folder import (
     read_description,
 )
 
-_FILES = (WEIGHTS, TOKENIZER, "config.json")
-_MORE = (ACCUMULATORS, METRICS, PICTURE)  # what not every model has; one that is no longer there goes from the Hub too
+_REQUIRED_FILES = (WEIGHTS, TOKENIZER, "config.json")
+_OPTIONAL_FILES = (ACCUMULATORS, METRICS, PICTURE)  # deleted on the Hub if the folder has none
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """Where it is: the page of the model, or of the pull request, and the commit."""
+class PushResult:
+    """``url`` of the model's page, or of the pull request, and the id of the commit."""
 
     url: str
     commit: str
@@ -48,32 +48,36 @@ def push(
     license: str | None = None,
     scores: Sequence[Path] = (),
     message: str = "A two-towers model",
-) -> Pushed:
-    """Write the model in ``folder`` to ``name`` (owner/name) on the Hub, which is made if it is not there.
+) -> PushResult:
+    """Upload the model in ``folder`` to ``name`` (owner/name) on the Hub; the repository is created if necessary.
 
-    The token is that of `hf auth login`, or HF_TOKEN. ``scores`` are files of what `evaluate --json` printed; they
-    join the validation score in the card. All of it is one commit, so nobody ever reads half a model.
+    The token is that of `hf auth login`, or HF_TOKEN. ``scores`` are files with the output of `evaluate --json`; the
+    card shows them beside the validation score. The upload is one commit, so a reader never gets half a model.
 
-    Raises ``UserError`` when the folder is no sound model, a file of scores is none, or the Hub refuses.
+    Raises ``UserError`` when the folder is not a valid model, a file of scores is invalid, or the Hub refuses.
     """
     _check_name(name)
     description = read_description(folder / "config.json")
-    kept = [file for file in _MORE if (folder / file).is_file()]
-    TwoTowersModel.load(folder)  # what could not be loaded from there is not put there
-    if ACCUMULATORS in kept:
+    optional_files = [file for file in _OPTIONAL_FILES if (folder / file).is_file()]
+    TwoTowersModel.load(folder)  # do not upload a model that cannot be loaded
+    if ACCUMULATORS in optional_files:
         check_files(folder, description, ACCUMULATORS)
-    card = card_for(folder, description, name, language, license, [_scores_of(path) for path in scores])
-    with _asking(name):
+    card = card_for(folder, description, name, language, license, [_read_scores(path) for path in scores])
+    with _hub_session(name):
         api = HfApi(library_name="two-towers")
         api.create_repo(name, private=private, exist_ok=True)
-        there = set(api.list_repo_files(name))
+        remote_files = set(api.list_repo_files(name))
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(file, folder / file) for file in (*_FILES, *kept)
+            CommitOperationAdd(file, folder / file) for file in (*_REQUIRED_FILES, *optional_files)
         ]
         operations.append(CommitOperationAdd("README.md", card.encode()))
-        operations += [CommitOperationDelete(file) for file in _MORE if file in there and file not in kept]
-        done = api.create_commit(name, operations, commit_message=message, create_pr=pull_request)
-    return Pushed(done.pr_url or f"{api.endpoint}/{name}", done.oid)
+        operations += [
+            CommitOperationDelete(file)
+            for file in _OPTIONAL_FILES
+            if file in remote_files and file not in optional_files
+        ]
+        commit = api.create_commit(name, operations, commit_message=message, create_pr=pull_request)
+    return PushResult(commit.pr_url or f"{api.endpoint}/{name}", commit.oid)
 
 
 def card_for(
@@ -82,11 +86,12 @@ def card_for(
     name: str,
     language: str | None = None,
     license: str | None = None,
-    measured: Sequence[dict[str, Any]] = (),
+    reports: Sequence[dict[str, Any]] = (),
 ) -> str:
-    """The README.md of ``folder`` under the name ``name``: its own words, and front matter that is complete.
+    """The README.md of ``folder`` for the Hub name ``name``: its own text, with complete front matter.
 
-    What stands in the front matter already stays, but for the scores, which are those of the record and ``measured``.
+    Existing entries of the front matter stay, except the name and the scores: the scores come from the training record
+    and from ``reports``, the outputs of `evaluate --json`.
     """
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else f"# {name}\n"
@@ -94,10 +99,10 @@ def card_for(
         card = ModelCard(text.replace(f'load("{folder.name}")', f'load("{name}")'), ignore_metadata_errors=True)
     except (ValueError, import_module("yaml").YAMLError) as error:
         raise UserError(f"the front matter of {path} cannot be read ({error}); mend it, or take it out") from error
-    fresh = metadata(description["model"]["base"], description["training"], name)
-    found = [score for one in measured for score in evaluations(one)]
-    fresh.eval_results = [*(fresh.eval_results or []), *found] or None
-    for key, value in vars(fresh).items():
+    new_data = metadata(description["model"]["base"], description["training"], name)
+    results = [score for report in reports for score in evaluations(report)]
+    new_data.eval_results = [*(new_data.eval_results or []), *results] or None
+    for key, value in vars(new_data).items():
         if value is not None and (key in ("eval_results", "model_name") or card.data.get(key) is None):
             setattr(card.data, key, value)
     for key, value in (("language", language), ("license", license)):
@@ -106,19 +111,19 @@ def card_for(
     return str(card)
 
 
-def _scores_of(path: Path) -> dict[str, Any]:
+def _read_scores(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
-        found = json.loads(path.read_text(encoding="utf-8"))
-        evaluations(found)
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        evaluations(scores)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} does not hold scores ({type(error).__name__}: {error}); "
             "write it by `two-towers evaluate MODEL COLLECTION --json`"
         ) from error
-    if not found["queries"]:
+    if not scores["queries"]:
         raise UserError(f"{path} holds scores of no query; measure the model on a collection with queries")
-    return dict(found)
+    return dict(scores)
 
 
 def _check_name(name: str) -> None:
@@ -127,10 +132,10 @@ def _check_name(name: str) -> None:
 
 
 @contextmanager
-def _asking(name: str) -> Iterator[None]:
-    """Around what is asked of the Hub: its client is quiet, and what goes wrong is one line that says what to do."""
+def _hub_session(name: str) -> Iterator[None]:
+    """A context for calls to the Hub: its client prints nothing, and an error becomes a ``UserError`` of one line."""
     if not hub.reachable():
-        raise hub.Unavailable(f"{hub.AWAY}; go online and push again")
+        raise hub.Unavailable(f"{hub.UNREACHABLE}; go online and push again")
     if get_token() is None:
         raise UserError("there is no token to write to the Hub with; log in (hf auth login), or set HF_TOKEN")
     utils = import_module(hub.UTILS)
@@ -142,4 +147,4 @@ def _asking(name: str) -> Iterator[None]:
             raise UserError(
                 f"the Hub does not let this token write to {name} ({status}); log in with one that may (hf auth login)"
             ) from error
-        raise hub.Unavailable(f"cannot write {name} to the Hub: {hub.reason(error)}; push again later") from error
+        raise hub.Unavailable(f"cannot write {name} to the Hub: {hub.reason_of(error)}; push again later") from error

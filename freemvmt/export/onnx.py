@@ -1,12 +1,12 @@
-"""A tower as an ONNX graph: token ids in, vectors of length 1 out, for any runtime that reads ONNX.
+"""Export towers as ONNX graphs, which turn token ids into vectors of length 1.
 
     input_ids, attention_mask (texts, tokens) int64
     ->  embedding (texts, dim), length (texts, 1), weights (texts, tokens) float32
 
-``attention_mask`` is 1 where there is a token and 0 behind a text's end. ``embedding`` times ``length`` is the vector
-before it was made to length 1; of a tower that weighs its tokens it is the sum of what each gives alone, by
-``weights``, which add up to 1. int8 keeps a byte for each number of the token
-table, with a scale for each row, and all else as it is. The steps of an SRU are a Scan; GRU and LSTM are ONNX's own.
+``attention_mask`` is 1 for a token and 0 for padding. ``embedding`` is the vector after normalization to length 1, and
+``length`` its length before. If the vector is a weighted sum of token vectors, the graph also returns the ``weights``,
+which add up to 1. int8 quantizes the token table, with one scale for each row, and nothing else. The steps of an SRU
+are a Scan node; GRU and LSTM are nodes of ONNX.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from torch import nn
 from freemvmt.errors import UserError
 from freemvmt.export.onnx_builder import Array, Builder
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.optional import needed
-from freemvmt.storage.files import sha256_of, whole_folder
-from freemvmt.storage.manifest import seal, write_sealed
-from freemvmt.storage.outputs import check_free
+from freemvmt.runtime.optional import require
+from freemvmt.storage.files import atomic_folder, sha256_of
+from freemvmt.storage.manifest import hash_files, write_manifest
+from freemvmt.storage.outputs import check_empty
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm, Sru
 from freemvmt.towers.model_folder import TOKENIZER, WEIGHTS
@@ -35,33 +35,33 @@ _LIMIT = 3.0  # as in RecurrentTower
 
 
 def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp32") -> None:
-    """Write ``folder``: a graph for each tower, tokenizer.json, and config.json, which says what is what.
+    """Write ``folder``: a graph for each distinct tower, tokenizer.json and config.json.
 
-    ``UserError`` where the folder is there already, or a tower is a transformer.
+    ``UserError`` when the folder exists and is not empty, or the towers are transformers.
     """
-    needed("onnx")
+    require("onnx")
     if model.config.tower == "transformer":
         raise UserError("--format onnx is for towers that average or recur; export a transformer with optimum")
-    check_free(folder)
+    check_empty(folder)
     sides = {"document": (model.document_tower, model.document_head)}
     if model.config.separate_towers:
         sides["query"] = (model.query_tower, model.query_head)
     names = {side: f"{side}.onnx" if len(sides) == 2 else "model.onnx" for side in sides}
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as temporary:
         for side, (tower, head) in sides.items():
-            _write(graph_of(tower, head, precision), part / names[side])
-        (part / TOKENIZER).write_text(model.tokenizer.written, encoding="utf-8")
-        told = {
+            _write(graph_of(tower, head, precision), temporary / names[side])
+        (temporary / TOKENIZER).write_text(model.tokenizer.written, encoding="utf-8")
+        config = {
             "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length, "precision": precision,
             "tower": model.config.tower, "document": names["document"], "query": names.get("query", names["document"]),
-            "add_special_tokens": False, "tokenizer": model.tokenizer.replaced, "model": _identity(model),
-            "files": seal(part, [TOKENIZER, *names.values()]),
+            "add_special_tokens": False, "tokenizer": model.tokenizer.replaced, "model": _model_ids(model),
+            "files": hash_files(temporary, [TOKENIZER, *names.values()]),
         }  # fmt: skip
-        write_sealed(part / "config.json", told)
+        write_manifest(temporary / "config.json", config)
 
 
-def _identity(model: TwoTowersModel) -> dict[str, str]:
-    """What a bundle that was indexed with ``model`` calls it: the sums of its weights and of its tokenizer."""
+def _model_ids(model: TwoTowersModel) -> dict[str, str]:
+    """The identity of ``model`` in the manifest of a bundle: SHA-256 of its weights and of its tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model")
         weights = sha256_of(Path(folder) / "model" / WEIGHTS)
@@ -69,21 +69,21 @@ def _identity(model: TwoTowersModel) -> dict[str, str]:
 
 
 def _write(graph: Any, path: Path) -> None:
-    onnx = needed("onnx")
+    onnx = require("onnx")
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
 
 
 def graph_of(tower: nn.Module, head: nn.Module, precision: Precision) -> Any:
-    """The ONNX model of a tower and what stands above it."""
+    """The ONNX model of a tower and its head."""
     build = Builder()
     rows = _rows(build, tower, precision)
     mask = build("Cast", "attention_mask", to=build.types.FLOAT)
-    each = build("Unsqueeze", mask, build.ints(2))  # (texts, tokens, 1)
+    token_mask = build("Unsqueeze", mask, build.ints(2))  # (texts, tokens, 1)
     count = build("Max", build("ReduceSum", mask, build.ints(1), keepdims=1), build.floats(1.0))
-    mean = build("Div", _summed(build, rows, each), count)
+    mean = build("Div", _weighted_sum(build, rows, token_mask), count)
     if isinstance(tower, RecurrentTower):
-        pooled = _recurred(build, tower, rows, mask, each, mean, count)
+        pooled = _recurrent_vector(build, tower, rows, mask, token_mask, mean, count)
     else:
         assert isinstance(tower, AverageTower)
         pooled = mean
@@ -100,99 +100,112 @@ def graph_of(tower: nn.Module, head: nn.Module, precision: Precision) -> Any:
 
 
 def _rows(build: Builder, tower: nn.Module, precision: Precision) -> str:
-    """The rows of all tokens, (texts, tokens, width)."""
+    """The table rows of all tokens, (texts, tokens, width)."""
     table = tower.table
     assert isinstance(table, torch.Tensor)
     if precision == "fp32":
         return build("Gather", build.weights(table), "input_ids", axis=0)
     numbers = table.detach().cpu().numpy()
     scales = np.maximum(np.abs(numbers).max(1, keepdims=True) / 127, 1e-12).astype(np.float32)
-    kept = build.constant(np.round(numbers / scales).astype(np.int8))
-    rows = build("Cast", build("Gather", kept, "input_ids", axis=0), to=build.types.FLOAT)
+    quantized = build.constant(np.round(numbers / scales).astype(np.int8))
+    rows = build("Cast", build("Gather", quantized, "input_ids", axis=0), to=build.types.FLOAT)
     return build("Mul", rows, build("Gather", build.constant(scales), "input_ids", axis=0))
 
 
-def _summed(build: Builder, values: str, weights: str) -> str:
+def _weighted_sum(build: Builder, values: str, weights: str) -> str:
     return build("ReduceSum", build("Mul", values, weights), build.ints(1), keepdims=0)
 
 
-def _recurred(build: Builder, tower: RecurrentTower, rows: str, mask: str, each: str, mean: str, count: str) -> str:
-    """What a recurrent tower makes of its rows, (texts, width)."""
-    read = build("Transpose", build("Mul", rows, build.constant(tower.scale.numpy())), perm=[1, 0, 2])
+def _recurrent_vector(
+    build: Builder, tower: RecurrentTower, rows: str, mask: str, token_mask: str, mean: str, count: str
+) -> str:
+    """The vectors of a recurrent tower before the head, (texts, width)."""
+    inputs = build("Transpose", build("Mul", rows, build.constant(tower.scale.numpy())), perm=[1, 0, 2])
     lengths = build("Cast", build("ReduceSum", "attention_mask", build.ints(1), keepdims=0), to=build.types.INT32)
-    states, ends = _states(build, tower.cell, read, lengths)  # (tokens, texts, all hidden), (texts, all hidden)
+    states, ends = _states(build, tower.cell, inputs, lengths)  # (tokens, texts, all hidden), (texts, all hidden)
     output = build.weights(tower.output.weight.T)
     if tower.pooling == "weighted":
         logits = build("Transpose", build("Squeeze", build("MatMul", states, output), build.ints(2)), perm=[1, 0])
-        held = build("Exp", build("Clip", logits, build.number(-_LIMIT), build.number(_LIMIT)))
-        weights = build("Mul", held, mask)
+        exponentials = build("Exp", build("Clip", logits, build.number(-_LIMIT), build.number(_LIMIT)))
+        weights = build("Mul", exponentials, mask)
         total = build("Max", build("ReduceSum", weights, build.ints(1), keepdims=1), build.floats(1e-12))
         shares = build("Div", weights, total, output="weights")
-        return _summed(build, rows, build("Unsqueeze", shares, build.ints(2)))
-    in_order = build("Transpose", states, perm=[1, 0, 2])
+        return _weighted_sum(build, rows, build("Unsqueeze", shares, build.ints(2)))
+    by_text = build("Transpose", states, perm=[1, 0, 2])
     if tower.pooling == "mean":
-        state = build("Div", _summed(build, in_order, each), count)
+        state = build("Div", _weighted_sum(build, by_text, token_mask), count)
     elif tower.pooling == "last":
         state = ends
     else:
-        away = build("Mul", build("Sub", each, build.floats(1.0)), build.floats(1e9))
-        largest = build("ReduceMax", build("Add", in_order, away), build.ints(1), keepdims=0)
-        some = build("Min", build("ReduceSum", mask, build.ints(1), keepdims=1), build.floats(1.0))
-        state = build("Where", build("Cast", some, to=build.types.BOOL), largest, build.floats(0.0))
-    made = build("MatMul", state, output)
-    return build("Add", made, mean) if tower.residual else made
+        offset = build("Mul", build("Sub", token_mask, build.floats(1.0)), build.floats(1e9))
+        largest = build("ReduceMax", build("Add", by_text, offset), build.ints(1), keepdims=0)
+        has_tokens = build("Min", build("ReduceSum", mask, build.ints(1), keepdims=1), build.floats(1.0))
+        state = build("Where", build("Cast", has_tokens, to=build.types.BOOL), largest, build.floats(0.0))
+    projected = build("MatMul", state, output)
+    return build("Add", projected, mean) if tower.residual else projected
 
 
-def _states(build: Builder, cell: Gru | Lstm | Sru, read: str, lengths: str) -> tuple[str, str]:
-    """(the states of all directions side by side, those at the end of each way)."""
+def _states(build: Builder, cell: Gru | Lstm | Sru, inputs: str, lengths: str) -> tuple[str, str]:
+    """(the states of all directions, joined; the last state of each direction, joined)."""
     if isinstance(cell, Sru):
-        return _sru(build, cell, read, lengths)
-    recurrence, ways = cell.recurrence, 2 if cell.bidirectional else 1
+        return _sru(build, cell, inputs, lengths)
+    recurrence, directions = cell.recurrence, 2 if cell.bidirectional else 1
     kind = "GRU" if isinstance(cell, Gru) else "LSTM"
-    # PyTorch orders the gates r, z, n and i, f, g, o; ONNX z, r, n and i, o, f, g.
+    # Order of the gates: r, z, n and i, f, g, o in PyTorch; z, r, n and i, o, f, g in ONNX.
     order = [1, 0, 2] if kind == "GRU" else [0, 3, 1, 2]
-    settings: dict[str, Any] = {"hidden_size": cell.hidden, "direction": "bidirectional" if ways == 2 else "forward"}
+    settings: dict[str, Any] = {
+        "hidden_size": cell.hidden,
+        "direction": "bidirectional" if directions == 2 else "forward",
+    }
     if kind == "GRU":
         settings["linear_before_reset"] = 1
-    states, ends = read, ""
+    states, ends = inputs, ""
     for layer in range(recurrence.num_layers):
         w, r, b = [], [], []
-        for way in range(ways):
-            name = f"l{layer}" + "_reverse" * way
-            parts = [_reordered(getattr(recurrence, f"weight_{part}_{name}"), order) for part in ("ih", "hh")]
-            bias = [_reordered(getattr(recurrence, f"bias_{part}_{name}"), order) for part in ("ih", "hh")]
-            w.append(parts[0])
-            r.append(parts[1])
+        for direction in range(directions):
+            name = f"l{layer}" + "_reverse" * direction
+            matrices = [_reorder_gates(getattr(recurrence, f"weight_{part}_{name}"), order) for part in ("ih", "hh")]
+            bias = [_reorder_gates(getattr(recurrence, f"bias_{part}_{name}"), order) for part in ("ih", "hh")]
+            w.append(matrices[0])
+            r.append(matrices[1])
             b.append(np.concatenate(bias))
-        weights = [build.constant(np.stack(one)) for one in (w, r, b)]
-        found, last = build(kind, states, *weights, lengths, outputs=2, **settings)
-        states = _side_by_side(build, found, [0, 2, 1, 3], [0, 0, ways * cell.hidden])
-        ends = _side_by_side(build, last, [1, 0, 2], [0, ways * cell.hidden])
+        weights = [build.constant(np.stack(group)) for group in (w, r, b)]
+        sequence, final = build(kind, states, *weights, lengths, outputs=2, **settings)
+        states = _join_directions(build, sequence, [0, 2, 1, 3], [0, 0, directions * cell.hidden])
+        ends = _join_directions(build, final, [1, 0, 2], [0, directions * cell.hidden])
     return states, ends
 
 
-def _side_by_side(build: Builder, values: str, order: list[int], shape: list[int]) -> str:
+def _join_directions(build: Builder, values: str, order: list[int], shape: list[int]) -> str:
     return build("Reshape", build("Transpose", values, perm=order), build.ints(*shape))
 
 
-def _reordered(weight: torch.Tensor, order: list[int]) -> Array:
-    parts = weight.detach().cpu().chunk(len(order))
-    found: Array = torch.cat([parts[place] for place in order]).numpy()
-    return found
+def _reorder_gates(weight: torch.Tensor, order: list[int]) -> Array:
+    gates = weight.detach().cpu().chunk(len(order))
+    reordered: Array = torch.cat([gates[gate] for gate in order]).numpy()
+    return reordered
 
 
-def _sru(build: Builder, cell: Sru, read: str, lengths: str) -> tuple[str, str]:
-    ways, hidden, states, ends = 2 if cell.bidirectional else 1, cell.hidden, read, ""
-    whole = build("Cast", lengths, to=build.types.INT64)
+def _sru(build: Builder, cell: Sru, inputs: str, lengths: str) -> tuple[str, str]:
+    directions, hidden, states, ends = 2 if cell.bidirectional else 1, cell.hidden, inputs, ""
+    long_lengths = build("Cast", lengths, to=build.types.INT64)
     for layer in cell.layers:
         assert isinstance(layer, nn.Linear)
-        made = build("Add", build("MatMul", states, build.weights(layer.weight.T)), build.weights(layer.bias))
-        found, last = [], []
-        for way, values in enumerate(build("Split", made, build.ints(*[4 * hidden] * ways), outputs=ways, axis=2)):
-            in_order = values if way == 0 else build("ReverseSequence", values, whole, time_axis=0, batch_axis=1)
-            steps, end = build.sru_steps(in_order, hidden, lengths)
-            found.append(steps if way == 0 else build("ReverseSequence", steps, whole, time_axis=0, batch_axis=1))
-            last.append(end)
-        states = build("Concat", *found, axis=2) if ways == 2 else found[0]
-        ends = build("Concat", *last, axis=1) if ways == 2 else last[0]
+        gates = build("Add", build("MatMul", states, build.weights(layer.weight.T)), build.weights(layer.bias))
+        sequences, finals = [], []
+        for direction, values in enumerate(
+            build("Split", gates, build.ints(*[4 * hidden] * directions), outputs=directions, axis=2)
+        ):
+            in_order = (
+                values if direction == 0 else build("ReverseSequence", values, long_lengths, time_axis=0, batch_axis=1)
+            )
+            sequence, final = build.sru_steps(in_order, hidden, lengths)
+            sequences.append(
+                sequence
+                if direction == 0
+                else build("ReverseSequence", sequence, long_lengths, time_axis=0, batch_axis=1)
+            )
+            finals.append(final)
+        states = build("Concat", *sequences, axis=2) if directions == 2 else sequences[0]
+        ends = build("Concat", *finals, axis=1) if directions == 2 else finals[0]
     return states, ends

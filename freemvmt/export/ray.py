@@ -1,7 +1,7 @@
-"""Encoding by Ray Data, on this machine or a cluster: each actor has the model and writes whole shards.
+"""Encode a corpus with Ray Data, on this machine or on a cluster: each actor loads the model and writes whole shards.
 
-Actors load the model by its name, so every machine must see it, and the output, under the same path. What they make
-are the shards that the local engine makes.
+Actors load the model by its name, so the model and the output folder must have the same path on every machine. The
+shards are the same as those of the local engine.
 """
 
 import itertools
@@ -13,36 +13,36 @@ from pathlib import Path
 from typing import Any
 
 from freemvmt.errors import UserError
-from freemvmt.export.vectors import Engine, Shard, Side, Stored, Work, fingerprint, key_of, vectors_of, write_shard
+from freemvmt.export.vectors import Engine, Shard, ShardTask, Side, Stored, fingerprint, key_of, vectors_of, write_shard
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.cores import cores
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 
-_WAITING = 4  # shards for each processor that are handed out together
+_SHARDS_PER_PROCESSOR = 4  # shards in one Ray job, for each processor
 
 
 def on_ray(
     model: TwoTowersModel, name: str, output: Path, side: Side, stored: Stored, address: str | None = None
 ) -> Engine:
-    """Ray at ``address``, None: started here. ``name`` is what ``model`` was loaded by."""
-    ray = needed("ray")
+    """An engine on Ray at ``address``; None starts Ray on this machine. ``name`` is the path or name of ``model``."""
+    ray = require("ray")
     name = str(Path(name).absolute()) if Path(name).exists() else name
-    told = {"name": name, "output": str(output.absolute()), "side": side, "stored": stored}
-    told["made_by"] = fingerprint(model, side, stored)
+    settings = {"name": name, "output": str(output.absolute()), "side": side, "stored": stored}
+    settings["made_by"] = fingerprint(model, side, stored)
 
-    def made(asked: Iterator[Work]) -> Iterator[Shard]:
-        processors = 0  # of the cluster, once there is work for it
+    def ray_engine(tasks: Iterator[ShardTask]) -> Iterator[Shard]:
+        processors = 0  # of the cluster; 0 until Ray is started
         try:
-            while some := list(itertools.islice(asked, _WAITING * (processors or cores()))):
+            while batch := list(itertools.islice(tasks, _SHARDS_PER_PROCESSOR * (processors or cores()))):
                 missing = []
-                for work in some:
-                    if key_of(output / work.file) == work.key:
-                        yield Shard(work.file, len(work.ids), work.key, None)
+                for task in batch:
+                    if key_of(output / task.file) == task.key:
+                        yield Shard(task.file, len(task.ids), task.key, None)
                     else:
-                        missing.append(work)
+                        missing.append(task)
                 if missing:
-                    processors = processors or _started(ray, address)
-                    yield from _handed_out(ray, missing, told, processors)
+                    processors = processors or _start_ray(ray, address)
+                    yield from _encode_missing(ray, missing, settings, processors)
         except (ray.exceptions.RayError, ConnectionError) as error:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, UserError):
@@ -53,11 +53,11 @@ def on_ray(
             if processors:
                 ray.shutdown()
 
-    return made
+    return ray_engine
 
 
-def _started(ray: Any, address: str | None) -> int:
-    """Start Ray, or join the one at ``address``; how many processors it has."""
+def _start_ray(ray: Any, address: str | None) -> int:
+    """Start Ray, or connect to the one at ``address``; return its number of processors."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -66,19 +66,19 @@ def _started(ray: Any, address: str | None) -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
-def _handed_out(ray: Any, missing: list[Work], told: dict[str, str], processors: int) -> Iterator[Shard]:
-    """A row a shard, so that no shard is divided."""
-    rows = [{"number": w.number, "key": w.key, "ids": w.ids, "texts": w.texts} for w in missing]
+def _encode_missing(ray: Any, missing: list[ShardTask], settings: dict[str, str], processors: int) -> Iterator[Shard]:
+    """Encode those shards as one Ray job; each row of the data set is one shard, so that no shard is divided."""
+    rows = [{"number": task.number, "key": task.key, "ids": task.ids, "texts": task.texts} for task in missing]
     actors = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(processors, len(rows))))
-    found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Encoder, fn_constructor_kwargs=told, compute=actors, num_cpus=1
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        _ShardEncoder, fn_constructor_kwargs=settings, compute=actors, num_cpus=1
     )
-    for row in found.iter_rows():
-        yield Shard(row["file"], row["documents"], row["key"], row["seconds"])
+    for result in results.iter_rows():
+        yield Shard(result["file"], result["documents"], result["key"], result["seconds"])
 
 
-class _Encoder:
-    """What an actor is: it encodes the texts of a row and writes its shard."""
+class _ShardEncoder:
+    """An actor that encodes the texts of a row and writes them as a shard."""
 
     def __init__(self, name: str, output: str, side: Side, stored: Stored, made_by: str) -> None:
         self._model = TwoTowersModel.load(name)
@@ -87,8 +87,8 @@ class _Encoder:
             raise UserError(f"{name} is another model on one of the machines; put the same one under that path")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        clock = time.perf_counter()
-        work = Work(int(row["number"]), str(row["key"]), list(row["ids"]), list(row["texts"]))
-        write_shard(self._output, work, vectors_of(self._model, work.texts, self._side), self._stored)
-        seconds = time.perf_counter() - clock
-        return {"file": work.file, "documents": len(work.ids), "key": work.key, "seconds": seconds}
+        start = time.perf_counter()
+        task = ShardTask(int(row["number"]), str(row["key"]), list(row["ids"]), list(row["texts"]))
+        write_shard(self._output, task, vectors_of(self._model, task.texts, self._side), self._stored)
+        seconds = time.perf_counter() - start
+        return {"file": task.file, "documents": len(task.ids), "key": task.key, "seconds": seconds}

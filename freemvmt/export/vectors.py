@@ -1,10 +1,10 @@
-"""A corpus as vectors on disk: Parquet shards that any engine reads, and a manifest that says what made them.
+"""Export the vectors of a corpus as Parquet shards, with a manifest.
 
 _manifest.json       model, corpus, side, counts, and the shards with size and SHA-256; written last
-part-00000.parquet   id and vector of so many documents, and in its footer the key of what they were made from
+part-00000.parquet   id and vector of each document of the shard; the footer has the shard's key
 
-A shard is made anew only if its key is not that of the model and of the documents that belong there now: a run that was
-stopped goes on, one that is repeated does nothing, and one over a corpus that grew makes the end alone.
+The key is a digest of the model and the shard's documents, and a shard is encoded only if its key has changed. So a run
+that was stopped continues, a repeated run does nothing, and a run over a corpus that grew encodes only the end.
 """
 
 import hashlib
@@ -21,30 +21,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from freemvmt.data.corpus import read_corpus, repeated_document
+from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.storage.files import remove_leftovers, whole_file
-from freemvmt.storage.hidden_files import is_foreign
-from freemvmt.storage.manifest import Shape, check_seals, read_sealed, seal, write_sealed
-from freemvmt.storage.outputs import check_folder
+from freemvmt.storage.files import atomic_file, remove_leftovers
+from freemvmt.storage.hidden_files import is_not_ours
+from freemvmt.storage.manifest import Shape, hash_files, read_manifest, verify_files, write_manifest
+from freemvmt.storage.outputs import check_output_folder
 
 Side = Literal["documents", "queries"]
 Stored = Literal["fp32", "fp16"]
 
 FORMAT = 1
-MANIFEST_FILE = "_manifest.json"  # engines that read the folder pass over it
+MANIFEST_FILE = "_manifest.json"  # Parquet readers skip names that start with _
 _KEY = b"two-towers"  # in a shard's footer
 _SHAPE: Shape = {"side": str, "stored": str, "dim": int, "documents": int, "shards": list, "files": {}, "model": {}}
 _TYPES = {"fp32": (pa.float32(), np.float32), "fp16": (pa.float16(), np.float16)}
 
 
 @dataclass(frozen=True)
-class Work:
-    """One shard: what is to be encoded, and under which name and key it is kept."""
+class ShardTask:
+    """A shard to encode: its number, its key, and the ids and texts of its documents."""
 
     number: int
     key: str
@@ -53,19 +53,19 @@ class Work:
 
     @property
     def file(self) -> str:
-        """The shard's name in its folder."""
+        """The file name of the shard."""
         return f"part-{self.number:05d}.parquet"
 
 
 def check_output(output: Path, corpus: str) -> None:
-    """Raise ``UserError`` unless vectors of ``corpus`` may be written at ``output``: nothing there, nothing in it, or
-    vectors."""
-    check_folder(output, "a shard", lambda folder: all(map(_is_ours, folder.iterdir())), [corpus])
+    """Raise ``UserError`` unless vectors of ``corpus`` may be written at ``output``: it does not exist, is empty, or
+    holds vectors."""
+    check_output_folder(output, "a shard", lambda folder: all(map(_is_ours, folder.iterdir())), [corpus])
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is there: ``seconds`` that it took, None where it was there before."""
+    """A finished shard; ``seconds`` is the time to encode it, None if it existed before."""
 
     file: str
     documents: int
@@ -73,7 +73,7 @@ class Shard:
     seconds: float | None
 
 
-Engine = Callable[[Iterator[Work]], Iterator[Shard]]  # makes shards, in any order
+Engine = Callable[[Iterator[ShardTask]], Iterator[Shard]]  # encodes shards, in any order
 
 
 def encode(
@@ -89,86 +89,86 @@ def encode(
 ) -> dict[str, Any]:
     """Write the vectors of ``corpus`` into ``output``, ``shard`` documents a file; return the manifest.
 
-    ``engine`` None is this process. Raises ``UserError`` where the corpus is wrong, an id stands twice, or the folder
-    cannot be written.
+    ``engine`` None encodes in this process. Raises ``UserError`` for a corpus with errors or repeated ids, and when the
+    folder cannot be written.
     """
     check_output(output, corpus)
-    engine = engine or here(model, output, side, stored)
+    engine = engine or local_engine(model, output, side, stored)
     shards: list[Shard] = []
-    for done in engine(works(model, read_corpus(corpus), side, stored, shard, corpus)):
-        shards.append(done)
-        if done.seconds is not None:
-            console.line(f"encoding  {done.file}: {done.documents:,} vectors", done.seconds)
+    for result in engine(shard_tasks(model, read_corpus(corpus), side, stored, shard, corpus)):
+        shards.append(result)
+        if result.seconds is not None:
+            console.line(f"encoding  {result.file}: {result.documents:,} vectors", result.seconds)
     if not shards:
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
-    shards.sort(key=lambda one: one.file)
-    listed = [{"file": one.file, "documents": one.documents, "key": one.key} for one in shards]
-    manifest = finish(output, model, corpus, side, stored, listed)
-    made = sum(one.seconds is not None for one in shards)
-    console.line(f"encoded   {manifest['documents']:,} vectors of {model.dim}: {made} of {len(shards)} shards made")
+    shards.sort(key=lambda result: result.file)
+    entries = [{"file": result.file, "documents": result.documents, "key": result.key} for result in shards]
+    manifest = finish(output, model, corpus, side, stored, entries)
+    encoded = sum(result.seconds is not None for result in shards)
+    console.line(f"encoded   {manifest['documents']:,} vectors of {model.dim}: {encoded} of {len(shards)} shards made")
     return manifest
 
 
-def here(model: TwoTowersModel, output: Path, side: Side, stored: Stored) -> Engine:
-    """This process, one shard after the other."""
+def local_engine(model: TwoTowersModel, output: Path, side: Side, stored: Stored) -> Engine:
+    """An engine that encodes in this process, one shard after the other."""
 
-    def made(asked: Iterator[Work]) -> Iterator[Shard]:
-        for work in asked:
-            clock, seconds = time.perf_counter(), None
-            if key_of(output / work.file) != work.key:
-                write_shard(output, work, vectors_of(model, work.texts, side), stored)
-                seconds = time.perf_counter() - clock
-            yield Shard(work.file, len(work.ids), work.key, seconds)
+    def encode_shards(tasks: Iterator[ShardTask]) -> Iterator[Shard]:
+        for task in tasks:
+            start, seconds = time.perf_counter(), None
+            if key_of(output / task.file) != task.key:
+                write_shard(output, task, vectors_of(model, task.texts, side), stored)
+                seconds = time.perf_counter() - start
+            yield Shard(task.file, len(task.ids), task.key, seconds)
 
-    return made
+    return encode_shards
 
 
-def works(
+def shard_tasks(
     model: TwoTowersModel, documents: Iterator[Document], side: Side, stored: Stored, shard: int, corpus: str
-) -> Iterator[Work]:
-    """The shards of ``documents``, in order. Raises ``UserError`` for an id that stands twice."""
-    maker = fingerprint(model, side, stored)
+) -> Iterator[ShardTask]:
+    """The shards of ``documents``, in order. Raises ``UserError`` for a repeated id."""
+    model_fingerprint = fingerprint(model, side, stored)
     seen: set[str] = set()
     for number in itertools.count():
-        part = list(itertools.islice(documents, shard))
-        if not part:
+        batch = list(itertools.islice(documents, shard))
+        if not batch:
             return
-        ids, texts = [document.id for document in part], [document.content for document in part]
-        for name in ids:
-            if name in seen:
-                raise repeated_document(corpus, name)
-            seen.add(name)
-        digest = hashlib.sha256(json.dumps([maker, ids, texts]).encode())
-        yield Work(number, digest.hexdigest(), ids, texts)
+        ids, texts = [document.id for document in batch], [document.content for document in batch]
+        for document_id in ids:
+            if document_id in seen:
+                raise duplicate_document_error(corpus, document_id)
+            seen.add(document_id)
+        digest = hashlib.sha256(json.dumps([model_fingerprint, ids, texts]).encode())
+        yield ShardTask(number, digest.hexdigest(), ids, texts)
 
 
 def fingerprint(model: TwoTowersModel, side: Side, stored: Stored) -> str:
-    """What vectors are of: another model, side or width of numbers gives another."""
+    """A digest of everything but the text that vectors depend on: model, side and number type."""
     digest = model.digest()
     digest.update(f"{FORMAT} {side} {stored}".encode())
     return digest.hexdigest()
 
 
 def vectors_of(model: TwoTowersModel, texts: Sequence[str], side: Side) -> Vectors:
-    """(texts, dim) float32."""
+    """The vectors of ``texts``, (texts, dim) float32."""
     vectors = (model.encode_documents if side == "documents" else model.encode_queries)(texts)
-    found: Vectors = vectors.cpu().numpy()
-    return found
+    array: Vectors = vectors.cpu().numpy()
+    return array
 
 
-def write_shard(output: Path, work: Work, vectors: Vectors, stored: Stored) -> None:
-    """Write a shard, whole or not at all."""
-    kind, number = _TYPES[stored]
-    flat = pa.array(vectors.astype(number).reshape(-1), kind)
+def write_shard(output: Path, task: ShardTask, vectors: Vectors, stored: Stored) -> None:
+    """Write a shard; the file is never partial."""
+    arrow_type, numpy_type = _TYPES[stored]
+    flat = pa.array(vectors.astype(numpy_type).reshape(-1), arrow_type)
     lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    table = pa.table({"id": pa.array(work.ids, pa.string()), "vector": lists})
-    table = table.replace_schema_metadata({_KEY: work.key.encode()})
-    with whole_file(output / work.file) as part:
-        pq.write_table(table, part, compression="none", use_dictionary=False, write_page_checksum=True)
+    table = pa.table({"id": pa.array(task.ids, pa.string()), "vector": lists})
+    table = table.replace_schema_metadata({_KEY: task.key.encode()})
+    with atomic_file(output / task.file) as temporary:
+        pq.write_table(table, temporary, compression="none", use_dictionary=False, write_page_checksum=True)
 
 
 def key_of(path: Path) -> str | None:
-    """The key of a shard that is there and sound; None where it is neither."""
+    """The key of a shard; None if it is missing or damaged."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
@@ -179,7 +179,7 @@ def key_of(path: Path) -> str | None:
 def finish(
     output: Path, model: TwoTowersModel, corpus: str, side: Side, stored: Stored, shards: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Take away what is of no shard, and write the manifest."""
+    """Delete shards that are not among ``shards``, and temporary files; write and return the manifest."""
     names = [shard["file"] for shard in shards]
     for path in output.glob("part-*.parquet"):
         if path.name not in names:
@@ -196,18 +196,18 @@ def finish(
         "documents": sum(shard["documents"] for shard in shards),
         "model": {"base": model.config.base, "tower": model.config.tower, "id": fingerprint(model, side, stored)},
         "shards": shards,
-        "files": seal(output, names),
+        "files": hash_files(output, names),
     }
-    write_sealed(output / MANIFEST_FILE, manifest)
+    write_manifest(output / MANIFEST_FILE, manifest)
     return manifest
 
 
 def read_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
-    """(ids, vectors) shard by shard, (documents, dim) float32. Raises ``UserError`` where a file is not as written."""
-    manifest = read_sealed(folder / MANIFEST_FILE, "vectors", FORMAT, _SHAPE, "encode")
+    """(ids, vectors) of each shard, (documents, dim) float32. ``UserError`` when a file is missing or was changed."""
+    manifest = read_manifest(folder / MANIFEST_FILE, "vectors", FORMAT, _SHAPE, "encode")
     if manifest["stored"] not in get_args(Stored):
         raise UserError(f"{folder} has vectors of {manifest['stored']!r}, which is not known; update two-towers")
-    check_seals(folder, manifest["files"], "encode the corpus again")
+    verify_files(folder, manifest["files"], "encode the corpus again")
     for name in sorted(manifest["files"]):
         table = pq.read_table(folder / name)
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -216,5 +216,5 @@ def read_vectors(folder: Path) -> Iterator[tuple[list[str], Vectors]]:
 
 def _is_ours(path: Path) -> bool:
     return (
-        path.name == MANIFEST_FILE or path.match("part-*.parquet") or is_foreign(path.name)
-    )  # our own parts are hidden
+        path.name == MANIFEST_FILE or path.match("part-*.parquet") or is_not_ours(path.name)
+    )  # temporary files of ours are hidden

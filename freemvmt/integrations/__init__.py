@@ -1,4 +1,4 @@
-"""Our models and bundles as other libraries want them: LangChain, LlamaIndex, MTEB.
+"""Adapters for other libraries: LangChain, LlamaIndex, MTEB.
 
-Each module needs the extra of its library, and nothing else in the package imports it.
+Each module needs the extra of its library, and no other module of the package imports it.
 """

@@ -1,4 +1,4 @@
-"""For LangChain: embeddings with the roles of both towers, and a retriever over a bundle.
+"""Classes for LangChain: embeddings by both towers, and a retriever over a bundle.
 
 from freemvmt.integrations.langchain import TwoTowersEmbeddings, TwoTowersRetriever
 
@@ -17,38 +17,38 @@ from langchain_core.retrievers import BaseRetriever
 
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 from freemvmt.search.hits import with_title
 from freemvmt.search.retriever import Retriever
 
-needed("langchain_core")
+require("langchain_core")
 
 
-SCORE = "two_towers_score"  # in a document's metadata, where users have keys of their own
+SCORE = "two_towers_score"  # key in the metadata of a document, which also has the user's keys
 
 
 class TwoTowersEmbeddings(Embeddings):
-    """Vectors of length 1 by ``model``: a folder, a name on the Hub, ``untrained``, or the model itself."""
+    """Embeddings of length 1; ``model`` is a folder, a name on the Hub, ``untrained``, or a model."""
 
     def __init__(self, model: str | Path | TwoTowersModel = "untrained") -> None:
         self.model = model if isinstance(model, TwoTowersModel) else TwoTowersModel.load(model)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """By the document tower."""
+        """The vectors of documents, by the document tower."""
         vectors: list[list[float]] = self.model.encode_documents(texts).tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
-        """By the query tower."""
+        """The vector of a query, by the query tower."""
         vector: list[float] = self.model.encode_queries([text])[0].tolist()
         return vector
 
 
 class TwoTowersRetriever(BaseRetriever):
-    """The best ``k`` documents of the bundle in ``bundle``, as `two-towers search` finds them.
+    """A retriever that returns the best ``k`` documents of the folder ``bundle``, as `two-towers search` does.
 
-    A document's metadata are its own, each under its name, with ``two_towers_score``, and its title as ``title``, or as
-    ``two_towers_title`` where the metadata have a ``title``. Its id is ``Document.id``.
+    The metadata of a document are its own, with its score as ``two_towers_score`` and its title as ``title``
+    (``two_towers_title`` if the metadata have a ``title``). Its id is ``Document.id``.
     """
 
     bundle: str
@@ -59,17 +59,17 @@ class TwoTowersRetriever(BaseRetriever):
 
     @functools.cached_property
     def retriever(self) -> Retriever:
-        """The bundle, opened when it is first asked."""
+        """The bundle, opened at first use."""
         return Retriever.load(self.bundle)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **given: Any
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        return [document for document, _ in self.similarity_search_with_score(query, **given)]
+        return [document for document, _ in self.similarity_search_with_score(query, **overrides)]
 
-    def similarity_search_with_score(self, query: str, **given: Any) -> list[tuple[Document, float]]:
-        """The same documents, each with its score; ``given`` are settings of this search: ``k``, ``filter``."""
-        settings = {name: getattr(self, name) for name in ("k", "method", "weight", "filter")} | given
+    def similarity_search_with_score(self, query: str, **overrides: Any) -> list[tuple[Document, float]]:
+        """As ``invoke``, but with scores; ``overrides`` are settings of this search, such as ``k`` or ``filter``."""
+        settings = {name: getattr(self, name) for name in ("k", "method", "weight", "filter")} | overrides
         return [
             (
                 Document(id=hit.id, page_content=hit.text, metadata={SCORE: hit.score} | with_title(hit)),

@@ -1,4 +1,4 @@
-"""For LlamaIndex: embeddings with the roles of both towers, and a retriever over a bundle.
+"""Classes for LlamaIndex: embeddings by both towers, and a retriever over a bundle.
 
 from freemvmt.integrations.llama_index import TwoTowersEmbedding, TwoTowersRetriever
 
@@ -16,15 +16,15 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 from freemvmt.search.hits import with_title
 from freemvmt.search.retriever import Retriever
 
-needed("llama_index.core")
+require("llama_index.core")
 
 
 class TwoTowersEmbedding(BaseEmbedding):
-    """Vectors of length 1 by ``model``: a folder, a name on the Hub, or ``untrained``."""
+    """Embeddings of length 1; ``model`` is a folder, a name on the Hub, ``untrained``, or a model."""
 
     _model: TwoTowersModel = PrivateAttr()
 
@@ -46,16 +46,16 @@ class TwoTowersEmbedding(BaseEmbedding):
         return self._get_query_embedding(query)
 
     def _vectors(self, texts: list[str], queries: bool = False) -> list[list[float]]:
-        made = (self._model.encode_queries if queries else self._model.encode_documents)(texts)
-        vectors: list[list[float]] = made.tolist()
+        encoded = (self._model.encode_queries if queries else self._model.encode_documents)(texts)
+        vectors: list[list[float]] = encoded.tolist()
         return vectors
 
 
 class TwoTowersRetriever(BaseRetriever):
-    """The best ``k`` documents of ``bundle``, as `two-towers search` finds them, as nodes with their scores.
+    """A retriever that returns the best ``k`` documents of ``bundle``, as `two-towers search` does, as scored nodes.
 
-    A node's metadata are the document's own, with its title as ``title``, or as ``two_towers_title`` where the metadata
-    have a ``title``.
+    The metadata of a node are the document's own, with its title as ``title`` (``two_towers_title`` if the metadata
+    have a ``title``).
     """
 
     def __init__(

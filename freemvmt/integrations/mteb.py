@@ -1,4 +1,4 @@
-"""For MTEB: a model in the two roles that retrieval asks for.
+"""A model for MTEB: the query tower encodes queries, the document tower everything else.
 
 import mteb
 from freemvmt.integrations.mteb import TwoTowersEncoder
@@ -17,28 +17,28 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 
-needed("mteb")
+require("mteb")
 
 
 class TwoTowersEncoder(AbsEncoder):
-    """``model``: a folder, a name on the Hub, ``untrained``, or the model itself. ``name`` is what results are kept
-    under."""
+    """An encoder for MTEB; ``model`` is a folder, a name on the Hub, ``untrained``, or a model. ``name`` is the name
+    under which MTEB stores results."""
 
     def __init__(
         self, model: str | Path | TwoTowersModel, revision: str | None = None, *, name: str | None = None, **_: Any
     ) -> None:
         self.model: Any = model if isinstance(model, TwoTowersModel) else TwoTowersModel.load(model)
-        called = name or ("model" if isinstance(model, TwoTowersModel) else Path(model).name)
-        weights = sum(weight.numel() for weight in self.model.parameters())
+        model_name = name or ("model" if isinstance(model, TwoTowersModel) else Path(model).name)
+        parameter_count = sum(parameter.numel() for parameter in self.model.parameters())
         self.mteb_model_meta = ModelMeta.create_empty(
             {
-                "name": called if "/" in called else f"two-towers/{called}",
+                "name": model_name if "/" in model_name else f"two-towers/{model_name}",
                 "revision": revision or self.model.digest().hexdigest()[:16],
                 "embed_dim": self.model.dim,
                 "max_tokens": self.model.config.max_length,
-                "n_parameters": weights,
+                "n_parameters": parameter_count,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "framework": ["PyTorch"],
             }
@@ -54,9 +54,9 @@ class TwoTowersEncoder(AbsEncoder):
         prompt_type: PromptType | None = None,
         **_: Any,
     ) -> NDArray[np.float32]:
-        """(texts, dim): by the query tower what MTEB calls queries, all else by the document tower."""
+        """(texts, dim): by the query tower for the prompt type ``query``, else by the document tower."""
         texts = [text for batch in inputs for text in batch["text"]]
         is_query = prompt_type == PromptType.query
-        made = (self.model.encode_queries if is_query else self.model.encode_documents)(texts)
-        vectors: NDArray[np.float32] = made.cpu().numpy()
+        encoded = (self.model.encode_queries if is_query else self.model.encode_documents)(texts)
+        vectors: NDArray[np.float32] = encoded.cpu().numpy()
         return vectors

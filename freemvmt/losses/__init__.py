@@ -1,6 +1,6 @@
-"""Tensors in, a scalar out.
+"""Loss functions: tensors in, a scalar out.
 
-``triplet`` has the cosine triplet loss and MarginMSE, ``softmax`` InfoNCE and distillation. ``negatives`` picks the
-negatives of a batch, ``similarity`` holds the blocks of its similarity matrix. Nothing here knows of files, models
-or flags but for the names of ``config.Negatives``.
+``triplet`` has the cosine triplet loss and MarginMSE, ``softmax`` InfoNCE and distillation. ``negatives`` chooses the
+negatives of a batch, ``similarity`` splits its similarity matrix into blocks. Nothing here depends on files, models or
+flags, except the names of ``config.Negatives``.
 """

@@ -1,7 +1,7 @@
-"""What a person sees: report lines, a progress bar on a terminal and plain lines elsewhere, and the log as notes.
+"""What the user sees: report lines, progress (a bar on a terminal, plain lines elsewhere), and log records.
 
-The library itself never prints. It logs (logger ``freemvmt``), and what it reports it reports to a ``Console``;
-``QUIET`` is the one that shows nothing.
+The library itself never prints. It logs (logger ``freemvmt``), and it reports to a ``Console``; ``QUIET`` is a console
+that prints nothing.
 """
 
 import json
@@ -21,7 +21,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_LARGEST = 12  # shares that are shown as numbers
+_MAX_SHARES = 12  # shares printed as numbers
 
 
 class Console:
@@ -35,27 +35,27 @@ class Console:
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it looks for fonts is nobody's business
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs its search for fonts
 
     def line(self, text: str = "", seconds: float | None = None) -> None:
-        """One line of the report; ``seconds``, if given, stands at the right."""
+        """Print a line of the report, with ``seconds`` (if given) at its right end."""
         if seconds is not None:
             width = min(self._rich.width, 110) if self._rich.is_terminal else 110
             text = f"{text:<{width - 9}} {seconds:6.1f} s"
         self._rich.print(escape(text))
 
     def shares(self, pieces: Sequence[tuple[str, float]], indent: int) -> None:
-        """A text whose pieces have shares of a score: tinted on a terminal, else the largest shares as numbers."""
-        most = max((share for _, share in pieces), default=0)
+        """Print a text whose pieces have shares of a score: as colours on a terminal, else the largest as numbers."""
+        largest = max((share for _, share in pieces), default=0)
         if not (self._rich.is_terminal and self._rich.color_system):
-            ranked = sorted((piece for piece in pieces if piece[1] > 0.05 * most), key=lambda piece: -piece[1])
-            self.line(" " * indent + "  ".join(f"{text} {share:+.3f}" for text, share in ranked[:_LARGEST]))
+            ranked = sorted((piece for piece in pieces if piece[1] > 0.05 * largest), key=lambda piece: -piece[1])
+            self.line(" " * indent + "  ".join(f"{text} {share:+.3f}" for text, share in ranked[:_MAX_SHARES]))
             return
         from rich.padding import Padding
 
         text = Text()
         for piece, share in pieces:
-            depth = round(155 * share / most) if share > 0 else 0
+            depth = round(155 * share / largest) if share > 0 else 0
             text.append(
                 piece, Style(bgcolor=f"rgb({255 - depth},{255 - depth // 3},120)", color="black") if depth else ""
             )
@@ -80,10 +80,10 @@ class Console:
 
 
 class Bar:
-    """A progress bar that shows nothing; the base of those that do."""
+    """A progress bar that shows nothing; the base class of the visible ones."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """``steps`` more are done; ``note`` is shown beside the bar."""
+        """Count ``steps`` more as done, and show ``note`` beside the bar."""
 
 
 class _LiveBar(Bar):
@@ -100,12 +100,12 @@ class _PlainBar(Bar):
 
     def __init__(self, console: Console, label: str, total: int) -> None:
         self._console, self._label, self._total = console, label, total
-        self._done, self._said = 0, time.monotonic()
+        self._done, self._last_time = 0, time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self._done += steps
-        if time.monotonic() - self._said >= self.every:
-            self._said = time.monotonic()
+        if time.monotonic() - self._last_time >= self.every:
+            self._last_time = time.monotonic()
             self._console.line(f"{self._label}  {self._done}/{self._total}  {note}")
 
 
@@ -125,7 +125,7 @@ QUIET: Console = _Quiet()
 
 
 class _NoteHandler(logging.Handler):
-    """Log records as lines on stderr: plain for information, marked for warnings."""
+    """Prints log records to stderr: information as plain lines, warnings with a mark."""
 
     def __init__(self, rich: RichConsole) -> None:
         super().__init__()
@@ -136,8 +136,8 @@ class _NoteHandler(logging.Handler):
         self._rich.print(escape(mark + record.getMessage()), style="yellow" if mark else None)
 
 
-def fail(message: str) -> None:
-    """Print the one line of an error to stderr."""
+def print_error(message: str) -> None:
+    """Print the message of an error to stderr."""
     RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
         f"[bold red]error:[/] {escape(message)}"
     )
@@ -145,21 +145,21 @@ def fail(message: str) -> None:
 
 
 def pasteable(command: str) -> str:
-    """``command`` as it works where this process was started: with `uv run`, if that is how."""
+    """``command`` as the user can paste it: after `uv run`, if this process was started with `uv run`."""
     return f"uv run {command}" if "UV_RUN_RECURSION_DEPTH" in os.environ else command
 
 
-def cut(text: str, width: int) -> str:
-    """``text``, or its beginning and an ellipsis, in ``width`` characters."""
+def shorten(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters; a longer text is cut and ends with an ellipsis."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 document``, ``2,000 documents``."""
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 document``, ``2,000 documents``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def report(as_json: bool, found: dict[str, Any]) -> None:
-    """Print ``found`` as one JSON object on stdout, if ``as_json``."""
+def print_json(as_json: bool, content: dict[str, Any]) -> None:
+    """Print ``content`` as one JSON object on stdout, if ``as_json``."""
     if as_json:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Which device computes, in which numbers it multiplies large matrices, and how its memory is used."""
+"""The device that computes, the number type of its large matrices, and how malloc reuses memory."""
 
 import ctypes
 import os
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 from freemvmt.errors import UserError
 from freemvmt.runtime.threads import forget_pool
 
-if TYPE_CHECKING:  # imported where it is used: what serves without it needs the rest
+if TYPE_CHECKING:  # imported where it is used: a server without PyTorch needs this module
     import torch
 
 KINDS = ("cpu", "cuda", "mps")
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # as malloc.h numbers them
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # numbers of malloc.h
 
 
 def pick_device(name: str) -> "torch.device":
-    """The device of that name; ``auto`` is a GPU where there is one (one for each process), else the CPU."""
+    """The device ``name``; ``auto`` is a GPU (one for each process) or the CPU. ``UserError`` if it cannot be used."""
     import torch
 
     if name == "auto":
@@ -36,7 +36,7 @@ def pick_device(name: str) -> "torch.device":
 
 
 def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: "torch.device") -> "torch.dtype":
-    """The numbers of similarity matrices; ``auto`` is bf16 where the processor multiplies it natively, else fp32."""
+    """The number type of similarity matrices; ``auto`` is bf16 if the processor multiplies it natively, else fp32."""
     import torch
 
     if precision != "auto":
@@ -44,29 +44,29 @@ def matrix_dtype(precision: Literal["auto", "fp32", "bf16"], device: "torch.devi
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known = torch.cpu.get_capabilities()
-        native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        native = device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what this process frees for what it takes next; without effect where it is not glibc.
+    """Let the C library keep freed memory for the next allocation; no effect without glibc.
 
-    A training step of a recurrence takes and frees gigabytes. Given back to the system each time, every page of them
-    is cleared anew, which on a virtual machine took a third of the step.
+    A training step of a recurrent tower allocates and frees gigabytes. If the memory goes back to the system each time,
+    the system clears every page again, which took a third of the step on a virtual machine.
     """
-    _tell_malloc({_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**28})
+    _set_malloc_options({_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**28})
 
 
 def share_freed_memory() -> None:
-    """Let the threads of this process take what any of them has freed; without effect where it is not glibc.
+    """Let the threads of this process reuse each other's freed memory; no effect without glibc.
 
-    Else each thread keeps a heap of its own, and a server that adds documents for long grows by megabytes a minute.
+    Otherwise each thread has its own heap, and a server that keeps adding documents grows by megabytes a minute.
     """
-    _tell_malloc({_ARENA_MAX: 2})
+    _set_malloc_options({_ARENA_MAX: 2})
 
 
-def _tell_malloc(options: Mapping[int, int]) -> None:
+def _set_malloc_options(options: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in options.items():

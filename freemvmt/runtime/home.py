@@ -1,4 +1,4 @@
-"""Folders for caches, and what holds where there is no home folder to keep them in."""
+"""The cache folder, and a temporary home folder for users who have none."""
 
 import atexit
 import getpass
@@ -10,15 +10,15 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_STAND_IN = "two-towers-home-"
-_noted = False  # whether this process has said that it keeps nothing
+_TEMPORARY_PREFIX = "two-towers-home-"
+_noted = False  # whether this process has logged that it caches nothing
 
 
 def cache_folder(name: str) -> Path:
-    """The folder ``name`` for what is kept between runs, made if it is not there.
+    """The folder ``name`` of the cache; it is created if it is missing.
 
-    It lies in ``$TWO_TOWERS_CACHE``, else in ``two-towers`` in the user's cache. Where none can be had, a note says so,
-    and the path is one that holds nothing and that nothing can be written to.
+    The cache is ``$TWO_TOWERS_CACHE``, else ``two-towers`` in the user's cache folder. Where no cache is possible, this
+    is logged, and the path returned is one under ``/dev/null``, which cannot be read or written.
     """
     try:
         folder = _cache() / name
@@ -26,13 +26,13 @@ def cache_folder(name: str) -> Path:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(f"permission denied: {folder}")
     except (OSError, RuntimeError, ValueError) as error:
-        note_uncached(error)
+        warn_uncached(error)
         return Path(os.devnull, name)
     return folder
 
 
-def note_uncached(error: Exception) -> None:
-    """Say, once a process, that what is computed cannot be kept."""
+def warn_uncached(error: Exception) -> None:
+    """Log, once a process, that results are not cached."""
     global _noted
     if not _noted:
         _noted = True
@@ -41,33 +41,33 @@ def note_uncached(error: Exception) -> None:
 
 
 def _cache() -> Path:
-    if given := os.environ.get("TWO_TOWERS_CACHE"):
-        return Path(given).expanduser()
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(given).is_absolute():  # others are to be passed over, by its rules
-        return Path(given, "two-towers")
+    if folder := os.environ.get("TWO_TOWERS_CACHE"):
+        return Path(folder).expanduser()
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(folder).is_absolute():  # the XDG specification ignores relative paths
+        return Path(folder, "two-towers")
     home = Path.home()
-    if not os.environ.get("HOME", "/") or home.name.startswith(_STAND_IN) or not home.is_absolute():
+    if not os.environ.get("HOME", "/") or home.name.startswith(_TEMPORARY_PREFIX) or not home.is_absolute():
         raise RuntimeError("there is no home folder")
     return home / ".cache" / "two-towers"
 
 
-def provide_home() -> None:
-    """Give this process, and those it starts, a name and an empty home for as long as it runs if its user has none.
+def ensure_home() -> None:
+    """Give this process and its children a user name and a temporary home folder, if the user has none.
 
-    Libraries ask for both, and some end in an error or make a folder called ``~``. A home that can be read and not
-    written stays, for keys and models may be there; W&B and matplotlib then have a folder for their own files. For a
-    command, not for an import: it changes the environment.
+    Libraries ask for both; without them, some fail or make a folder called ``~``. A home that can be read but not
+    written is kept, because keys and models may be in it; W&B and matplotlib then get a temporary folder for their
+    files. Only commands call this, never an import: it changes the environment.
     """
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
         os.environ["USER"] = f"user-{os.getuid()}"
     home = _home()
-    if home is not None and _takes_files(Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")):
+    if home is not None and _is_writable(Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")):
         return
     try:
-        folder = tempfile.mkdtemp(prefix=_STAND_IN)
+        folder = tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)
     except OSError:  # nothing can be written anywhere
         return
     if home is None:
@@ -80,20 +80,20 @@ def provide_home() -> None:
 
 
 def _home() -> Path | None:
-    """The home folder, if it is there and can be read, or can be made."""
+    """The home folder, if it can be read or created; else None."""
     try:
         home = Path.home()
         if not os.environ.get("HOME", "/") or not home.is_absolute():
             return None
-        return home if (home.is_dir() and os.access(home, os.R_OK | os.X_OK)) or _takes_files(home) else None
+        return home if (home.is_dir() and os.access(home, os.R_OK | os.X_OK)) or _is_writable(home) else None
     except (OSError, RuntimeError, ValueError):
         return None
 
 
-def _takes_files(folder: Path) -> bool:
-    """Whether files can be put into ``folder``, which may have to be made."""
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be written to ``folder``, which may not exist yet."""
     try:
-        there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
-        return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        nearest = next((candidate for candidate in (folder, *folder.parents) if os.path.lexists(candidate)), None)
+        return nearest is not None and nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     except (OSError, ValueError):
         return False

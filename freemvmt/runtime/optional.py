@@ -1,4 +1,4 @@
-"""Libraries that only some commands need: imported when they are, and named with their extra when they are missing."""
+"""Libraries that only some commands need: imported on demand; the error for a missing one names its extra."""
 
 import importlib
 from typing import Any
@@ -13,8 +13,8 @@ _EXTRA_OF = {
 }  # fmt: skip
 
 
-def needed(module: str) -> Any:
-    """The module of that name; ``UserError`` names the extra that brings it when it is not installed."""
+def require(module: str) -> Any:
+    """Import the module; ``UserError`` with the name of its extra if it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

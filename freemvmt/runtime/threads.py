@@ -1,4 +1,4 @@
-"""Work that runs side by side in the threads of one process."""
+"""Parallel work in the threads of one process."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +12,23 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def at_once(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
-    """What both give, called at the same time: for two that wait for C code or for a server, not for each other."""
+def side_by_side(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """Call both functions at the same time; return both results.
+
+    They must not wait for each other. It is faster if they wait for C code or for a server.
+    """
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max(2, cores()), "two-towers")
-    other = _pool.submit(second)
+    future = _pool.submit(second)
     try:
-        return first(), other.result()
+        return first(), future.result()
     finally:
-        other.cancel()
+        future.cancel()
 
 
 def forget_pool() -> None:
-    """A process that was forked has none of its parent's threads."""
+    """Drop the pool: a forked process has none of its parent's threads."""
     global _pool
     _pool = None
 
@@ -34,14 +37,14 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
-    """Call ``work`` with each of ``pieces``, a thread for each of PyTorch's, whose kernels then use one core in each.
+    """Call ``work`` with each of ``pieces``, in as many threads as PyTorch has; in each, its kernels use one core.
 
-    Where a piece goes through many small steps, no core waits for another between them.
+    This is faster if a piece takes many small steps: no core waits for another between the steps.
     """
     import torch
 
-    before = torch.get_num_threads()
-    threads = min(before, cores())
+    torch_threads = torch.get_num_threads()
+    threads = min(torch_threads, cores())
     if threads == 1 or len(pieces) < 2:
         for piece in pieces:
             work(piece)
@@ -51,4 +54,4 @@ def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
             for _ in pool.map(work, pieces):
                 pass
     finally:
-        torch.set_num_threads(before)  # what the threads said counts for those that start later
+        torch.set_num_threads(torch_threads)  # the threads' set_num_threads(1) also holds for later threads

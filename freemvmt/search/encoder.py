@@ -1,4 +1,4 @@
-"""What a search needs of a model: PyTorch's towers have it, and so have their graphs in ONNX."""
+"""The interface of a model that encodes: ``TwoTowersModel`` and ``OnnxEncoder`` implement it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, Union
@@ -12,11 +12,11 @@ from freemvmt.search.index.ranking import Vectors
 if TYPE_CHECKING:
     from torch import Tensor
 
-Made = Union["Tensor", Vectors]
+TensorOrArray = Union["Tensor", Vectors]
 
 
 class Encoder(Protocol):
-    """Texts become vectors; see ``TwoTowersModel`` for what each gives."""
+    """Turns texts into vectors; see ``TwoTowersModel`` for each method."""
 
     tokenizer: Tokenizer
 
@@ -25,27 +25,27 @@ class Encoder(Protocol):
         """Size of the vectors."""
         ...
 
-    def encode_queries(self, queries: Iterable[str]) -> Made:
+    def encode_queries(self, queries: Iterable[str]) -> TensorOrArray:
         """(n, dim), each of length 1."""
         ...
 
-    def encode_documents(self, documents: Iterable[str]) -> Made:
+    def encode_documents(self, documents: Iterable[str]) -> TensorOrArray:
         """(n, dim), each of length 1."""
         ...
 
-    def encode_query_tokens(self, tokens: TokenArray) -> Made:
+    def encode_query_tokens(self, tokens: TokenArray) -> TensorOrArray:
         """As ``encode_queries``."""
         ...
 
-    def encode_document_tokens(self, tokens: TokenArray) -> Made:
+    def encode_document_tokens(self, tokens: TokenArray) -> TensorOrArray:
         """As ``encode_documents``."""
         ...
 
-    def split_documents(self, tokens: TokenArray) -> Made:
-        """What each token adds to its document's vector, (tokens, dim)."""
+    def split_documents(self, tokens: TokenArray) -> TensorOrArray:
+        """The contribution of each token to its document's vector, (tokens, dim)."""
         ...
 
 
-def plain(made: Made) -> Vectors:
-    """Vectors as numpy has them, wherever they were made."""
-    return made if isinstance(made, np.ndarray) else made.cpu().numpy()
+def to_numpy(vectors: TensorOrArray) -> Vectors:
+    """``vectors`` as a numpy array, from any device."""
+    return vectors if isinstance(vectors, np.ndarray) else vectors.cpu().numpy()

@@ -1,19 +1,19 @@
 """Why a document matched: its cosine with the query, split exactly over its words.
 
-A tower that averages gives a document the vector d = sum of t / n over its n tokens t, behind a linear head, made to
-length 1. Its cosine with a query q of length 1 is therefore a sum over tokens of q . t / (n |d|): no approximation,
-no gradient, and what the shares of a text's words add up to is its score.
+An average tower gives a document the vector d = sum of t / n over its n token vectors t (after the linear head), scaled
+to length 1. The cosine with a query q of length 1 is therefore the sum over tokens of q . t / (n |d|). The split is
+exact and needs no gradient: the shares of all words add up to the score.
 """
 
 from dataclasses import dataclass
 
 from freemvmt.data.documents import Document
-from freemvmt.search.encoder import Encoder, plain
+from freemvmt.search.encoder import Encoder, to_numpy
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a text: a word and its share of the score, or what stands between words, which has none."""
+    """A part of a text: a word with its share of the score, or the characters between two words, with share 0."""
 
     text: str
     share: float
@@ -21,7 +21,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Explanation:
-    """``score`` is the cosine; the shares of all pieces add up to it. The pieces joined are the title and the text."""
+    """The score of a document, split over its words.
+
+    ``score`` is the cosine: the sum of the shares of all pieces. The pieces of ``title``, joined, are the whole title,
+    and those of ``text`` the whole text.
+    """
 
     id: str
     score: float
@@ -30,23 +34,23 @@ class Explanation:
 
 
 def explain(model: Encoder, query: str, document: Document) -> Explanation:
-    """How much each word of ``document`` adds to its cosine with ``query``; what the tower does not read adds 0."""
+    """How much each word of ``document`` adds to its cosine with ``query``; words that the tower ignores add 0."""
     words, tokens = model.tokenizer.words(document.content)
-    vectors = plain(model.split_documents(tokens))  # (tokens, dim), their sum is the document's vector
-    shares = (vectors @ plain(model.encode_queries([query]))[0]).tolist()
-    pieces: list[tuple[int, int, float]] = []
+    vectors = to_numpy(model.split_documents(tokens))  # (tokens, dim), their sum is the document's vector
+    shares = (vectors @ to_numpy(model.encode_queries([query]))[0]).tolist()
+    spans: list[tuple[int, int, float]] = []
     first = 0
     for start, stop, count in words:
-        pieces.append((start, stop, sum(shares[first : first + count])))
+        spans.append((start, stop, sum(shares[first : first + count])))
         first += count
     boundary = len(document.title) + 1 if document.title else 0
-    title = [(start, stop, share) for start, stop, share in pieces if stop <= boundary]
-    text = [(start - boundary, stop - boundary, share) for start, stop, share in pieces if stop > boundary]
-    return Explanation(document.id, float(sum(shares)), _joined(document.title, title), _joined(document.text, text))
+    title = [(start, stop, share) for start, stop, share in spans if stop <= boundary]
+    text = [(start - boundary, stop - boundary, share) for start, stop, share in spans if stop > boundary]
+    return Explanation(document.id, float(sum(shares)), _pieces(document.title, title), _pieces(document.text, text))
 
 
-def _joined(text: str, words: list[tuple[int, int, float]]) -> list[Piece]:
-    """The whole of ``text`` as pieces."""
+def _pieces(text: str, words: list[tuple[int, int, float]]) -> list[Piece]:
+    """The whole ``text`` as pieces; ``words`` are (start, stop, share)."""
     pieces, end = [], 0
     for start, stop, share in words:
         if start > end:

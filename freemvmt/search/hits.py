@@ -1,4 +1,4 @@
-"""A ranking, which is numbers, becomes answers with their texts."""
+"""Hits: the documents of a ranking, with their texts and scores."""
 
 from dataclasses import dataclass, field
 
@@ -7,24 +7,28 @@ import numpy as np
 from freemvmt.data.documents import Metadata
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.stores.base import View
-from freemvmt.search.stores.filters import Unseen
+from freemvmt.search.stores.filters import IgnoredValues
 
 
 @dataclass(frozen=True)
-class Added:
-    """How many documents were new, how many took the place of one with their id, and what no filter sees of them."""
+class AddedCounts:
+    """The counts of an ``add``.
+
+    ``added`` documents had a new id; ``replaced`` documents took the place of one with the same id. ``unseen`` counts
+    the documents with metadata that no filter can use: field -> description of the values -> documents.
+    """
 
     added: int
     replaced: int
-    unseen: Unseen = field(default_factory=dict, compare=False)
+    unseen: IgnoredValues = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer.
+    """One document found by a search.
 
-    ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` and ``bm25`` are
-    its parts: the cosine, and the BM25 score; None where that side was not asked or did not rank the document.
+    ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` is the cosine and
+    ``bm25`` the BM25 score; each is None if that method was not used or did not rank the document.
     """
 
     id: str
@@ -37,33 +41,33 @@ class Hit:
 
 
 def with_title(hit: Hit) -> Metadata:
-    """A hit's metadata, and its title where that has one: as ``title``, or, where the metadata have their own, as
-    ``two_towers_title``."""
+    """The metadata of a hit, with its title, if it has one, as ``title``. If the metadata have their own ``title``, the
+    hit's title is ``two_towers_title``."""
     if not hit.title:
         return hit.metadata
     return {"two_towers_title" if "title" in hit.metadata else "title": hit.title} | hit.metadata
 
 
-def hits_of(view: View, ranking: Ranking, parts: dict[str, Ranking], row: int) -> list[Hit]:
-    """The hits of row ``row`` of ``ranking``; ``parts`` are the rankings that it was made from, by side."""
-    kept = ranking.documents[row] >= 0
-    numbers = ranking.documents[row][kept].tolist()
-    scores = {name: _scores_of(part, row, numbers) for name, part in parts.items()}
-    nothing = [None] * len(numbers)
+def hits_of(view: View, ranking: Ranking, rankings: dict[str, Ranking], row: int) -> list[Hit]:
+    """The hits of the query in row ``row`` of ``ranking``; ``rankings`` are those it was fused from, by method."""
+    is_hit = ranking.documents[row] >= 0
+    numbers = ranking.documents[row][is_hit].tolist()
+    scores = {name: _scores_of(side, row, numbers) for name, side in rankings.items()}
+    no_scores = [None] * len(numbers)
     return [
         Hit(document.id, score, document.text, document.title, document.metadata, dense, bm25)
         for document, score, dense, bm25 in zip(
             view.documents(numbers),
-            ranking.scores[row][kept].tolist(),
-            scores.get("dense", nothing),
-            scores.get("bm25", nothing),
+            ranking.scores[row][is_hit].tolist(),
+            scores.get("dense", no_scores),
+            scores.get("bm25", no_scores),
             strict=True,
         )
     ]
 
 
-def _scores_of(part: Ranking, row: int, numbers: list[int]) -> list[float | None]:
-    """The scores that ``part`` gives to those documents; None where it does not rank one."""
-    documents, scores = part.documents[row], part.scores[row]
-    places = [np.flatnonzero(documents == number) for number in numbers]
-    return [float(scores[place[0]]) if len(place) else None for place in places]
+def _scores_of(ranking: Ranking, row: int, numbers: list[int]) -> list[float | None]:
+    """The scores of documents in row ``row`` of ``ranking``; None for a document that it does not rank."""
+    documents, scores = ranking.documents[row], ranking.scores[row]
+    positions = [np.flatnonzero(documents == number) for number in numbers]
+    return [float(scores[position[0]]) if len(position) else None for position in positions]

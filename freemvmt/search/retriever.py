@@ -17,33 +17,33 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from freemvmt.config import HYBRID_WEIGHT, Lexical, Method
-from freemvmt.data.documents import Document, distinct
+from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
-from freemvmt.search.encoder import Encoder, plain
+from freemvmt.search.encoder import Encoder, to_numpy
 from freemvmt.search.explain import Explanation, explain
-from freemvmt.search.hits import Added, Hit, hits_of
+from freemvmt.search.hits import AddedCounts, Hit, hits_of
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import check_k, rank_by
-from freemvmt.search.stores.base import Replaced, Store, View
-from freemvmt.search.stores.filters import Filter, Kind, count_unseen
+from freemvmt.search.stores.base import BundleReplaced, Store, View
+from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
 from freemvmt.search.stores.memory import MemoryStore
 
-__all__ = ["Added", "Hit", "Retriever"]
+__all__ = ["AddedCounts", "Hit", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_PATIENCE = 30.0  # seconds that a change waits for a bundle that takes this one's place
-_Parts = tuple[Encoder | None, Store, dict[str, Any]]
+_TIMEOUT = 30.0  # seconds that a change waits until a replaced bundle is open
+_State = tuple[Encoder | None, Store, dict[str, Any]]
 
 
 class Retriever:
-    """Search over ``documents`` in memory; ``ids`` default to their numbers. ``load`` is the one over a bundle.
+    """Search over ``documents`` in memory; ``ids`` default to their numbers. ``load`` makes a retriever over a bundle.
 
-    Texts and ids (texts or whole numbers) come in lists, arrays, columns or iterators; else that is a ``TypeError``.
-    ``UserError`` unless each document has an id of its own. ``bm25`` is how documents in memory are searched by words:
-    as a bundle is, or as in published tables. Several threads may search while others add and delete: each search sees
-    one state of the documents.
+    Texts and ids (texts or whole numbers) may be lists, arrays, columns or iterators; anything else is a
+    ``TypeError``. ``UserError`` unless each document has an id of its own. ``bm25`` selects the BM25 of documents in
+    memory: the one that bundles use, or the one of published tables. Several threads may search while others add and
+    delete: each search sees one state of the documents.
     """
 
     def __init__(
@@ -54,76 +54,76 @@ class Retriever:
         bm25: Lexical = "served",
     ) -> None:
         documents = texts_of(documents, "documents")
-        names = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
-        if len(names) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(names)} ids; give one id a document")
-        _check_distinct(names)
-        self.folder: Path | None = None  # where the bundle is, if there is one
-        self._graphs: Path | None = None  # of ONNX, where they encode
-        self._reading = threading.Lock()
-        self._damaged: tuple[int, int] | None = None
-        self._parts: _Parts = (model, MemoryStore(model, documents, names, bm25), {"documents": len(documents)})
+        document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
+        if len(document_ids) != len(documents):
+            raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
+        _check_distinct(document_ids)
+        self.folder: Path | None = None  # of the bundle; None for documents in memory
+        self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
+        self._reopening = threading.Lock()
+        self._broken: tuple[int, int] | None = None  # identity of a bundle that could not be opened
+        self._state: _State = (model, MemoryStore(model, documents, document_ids, bm25), {"documents": len(documents)})
 
     @property
     def model(self) -> Encoder | None:
-        """What encodes; None when there are only words to search by."""
-        return self._parts[0]
+        """The model that encodes; None if only bm25 is possible."""
+        return self._state[0]
 
     @property
     def store(self) -> Store:
-        """Where the documents are."""
-        return self._parts[1]
+        """The store that holds the documents."""
+        return self._state[1]
 
     @property
     def about(self) -> dict[str, Any]:
-        """The manifest of the bundle."""
-        return self._parts[2]
+        """The manifest of the bundle; for documents in memory, their number."""
+        return self._state[2]
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = True, graphs: str | Path | None = None) -> "Retriever":
         """The retriever over the bundle in ``folder``, whose manifest is ``about``.
 
-        Raises ``UserError`` when it is not a bundle, a file is missing or was changed, or model and vectors do not
-        belong together. ``verify=False`` leaves out the sums of the files. ``graphs`` is a folder of the model's ONNX
-        graphs, which then encode; PyTorch is not needed.
+        Raises ``UserError`` when it is not a bundle, a file is missing or was changed, or the vectors are not from the
+        bundle's model. ``verify=False`` skips the checksums of the files. ``graphs`` is a folder with the model's ONNX
+        graphs; they encode in place of the model, so that PyTorch is not needed.
         """
         from freemvmt.search.bundle.load import open_bundle
 
         retriever = cls(None, [])
         retriever.folder = Path(folder)
         retriever._graphs = None if graphs is None else Path(graphs)
-        retriever._parts = open_bundle(Path(folder), verify=verify, graphs=retriever._graphs)
+        retriever._state = open_bundle(Path(folder), verify=verify, graphs=retriever._graphs)
         return retriever
 
-    def _now(self) -> tuple[Encoder | None, View]:
-        """The model, and the documents as they are now; a bundle that took the place of this one is opened."""
-        if self.store.replaced and self._reading.acquire(blocking=False):
+    def _snapshot(self) -> tuple[Encoder | None, View]:
+        """The model and the current documents; a bundle that was replaced on disk is reopened first."""
+        if self.store.replaced and self._reopening.acquire(blocking=False):
             try:
                 self._reopen()
             finally:
-                self._reading.release()
-        model, store, _ = self._parts
+                self._reopening.release()
+        model, store, _ = self._state
         return model, store.view()
 
     def _reopen(self) -> None:
-        """Open the bundle that is there now; others search the old one meanwhile."""
+        """Open the bundle that is in the folder now; other threads search the old one in the meantime."""
         from freemvmt.search.bundle.load import open_bundle
         from freemvmt.search.stores.layout import identity_of
 
         assert self.folder is not None
-        found = None
+        identity = None
         try:
-            found = identity_of(self.folder)
-            if found != self._damaged:
-                self._parts = open_bundle(self.folder, graphs=self._graphs)
+            identity = identity_of(self.folder)
+            if identity != self._broken:
+                self._state = open_bundle(self.folder, graphs=self._graphs)
         except (UserError, OSError) as error:
             with suppress(OSError):
-                if identity_of(self.folder) != found:
-                    return  # the next one is there already
-            self._damaged = found  # not to be tried again at every search
+                if identity_of(self.folder) != identity:
+                    return  # it was replaced once more: the next search opens that bundle
+            self._broken = identity  # do not try again at every search
             logger.warning("%s was replaced by what cannot be opened; the old one serves on: %s", self.folder, error)
 
-    @overload  # one text is an iterable of texts too
+    @overload  # a str is an iterable of str, too
     def search(  # type: ignore[overload-overlap]
         self, query: str, k: int = 10, method: Method = "hybrid", weight: float = ..., filter: Filter | None = None
     ) -> list[Hit]: ...
@@ -146,35 +146,38 @@ class Retriever:
         weight: float = HYBRID_WEIGHT,
         filter: Filter | None = None,
     ) -> list[Hit] | list[list[Hit]]:
-        """The best ``k`` documents for one query, best first, or for each of several; fewer when fewer match.
+        """The best ``k`` documents for one query, best first, or for each of several queries; fewer if fewer match.
 
-        ``weight`` is the dense side's share in a hybrid. ``filter`` keeps the documents whose metadata match:
-        ``{"source": "debian", "year": {"gte": 1990}}``, of a list one member; it is exact, whatever the index.
+        ``weight`` is the share of the dense score in a hybrid. ``filter`` limits the search to documents whose metadata
+        match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one of its members does. The
+        filter is exact with every index.
         """
         queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
-        model, view = self._now()
-        among = None if filter is None else view.among(filter)
-        ranking, parts = rank_by(model, view, queries, k, method, weight, among)
-        found = [hits_of(view, ranking, parts, row) for row in range(len(queries))]
-        return found[0] if isinstance(query, str) else found
+        model, view = self._snapshot()
+        selection = None if filter is None else view.among(filter)
+        ranking, rankings = rank_by(model, view, queries, k, method, weight, selection)
+        hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
+        return hits[0] if isinstance(query, str) else hits
 
     def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
-        """As ``search``, but numbers of documents, for measuring: in memory they count as the documents were given."""
-        return rank_by(*self._now(), texts_of(queries, "queries"), k, method, weight, None)[0]
+        """As ``search``, but document numbers in place of hits; in memory, they are positions in ``documents``."""
+        return rank_by(*self._snapshot(), texts_of(queries, "queries"), k, method, weight, None)[0]
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
-        """Raise ``UserError`` unless exactly the documents of ``ids`` are here; ``name`` is what they are called."""
-        view = self._now()[1]
+        """Raise ``UserError`` unless the documents are exactly those of ``ids``; ``name`` is their collection."""
+        view = self._snapshot()[1]
         missing = len(ids) - view.known(ids)
         if missing or len(view) != len(ids):
-            found = f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
-            raise UserError(f"{found}; index that collection to measure on it")
+            problem = (
+                f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
+            )
+            raise UserError(f"{problem}; index that collection to measure on it")
 
     def scores(
         self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT
     ) -> list[dict[str, float]]:
-        """For each query the scores of its best ``k`` documents by id, best first: what a TREC run holds."""
-        model, view = self._now()
+        """For each query, the scores of its best ``k`` documents by id, best first, as in a TREC run."""
+        model, view = self._snapshot()
         ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight, None)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
@@ -182,81 +185,84 @@ class Retriever:
         ]
 
     def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
-        """The ``k`` documents nearest to a document's own vector, itself left out. Raises ``NotFound``."""
+        """The ``k`` other documents whose vectors are nearest to that of ``id``. Raises ``NotFound``."""
         check_k(k)
-        view = self._now()[1]
-        number = _number(view, id)
-        among = None if filter is None else view.among(filter)
-        ranking = view.dense(view.vectors([number]), k + 1, among)
-        others = ranking.documents != number
-        others &= np.cumsum(others, axis=1) <= k
-        dense = Ranking(ranking.documents[others][None], ranking.scores[others][None])
+        view = self._snapshot()[1]
+        number = _number_of(view, id)
+        selection = None if filter is None else view.among(filter)
+        ranking = view.dense(view.vectors([number]), k + 1, selection)
+        is_other = ranking.documents != number
+        is_other &= np.cumsum(is_other, axis=1) <= k
+        dense = Ranking(ranking.documents[is_other][None], ranking.scores[is_other][None])
         return hits_of(view, dense, {"dense": dense}, 0)
 
     def explain(self, query: str, id: str | int) -> Explanation:
         """How much each word of a document adds to its cosine with ``query``. Raises ``NotFound``."""
-        model, view = self._now()
+        model, view = self._snapshot()
         if model is None:
             raise UserError("an explanation needs a model; give one")
-        return explain(model, query, view.documents([_number(view, id)])[0])
+        return explain(model, query, view.documents([_number_of(view, id)])[0])
 
     def get(self, id: str | int) -> Document:
-        """The document of that id. Raises ``NotFound``."""
-        view = self._now()[1]
-        return view.documents([_number(view, id)])[0]
+        """The document with that id. Raises ``NotFound``."""
+        view = self._snapshot()[1]
+        return view.documents([_number_of(view, id)])[0]
 
-    def add(self, documents: Iterable[Document]) -> Added:
-        """Put documents in, each in the place of one with its id; found at once, and there for good on return.
+    def add(self, documents: Iterable[Document]) -> AddedCounts:
+        """Add documents; each replaces the document with the same id, if there is one.
 
-        Raises ``UserError``, and changes nothing, when the bundle cannot be written to or a field's kind differs.
+        On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes
+        nothing, when the bundle cannot be written to or a field has another kind.
         """
-        kept = distinct(documents)
+        unique = check_distinct(documents)
 
-        def put_in(model: Encoder | None, store: Store) -> Added:
+        def insert(model: Encoder | None, store: Store) -> AddedCounts:
             if model is None:
                 raise UserError("adding documents needs a model; give one")
-            vectors = plain(model.encode_documents([document.content for document in kept]))
-            replaced = store.add(kept, vectors)
-            return Added(len(kept) - replaced, replaced, count_unseen(document.metadata for document in kept))
+            vectors = to_numpy(model.encode_documents([document.content for document in unique]))
+            replaced = store.add(unique, vectors)
+            return AddedCounts(
+                len(unique) - replaced, replaced, count_ignored(document.metadata for document in unique)
+            )
 
-        return self._changed(put_in)
+        return self._apply(insert)
 
     def delete(self, ids: Iterable[str | int]) -> list[str]:
-        """Take documents out, for good; return the ids that were there. ``TypeError`` for what is no list of ids."""
-        names = ids_of(ids)
-        return self._changed(lambda model, store: store.delete(names))
+        """Delete documents; return the ids that existed. ``TypeError`` if ``ids`` is no list of ids."""
+        document_ids = ids_of(ids)
+        return self._apply(lambda model, store: store.delete(document_ids))
 
-    def _changed(self, change: Callable[[Encoder | None, Store], T]) -> T:
-        """Change what is there now; a bundle that takes its place in that moment is opened, and changed instead."""
-        deadline = time.monotonic() + _PATIENCE
+    def _apply(self, change: Callable[[Encoder | None, Store], T]) -> T:
+        """Call ``change`` with the current model and store; open the bundle and try again if it was replaced."""
+        deadline = time.monotonic() + _TIMEOUT
         while True:
-            self._now()
+            self._snapshot()
             try:
-                return change(*self._parts[:2])
-            except Replaced:
+                return change(*self._state[:2])
+            except BundleReplaced:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.02)  # another thread is opening it
 
     def __len__(self) -> int:
-        return len(self._now()[1])
+        return len(self._snapshot()[1])
 
     @property
-    def fields(self) -> dict[str, Kind]:
-        """Metadata fields that can be filtered on, and their kinds."""
-        return dict(self._now()[1].kinds)
+    def fields(self) -> dict[str, FieldKind]:
+        """The metadata fields that a filter can use, and their kinds."""
+        return dict(self._snapshot()[1].kinds)
 
     def values(self, field: str, most: int = 50) -> list[str]:
-        """The values that most documents hold in a string field; spellings that compare equal are one value."""
-        counts = self._now()[1].counts(field)
+        """The most frequent values of a string field, at most ``most``; spellings that compare equal are one value."""
+        counts = self._snapshot()[1].counts(field)
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
     def refresh(self) -> bool:
-        """Take up what other processes have changed, as every search does; True when there was something."""
-        before = self._parts
+        """Load the changes of other processes, as every search does; return whether there were any."""
+        before = self._state
         changed = self.store.refresh()
-        self._now()
-        return changed or self._parts is not before
+        self._snapshot()
+        return changed or self._state is not before
 
     @property
     def writable(self) -> bool:
@@ -264,18 +270,18 @@ class Retriever:
         return self.store.writable
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.store.close()
 
 
-def _number(view: View, id: str | int) -> int:
+def _number_of(view: View, id: str | int) -> int:
     try:
-        name = id if isinstance(id, str) else id_of(id, "id", "")
+        document_id = id if isinstance(id, str) else id_of(id, "id", "")
     except UserError:
         raise UserError(f"the id is {type(id).__name__}, not text or a whole number; give one") from None
-    number = view.number_of(name)
+    number = view.number_of(document_id)
     if number is None:
-        raise NotFound(f"there is no document {name[:200]!r}; check the id")
+        raise NotFound(f"there is no document {document_id[:200]!r}; check the id")
     return number
 
 

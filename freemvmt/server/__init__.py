@@ -1,6 +1,6 @@
-"""A bundle over HTTP: the API, its description, its measures, and the search page.
+"""The server of a bundle: the API, its description, its metrics and the search page.
 
-Read ``settings`` (every flag), ``serve`` (one process), ``supervisor`` (several), then ``api.app`` and
-``api.routes``. ``http`` is what stands around every request, ``api`` what the routes do; ``http`` does not import
-``api``. Nothing here imports PyTorch.
+Start with ``settings`` (every flag), ``serve`` (one process) and ``supervisor`` (several), then ``api.app`` and
+``api.routes``. ``http`` holds what all requests share, ``api`` the routes and their work. ``http`` does not import
+``api``, and no module here imports PyTorch.
 """

@@ -1,5 +1,8 @@
-"""Load a bundle, listen, and serve until the end. A bundle is loaded while the server's libraries are imported: much of
-the one is reading and summing files, all of the other is Python, and the first answer waits only for the longer."""
+"""Load a bundle, listen, and serve.
+
+A thread loads the bundle while the server's libraries are imported: the first mostly reads and hashes files, the
+second runs Python, so the start takes only as long as the slower of the two.
+"""
 
 import gc
 import os
@@ -15,33 +18,33 @@ from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
 
 
 def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
-    """Serve ``bundle`` until SIGTERM or SIGINT; 0.
+    """Serve ``bundle`` in this process until SIGTERM or SIGINT; returns 0.
 
-    Raises ``UserError`` when it is damaged, the address cannot be had, or others could write without a token.
+    Raises ``UserError`` when it is damaged, the address cannot be used, or others could write without a token.
     """
     settings.check_exposure()
-    os.environ.pop(METRICS_VARIABLE, None)  # one process keeps its numbers in itself, whatever others here do
+    os.environ.pop(METRICS_VARIABLE, None)  # a single process keeps its metrics in its own memory
     with listen(settings) as listener:
         return serve_on(listener, bundle, settings, console)
 
 
 def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
-    """Serve ``bundle`` on a socket that is bound; without ``console`` nothing is said of it."""
+    """Serve ``bundle`` on a bound socket; without ``console`` no address is printed."""
     share_freed_memory()
-    gc.disable()  # what is made now stays: to look through it again and again takes a tenth of the start
+    gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
     try:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(Retriever.load, bundle, graphs=settings.model)
-            from freemvmt.server import uvicorn_server as run
+            from freemvmt.server import uvicorn_server as server_module
 
             retriever = loading.result()
     finally:
         gc.enable()
     try:
-        server = run.make_server(retriever, settings)
-        run.set_up_logs(settings)
+        server = server_module.make_server(retriever, settings)
+        server_module.set_up_logs(settings)
         if console is not None:
-            server.on_listening = lambda: run.say_where(console, retriever, settings, listener)
+            server.on_listening = lambda: server_module.print_address(console, retriever, settings, listener)
         server.run(sockets=[listener])
     finally:
         retriever.close()

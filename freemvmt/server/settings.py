@@ -1,4 +1,4 @@
-"""Every choice of a server, once; the flags of ``two-towers serve`` are made from it."""
+"""The settings of a server, which are the flags of ``two-towers serve``."""
 
 import ipaddress
 import math
@@ -13,8 +13,8 @@ from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus-client keeps the numbers of several processes
-SHORTEST_TOKEN = 16  # characters that nobody guesses, however many may be tried
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's folder for the numbers of several processes
+SHORTEST_TOKEN = 16  # characters; too many to guess, at any number of attempts
 GENERATE_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -74,7 +74,7 @@ class ServeSettings:
         if self.backend == "torch" and self.model is not None:
             raise UserError("--model is for --backend onnx; add it, or leave --model out: a bundle has its own")
         for proxy in self.trusted_proxies:
-            _network(proxy)
+            _parse_network(proxy)
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):
             raise UserError(f"{TOKEN_VARIABLE} holds more than printable ASCII without spaces; choose another token")
         if self.protect_reads and self.token is None:
@@ -99,7 +99,7 @@ class ServeSettings:
 
     @property
     def search_threads(self) -> int:
-        """Threads that search in a process."""
+        """The number of search threads in each process."""
         return self.threads or max(1, cores() // max(1, self.workers))
 
     @property
@@ -114,31 +114,31 @@ class ServeSettings:
 
     @property
     def hosts(self) -> frozenset[str] | None:
-        """The names that a request's ``Host`` may give, in small letters, without a port; None: any."""
-        given = {name.lower() for name in self.allowed_hosts}
+        """The names that are allowed in a request's ``Host``, in lower case, without a port; None: any name."""
+        names = {name.lower() for name in self.allowed_hosts}
         if self.on_loopback:
-            own = f"[{self.host}]" if ":" in self.host else self.host
-            return frozenset(given | {own.lower(), *_LOOPBACK_NAMES})
-        return frozenset(given) or None
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            return frozenset(names | {host.lower(), *_LOOPBACK_NAMES})
+        return frozenset(names) or None
 
     @property
     def proxies(self) -> list[str]:
-        """The proxies that are trusted, each as the system may write its address: IPv4 within IPv6 too."""
-        found = []
-        for network in map(_network, self.trusted_proxies):
-            found.append(str(network))
+        """The trusted proxies; an IPv4 one is listed also in the IPv6 form that the system may use."""
+        addresses = []
+        for network in map(_parse_network, self.trusted_proxies):
+            addresses.append(str(network))
             if network.version == 4:
-                found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
-        return found
+                addresses.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+        return addresses
 
     @property
     def token_is_short(self) -> bool:
-        """Whether a token is asked for that could be guessed."""
-        used = not self.read_only or self.protect_reads
-        return used and self.token is not None and len(self.token) < SHORTEST_TOKEN
+        """Whether the server requires a token that is short enough to guess."""
+        token_required = not self.read_only or self.protect_reads
+        return token_required and self.token is not None and len(self.token) < SHORTEST_TOKEN
 
     def check_exposure(self) -> None:
-        """Raise ``UserError`` when others could write, without a token or with one that they guess."""
+        """Raise ``UserError`` when other machines could write without a token, or with one that can be guessed."""
         if self.on_loopback:
             return
         if not (self.read_only or self.token):
@@ -152,8 +152,8 @@ class ServeSettings:
             )
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """The network, or the one address, that ``text`` names."""
+def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network or the address in ``text``; ``UserError`` when it is neither."""
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:

@@ -1,7 +1,6 @@
-"""Files that are there whole or not at all, and where they come from.
+"""Files that are written whole or not at all, their checksums, and the Hugging Face Hub.
 
-``files`` writes a file or a folder in one step, ``locks`` lets one writer in at a time, ``manifest`` and
-``tensor_files`` tell what is damaged, ``outputs`` checks a place before the work whose result goes there,
-``hidden_files`` knows the files of systems and editors. ``hub`` fetches from the Hugging Face Hub, ``model_card``
-writes a model's README.
+``files`` writes a file or a folder in one step, ``locks`` lets one process at a time write, ``manifest`` and
+``tensor_files`` detect damage, ``outputs`` checks an output path before the work begins, ``hidden_files`` recognises
+the files of systems and editors. ``hub`` fetches from the Hugging Face Hub, ``model_card`` writes a model's README.
 """

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, flushed, and renamed."""
+"""Writes files and folders whole or not at all: first beside their path, then flushed and renamed."""
 
 import ctypes
 import errno
@@ -17,14 +17,14 @@ from freemvmt.errors import UserError
 from freemvmt.storage.hidden_files import is_stray
 from freemvmt.storage.locks import NoLocks, locked
 
-_YOUNG = 1.0  # seconds
-_LOCK = "lock"  # in a part
+_MIN_AGE = 1.0  # seconds; a younger temporary folder may not be locked yet
+_LOCK = "lock"  # name of the lock file in a temporary folder
 _LOOP = "a link there leads back to itself; write elsewhere"
-_READER = 10.0  # seconds that a pipe has to find somebody who reads from it
+_READER = 10.0  # seconds to wait for a process that reads from a pipe
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal; ``UserError`` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -33,47 +33,47 @@ def sha256_of(path: Path) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise ``UserError`` where ``path`` is neither a file nor a folder: a pipe would be waited for without end."""
+    """Raise ``UserError`` if ``path`` is neither a file nor a folder: reading a pipe could wait forever."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path} is a pipe, a device or a socket; give a file, which is read more than once")
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in ``folder`` and below, but for strays."""
+    """Bytes of all files in ``folder`` and below, without stray files."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not is_stray(file.name))
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; what was written there takes the place of ``path`` when the block ends well.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; its file replaces ``path`` when the block ends without an error.
 
-    A link stays, and what it names is replaced; a device or a pipe is written to as it is. The path stands in a folder
-    of its own: some libraries write to a temporary file beside the path they are given, and rename that.
+    A link stays, and its target is replaced. A device or a pipe is written to directly. The temporary path is in a
+    folder of its own, because some libraries write to another file beside it, and rename that.
     """
-    with explained(path):
+    with as_user_error(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if path.exists() and (not path.is_file() or path.is_relative_to("/dev") or path.is_relative_to("/proc")):
-            with _read_from(path):
+            with _wait_for_reader(path):
                 yield path
             return
         path = path.resolve()
         make_folders(path.parent)
         remove_leftovers(path)
-        with _part(path) as folder:
+        with _temporary_folder(path) as folder:
             part = folder / path.name
             part.touch()
             yield part
-            share(part)
+            widen_permissions(part)
             flush(part)
             part.replace(path)
             flush(path.parent)
 
 
 @contextmanager
-def _read_from(path: Path) -> Iterator[None]:
-    """Wait until somebody reads from the pipe ``path``, which opening it to write would do without end."""
+def _wait_for_reader(path: Path) -> Iterator[None]:
+    """Wait until a process reads from the pipe ``path``, at most ``_READER`` seconds. ``open`` could wait forever."""
     if not path.is_fifo():
         yield
         return
@@ -93,59 +93,59 @@ def _read_from(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; it takes the place of the folder ``path`` when the block ends well.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; it replaces the folder ``path`` when the block ends without an error.
 
-    A link stays, and the folder that it names is replaced.
+    A link stays, and its target is replaced.
     """
-    with explained(path):
+    with as_user_error(path):
         path = path.resolve()
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
         make_folders(path.parent)
         remove_leftovers(path)
-        with _part(path) as part:
+        with _temporary_folder(path) as part:
             yield part
-            put_in_place(part, path)
+            replace_folder(part, path)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Take away what processes that were killed while they wrote ``path`` have left beside it.
+    """Remove the temporary folders that killed processes left beside ``path``.
 
-    A part is locked while someone writes it, and the system takes the lock of a dead process away. Where the file
-    system has no locks, nobody can tell, and they stay.
+    A process that writes holds the lock in its temporary folder, and a dead process holds no lock. On a file system
+    without locks the two look alike, and the folders stay.
     """
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(OSError, UserError):
             status = part.lstat()
-            if stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _YOUNG:  # else perhaps not yet locked
+            if stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _MIN_AGE:
                 with locked(part / _LOCK, "someone writes it"):
                     shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
-def _part(path: Path) -> Iterator[Path]:
-    """An empty folder to write in, near ``path`` and locked while it is; nothing of it is left in the end."""
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder in a locked temporary folder beside ``path``, which is removed in the end."""
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    inside = part / "new"
+    content = part / "new"
     try:
         with ExitStack() as stack:
-            with suppress(NoLocks):  # then nobody takes it for a dead one's either
+            with suppress(NoLocks):  # then no other process removes it either
                 stack.enter_context(locked(part / _LOCK, "someone writes it"))
-            inside.mkdir()
-            yield inside
+            content.mkdir()
+            yield content
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def put_in_place(part: Path, path: Path) -> None:
-    """Make the finished folder ``part`` the folder ``path``, on one file system; what was at ``path`` is removed.
+def replace_folder(part: Path, path: Path) -> None:
+    """Rename the complete folder ``part`` to ``path`` on the same file system, and remove the old folder ``path``.
 
-    Linux exchanges the two in one step, so that at no moment neither is there. Elsewhere it takes two renames. What was
-    there is removed only when the change is safe from a power cut, which could undo it and not the removal.
+    Linux exchanges the two in one step, so that ``path`` exists at every moment; elsewhere it takes two renames. The
+    old folder is removed only when the rename is on disk: a power cut could undo the rename, but not the removal.
     """
     for file in (*part.rglob("*"), part):
-        share(file)
+        widen_permissions(file)
         flush(file)
     if not path.exists():
         part.rename(path)
@@ -167,7 +167,7 @@ def put_in_place(part: Path, path: Path) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make the folder ``path``, and those above it, where they are not there; after a power cut they still are."""
+    """Create the folder ``path`` and its missing parents, safe from a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
@@ -175,7 +175,7 @@ def make_folders(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Let the content of the file ``path``, or the names in the folder, be safe from a power cut."""
+    """Write the content of the file ``path``, or the names in the folder ``path``, to disk (``fsync``)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -183,31 +183,31 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def share(path: Path) -> None:
-    """Let others read what is at ``path``, as far as the user's umask lets them: some libraries write for one alone."""
+def widen_permissions(path: Path) -> None:
+    """Give ``path`` the permissions of the user's umask: some libraries write files that only their owner may read."""
     path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders take each other's name in one step; False where the system has no such step."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two folders in one step; False if the system has no such step."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
-    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
-    if renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+    cwd, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    if renameat2(cwd, os.fsencode(first), cwd, os.fsencode(second), exchange) == 0:
         return True
     number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):  # an old kernel, or a file system without it
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):  # an old kernel, or a file system without the call
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    raise OSError(number, os.strerror(number), str(second))
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into a line that a person can act on."""
+def as_user_error(path: Path) -> Iterator[None]:
+    """Turn the system's errors of writing ``path`` into a ``UserError`` that says what to do."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:  # pathlib's own words, before the system is asked
+    except (ValueError, RuntimeError) as error:  # pathlib raises them, before any system call
         if "null byte" in str(error):
             raise UserError(f"{str(path)!a} holds a zero byte, which no name may; give another") from error
         if "Symlink loop" in str(error):

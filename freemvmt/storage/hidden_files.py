@@ -1,4 +1,4 @@
-"""Files of others in our folders: what systems and file managers leave there is no data, and no part of ours."""
+"""Stray files: files that systems, file managers and editors leave in folders. They are not data."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ _NAMES = frozenset(
         ".directory", "@eadir", "#recycle", "lost+found",
     }
 )  # fmt: skip
-_BEGINNINGS = ("._", ".nfs", ".fuse_hidden", ".smbdelete", ".~lock.", ".#", "~$")
+_PREFIXES = ("._", ".nfs", ".fuse_hidden", ".smbdelete", ".~lock.", ".#", "~$")
 
 
 def is_stray(name: str) -> bool:
-    """Whether a file or folder of that name is one that a system leaves: it may go with the folder that holds it."""
-    return name.lower() in _NAMES or name.startswith(_BEGINNINGS)
+    """Whether ``name`` is that of a stray file or folder, which may be deleted with its folder."""
+    return name.lower() in _NAMES or name.startswith(_PREFIXES)
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a file or folder of that name is not ours to read: a stray, or hidden."""
+def is_not_ours(name: str) -> bool:
+    """Whether ``name`` is that of a file or folder that must not be read: stray or hidden."""
     return name.startswith(".") or is_stray(name)
 
 
-def first_in(folder: Path) -> str | None:
-    """The name of the first thing in ``folder`` that is no stray; None where it is as good as empty."""
+def first_file(folder: Path) -> str | None:
+    """The first name in ``folder`` (in sorted order) that is not stray; None if there is no such name."""
     return min((path.name for path in folder.iterdir() if not is_stray(path.name)), default=None)

@@ -1,4 +1,4 @@
-"""Files that are what they were when they were written: sizes, SHA-256, and JSON that carries its own checksum."""
+"""Detects changed files: a manifest has the size and SHA-256 of each file, and a checksum of itself."""
 
 import hashlib
 import json
@@ -8,109 +8,109 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from freemvmt.errors import UserError
-from freemvmt.storage.files import sha256_of, whole_file
+from freemvmt.storage.files import atomic_file, sha256_of
 
 Shape = Mapping[str, Any]  # name -> the type of its value, or the shape of an object
-Seals = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
+FileHashes = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
 
 
-def seal(folder: Path, names: Iterable[str]) -> Seals:
-    """Sizes and digests of files in ``folder``."""
-    wanted = sorted(names)
-    with ThreadPoolExecutor(2) as pool:  # hashing lets go of the interpreter
-        digests = list(pool.map(lambda name: sha256_of(folder / name), wanted))
+def hash_files(folder: Path, names: Iterable[str]) -> FileHashes:
+    """The size and SHA-256 of the files ``names`` in ``folder``."""
+    sorted_names = sorted(names)
+    with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL
+        digests = list(pool.map(lambda name: sha256_of(folder / name), sorted_names))
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
-        for name, digest in zip(wanted, digests, strict=True)
+        for name, digest in zip(sorted_names, digests, strict=True)
     }
 
 
-def check_seals(folder: Path, seals: Mapping[str, Any], again: str) -> None:
-    """Raise ``UserError`` unless every file is there with the bytes that it was sealed with.
+def verify_files(folder: Path, hashes: Mapping[str, Any], hint: str) -> None:
+    """Raise ``UserError`` unless each file has the size and SHA-256 in ``hashes``, and its name stays in ``folder``.
 
-    ``again`` is what makes the files anew ("index the corpus again"); names that lead out of ``folder`` are refused.
+    ``hint`` says how the user makes the files again ("index the corpus again").
     """
-    again = f"{again} or fetch it again"
-    for name, known in seals.items():
+    hint = f"{hint} or fetch it again"
+    for name, entry in hashes.items():
         if not is_inside(name):
-            raise UserError(f"{folder} names a file outside of it ({name!r}); {again}")
-        if not isinstance(known, Mapping) or _misshapen(known, {"bytes": int, "sha256": str}):
-            raise UserError(f"{folder} does not say what {name} was; {again}")
+            raise UserError(f"{folder} names a file outside of it ({name!r}); {hint}")
+        if not isinstance(entry, Mapping) or _wrong_entry(entry, {"bytes": int, "sha256": str}):
+            raise UserError(f"{folder} does not say what {name} was; {hint}")
     try:
-        sizes = {name: (folder / name).stat().st_size for name in seals}
-        found = seal(folder, [name for name, size in sizes.items() if size == seals[name]["bytes"]])
+        sizes = {name: (folder / name).stat().st_size for name in hashes}
+        actual = hash_files(folder, [name for name, size in sizes.items() if size == hashes[name]["bytes"]])
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{error.filename} is missing; {again}") from error
-    for name, known in seals.items():
-        if (size := sizes[name]) != known["bytes"]:
-            raise UserError(f"{folder / name} has {size:,} bytes, not the {known['bytes']:,} written; {again}")
-        if found[name]["sha256"] != known["sha256"]:
-            raise UserError(f"{folder / name} was changed since it was written; {again}")
+        raise UserError(f"{error.filename} is missing; {hint}") from error
+    for name, entry in hashes.items():
+        if (size := sizes[name]) != entry["bytes"]:
+            raise UserError(f"{folder / name} has {size:,} bytes, not the {entry['bytes']:,} written; {hint}")
+        if actual[name]["sha256"] != entry["sha256"]:
+            raise UserError(f"{folder / name} was changed since it was written; {hint}")
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name from a manifest stays in its folder: relative, without ``..``, a name that a system can have."""
+    """Whether a name in a manifest stays in its folder: it is relative, without ``..`` and without zero bytes."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as JSON, whole or not at all, with a checksum of itself."""
-    with whole_file(path) as part:
-        part.write_text(sealed(content), encoding="utf-8")
+    with atomic_file(path) as part:
+        part.write_text(manifest_text(content), encoding="utf-8")
 
 
-def read_sealed(
-    path: Path, kind: str, wanted: int, shape: Shape, maker: str = "index", what: str = "corpus"
+def read_manifest(
+    path: Path, key: str, version: int, shape: Shape, maker: str = "index", what: str = "corpus"
 ) -> dict[str, Any]:
-    """What ``write_sealed`` wrote, if its ``kind`` entry is the number ``wanted``; else ``UserError``.
+    """Read what ``write_manifest`` wrote; ``UserError`` unless its entry ``key`` is the format number ``version``.
 
-    A checksum tells what was damaged, not who wrote it: entries must be of the types in ``shape`` all the same.
-    ``maker`` is the command that makes such a folder, of ``what``.
+    The entries must have the types in ``shape``: a checksum detects damage, but not a manifest that others wrote.
+    Messages name the command ``maker``, which makes such a folder from ``what``.
     """
-    again, give = f"{maker} the {what} again", f"give a folder that `two-towers {maker}` wrote"
+    hint, folder_hint = f"{maker} the {what} again", f"give a folder that `two-towers {maker}` wrote"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"there is no {path}; {give}") from error
+        raise UserError(f"there is no {path}; {folder_hint}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}); {again}") from error
-    if not isinstance(content, dict) or kind not in content:
-        raise UserError(f"{path} is of something else; {give}")
-    if content[kind] != wanted:
-        older = type(content[kind]) is int and content[kind] < wanted
-        mend = again if older else "update two-towers"
-        raise UserError(f"{path} has format {content[kind]!r}, this version reads {wanted}; {mend}")
-    check_sealed(path, text, content, again)
-    if missing := _misshapen(content, shape):
-        raise UserError(f"{path} does not say what it should ({missing}); {again}")
+        raise UserError(f"{path} cannot be read ({error}); {hint}") from error
+    if not isinstance(content, dict) or key not in content:
+        raise UserError(f"{path} is of something else; {folder_hint}")
+    if content[key] != version:
+        is_older = type(content[key]) is int and content[key] < version
+        version_hint = hint if is_older else "update two-towers"
+        raise UserError(f"{path} has format {content[key]!r}, this version reads {version}; {version_hint}")
+    verify_manifest(path, text, content, hint)
+    if missing := _wrong_entry(content, shape):
+        raise UserError(f"{path} does not say what it should ({missing}); {hint}")
     return content
 
 
-def _misshapen(content: Mapping[str, Any], shape: Shape) -> str | None:
-    """The first entry that is missing or of another type."""
-    for name, wanted in shape.items():
-        found = content.get(name)
-        if isinstance(wanted, Mapping):
-            if not isinstance(found, Mapping):
+def _wrong_entry(content: Mapping[str, Any], shape: Shape) -> str | None:
+    """The name of the first entry that is missing or has another type."""
+    for name, expected in shape.items():
+        value = content.get(name)
+        if isinstance(expected, Mapping):
+            if not isinstance(value, Mapping):
                 return name
-            if (inner := _misshapen(found, wanted)) is not None:
+            if (inner := _wrong_entry(value, expected)) is not None:
                 return f"{name}.{inner}"
-        elif type(found) is not wanted:
+        elif type(value) is not expected:
             return name
     return None
 
 
-def check_sealed(path: Path, text: str, content: dict[str, Any], again: str) -> None:
-    """Take the checksum out of ``content``, which ``text`` holds; ``UserError`` if either is not as it was written."""
+def verify_manifest(path: Path, text: str, content: dict[str, Any], hint: str) -> None:
+    """Remove the checksum from ``content``, the parsed ``text``; ``UserError`` if the text was changed."""
     content.pop("checksum", None)
-    if text != sealed(content):
-        raise UserError(f"{path} was changed since it was written; {again} or fetch it again")
+    if text != manifest_text(content):
+        raise UserError(f"{path} was changed since it was written; {hint} or fetch it again")
 
 
-def sealed(content: Mapping[str, Any]) -> str:
-    """The one text that stands for ``content``: no byte of it can be another."""
+def manifest_text(content: Mapping[str, Any]) -> str:
+    """``content`` as JSON with its checksum: the only valid text for it, byte by byte."""
     plain = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     checksum = hashlib.sha256(plain.encode()).hexdigest()
     return json.dumps({**content, "checksum": checksum}, indent=1) + "\n"

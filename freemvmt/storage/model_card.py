@@ -1,7 +1,7 @@
-"""The card of a trained model: what it is, what it was trained on and how, how good it is and by which protocol.
+"""The card of a trained model: what it is, how and on what it was trained, and its scores with their protocol.
 
-Its front matter is what the Hugging Face Hub reads: library, base model, data sets, and a ``model-index`` with each
-score. The form is huggingface_hub's (https://github.com/huggingface/hub-docs/blob/main/modelcard.md).
+The Hugging Face Hub reads the front matter: library, base model, data sets, and a ``model-index`` with each score. Its
+format is huggingface_hub's (https://github.com/huggingface/hub-docs/blob/main/modelcard.md).
 """
 
 import re
@@ -18,9 +18,9 @@ _METRICS = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100"
 
 
 def metadata(base: str, record: dict[str, Any], name: str) -> ModelCardData:
-    """The front matter of a model named ``name`` that started from ``base``; an empty ``record`` is no training."""
+    """The front matter for the model ``name`` on the base model ``base``; ``record`` is empty if it is untrained."""
     collection = record.get("validation", {}).get("collection", "")
-    found = {**record.get("validation", {}), "method": "dense", **record.get("scores", {})}
+    evaluation = {**record.get("validation", {}), "method": "dense", **record.get("scores", {})}
     names = record.get("data", "").split(" + ")
     return ModelCardData(
         language="en" if base == BASE_MODEL else None,
@@ -30,37 +30,37 @@ def metadata(base: str, record: dict[str, Any], name: str) -> ModelCardData:
         pipeline_tag="sentence-similarity",
         tags=["two-towers", "retrieval", "feature-extraction"],
         model_name=name,
-        eval_results=evaluations(found) if collection else None,
+        eval_results=evaluations(evaluation) if collection else None,
     )
 
 
-def evaluations(measured: dict[str, Any]) -> list[EvalResult]:
-    """Each metric of what `evaluate --json` printed, with its protocol and 95 % interval."""
-    collection, intervals = str(measured["collection"]), measured.get("interval_95", {})
-    on_the_hub = collection.partition(" ")[0] == "msmarco"
+def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
+    """One result for each metric in the output of `evaluate --json`, with its protocol and 95 % interval."""
+    collection, intervals = str(evaluation["collection"]), evaluation.get("interval_95", {})
+    is_ms_marco = collection.partition(" ")[0] == "msmarco"
     return [
         EvalResult(
             task_type="text-retrieval",
-            task_name=f"Retrieval ({measured['method']})",
+            task_name=f"Retrieval ({evaluation['method']})",
             dataset_name=collection,
-            dataset_type=hub.MS_MARCO if on_the_hub else re.sub(r"[^\w.-]+", "-", collection),
+            dataset_type=hub.MS_MARCO if is_ms_marco else re.sub(r"[^\w.-]+", "-", collection),
             metric_type=metric.replace("@", "_at_"),
             metric_name=_METRICS[metric],
-            metric_value=measured[metric],
+            metric_value=evaluation[metric],
             metric_args={
-                "protocol": measured["protocol"],
-                "queries": measured["queries"],
-                "documents": measured["documents"],
+                "protocol": evaluation["protocol"],
+                "queries": evaluation["queries"],
+                "documents": evaluation["documents"],
                 **({"interval_95": list(intervals[metric])} if metric in intervals else {}),
             },
         )
         for metric in _METRICS
-        if metric in measured
+        if metric in evaluation
     ]
 
 
 def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
-    """The text of a model folder's README.md; ``record`` is what the training knows of itself."""
+    """The text of a model folder's README.md; ``record`` describes the training."""
     validation, scores = record["validation"], record["scores"]
     low, high = scores["interval_95"]["ndcg@10"]
     return f"""---
@@ -102,11 +102,13 @@ def _towers(config: TrainConfig) -> str:
     rows = "token vectors distilled" if config.rows == "distilled" else "token vectors"
     if config.tower == "average":
         return f"each the average of {rows} from `{config.base}`"
-    ways = "from both ends" if config.bidirectional else "from the beginning"
-    reads = f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {ways}"
+    direction = "from both ends" if config.bidirectional else "from the beginning"
+    recurrence = (
+        f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {direction}"
+    )
     if config.pooling == "weighted":
-        return f"each an average of {rows} from `{config.base}`, weighted by {reads}"
-    return f"each from {rows} of `{config.base}` by {reads}, {config.pooling} pooling"
+        return f"each an average of {rows} from `{config.base}`, weighted by {recurrence}"
+    return f"each from {rows} of `{config.base}` by {recurrence}, {config.pooling} pooling"
 
 
 def _teacher(config: TrainConfig) -> str:

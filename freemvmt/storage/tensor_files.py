@@ -1,4 +1,4 @@
-"""Tensors kept between runs: a file of safetensors and a sum over all of it, which tells where one is damaged."""
+"""Tensors in a safetensors file with a checksum, which detects a damaged file."""
 
 import hashlib
 import os
@@ -11,31 +11,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from freemvmt.storage.files import whole_file
+from freemvmt.storage.files import atomic_file
 
 
-class Damaged(Exception):  # noqa: N818 - what is wrong, not that something is
-    """A file is not as it was written; the message says how that was seen."""
+class CorruptFile(Exception):  # noqa: N818 - the name says what is wrong
+    """A file is not as it was written; the message says what is wrong."""
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """``save_file``, but the system's refusal stays an ``OSError``; theirs holds its number only in its text."""
+    """``save_file``, but a system error is an ``OSError``; safetensors has its number only in the message."""
     try:
         save_file(tensors, path, metadata)
     except SafetensorError as error:
-        if not (number := re.search(r"os error (\d+)", str(error))):
+        if not (match := re.search(r"os error (\d+)", str(error))):
             raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
 
 
-def keep(path: Path, tensors: dict[str, Tensor], told: str = "") -> None:
-    """Write ``tensors``, and a text about them, whole or not at all. Raises ``UserError`` where that cannot be."""
-    with whole_file(path) as part:
-        save_tensors(tensors, part, {"told": told, "sum": _sum_of(told, tensors)})
+def save_checked(path: Path, tensors: dict[str, Tensor], text: str = "") -> None:
+    """Write ``tensors`` and ``text`` whole or not at all; ``UserError`` if the file cannot be written."""
+    with atomic_file(path) as part:
+        save_tensors(tensors, part, {"told": text, "sum": _checksum(text, tensors)})
 
 
-def read_kept(path: Path) -> tuple[dict[str, Tensor], str]:
-    """What ``keep`` wrote, (tensors, text). Raises ``FileNotFoundError`` and ``Damaged``."""
+def load_checked(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Read what ``save_checked`` wrote: (tensors, text). Raises ``FileNotFoundError`` and ``CorruptFile``."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -43,15 +43,15 @@ def read_kept(path: Path) -> tuple[dict[str, Tensor], str]:
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise Damaged(str(error)) from error
-    told = metadata.get("told", "")
-    if metadata.get("sum") != _sum_of(told, tensors):
-        raise Damaged("its sum is another")
-    return tensors, told
+        raise CorruptFile(str(error)) from error
+    text = metadata.get("told", "")
+    if metadata.get("sum") != _checksum(text, tensors):
+        raise CorruptFile("its sum is another")
+    return tensors, text
 
 
-def _sum_of(told: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(told.encode(), digest_size=16)
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,6 +1,6 @@
-"""What a ``TwoTowersModel`` is made of: token ids in, vectors out.
+"""The towers of a ``TwoTowersModel``: token ids in, vectors out.
 
-``average``, ``recurrent`` (with ``cells`` and ``packing``) and ``transformer`` are the towers, ``factory`` makes
-the one that a config names. ``pretrained`` finds the first token vectors, ``sparse_rows`` gives them a sparse
-gradient. ``model_folder`` reads and writes a model's files, ``static_models`` reads those of other libraries.
+``average``, ``recurrent`` (with ``cells`` and ``packing``) and ``transformer`` are the towers; ``factory`` creates the
+one that a config names. ``pretrained`` computes the initial token vectors, ``sparse_rows`` gives them a sparse
+gradient. ``model_folder`` reads and writes a model's files, ``static_models`` reads models of other libraries.
 """

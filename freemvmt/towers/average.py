@@ -1,8 +1,8 @@
-"""The average tower: a text's vector is the mean of its token vectors, taken straight from the flat ids.
+"""The average tower: a text's vector is the mean of its token vectors, computed from the flat ids.
 
-The mean is PyTorch's ``embedding_bag``; its gradient here is sparse and exact. One stable sort of the batch's ids turns
-bags of tokens into bags of texts, one for each distinct row, so the gradient of the rows is again one
-``embedding_bag``, over the gradients of the texts. Nothing of the size of the table, or of tokens x dim, is made.
+The mean is PyTorch's ``embedding_bag``; its gradient here is sparse and exact. A stable sort of the batch's ids gives
+the texts of each distinct row, so the gradient of the rows is an ``embedding_bag`` too, over the gradients of the
+texts. No array has the size of the table, or of tokens x dim.
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ from freemvmt.towers.sparse_rows import sparse_rows, sums_by
 
 
 class AverageTower(nn.Module):
-    """Mean of the rows of ``table`` (vocabulary, width) over a text's tokens; a text without tokens gives zeros."""
+    """The mean of the rows of ``table`` (vocabulary, width) for a text's tokens; zeros for a text without tokens."""
 
     def __init__(self, table: nn.Parameter) -> None:
         super().__init__()
         self.table = table
 
     def train_in(self, precision: torch.dtype) -> None:
-        """Nothing here is multiplied with a matrix."""
+        """No effect: this tower has no matrix product."""
 
     def measure(self) -> None:
-        """Nothing here depends on how the table is scaled."""
+        """No effect: nothing here depends on the scale of the table."""
 
     def forward(self, tokens: TokenArray) -> Tensor:
         """(texts, width) float32 on the table's device."""
@@ -40,7 +40,7 @@ class AverageTower(nn.Module):
         return vectors
 
     def split(self, tokens: TokenArray) -> Tensor:
-        """What each token adds to its text's vector, (tokens, width): summed over a text, ``forward``."""
+        """What each token adds to its text's vector, (tokens, width); the sum over a text is ``forward``."""
         lengths = torch.from_numpy(tokens.lengths).to(self.table.device)
         ids = torch.from_numpy(tokens.ids.astype(np.int64)).to(self.table.device)
         return self.table[ids] / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
@@ -64,8 +64,8 @@ class _MeanOfRows(torch.autograd.Function):
         ids, offsets = ctx.saved_tensors
         lengths = offsets.diff()
         text_of_token = torch.repeat_interleave(lengths)
-        learns = (gradient != 0).any(1)[text_of_token]  # texts that the loss is content with have no gradient to give
-        # Each token had a share of 1 / length in its text's mean.
+        has_gradient = (gradient != 0).any(1)[text_of_token]  # by token; a text that the loss does not move has none
+        # Each token has a share of 1 / length in its text's mean.
         shares = gradient / lengths.clamp(min=1).unsqueeze(1)
-        rows, values = sums_by(ids[learns], shares, text_of_token[learns])
+        rows, values = sums_by(ids[has_gradient], shares, text_of_token[has_gradient])
         return sparse_rows(rows, values, ctx.shape), None, None

@@ -1,7 +1,7 @@
-"""Recurrences over the tokens of texts: GRU and LSTM, and one that has no hidden-to-hidden matrix.
+"""Recurrences over the tokens of texts: LSTM, GRU, and SRU, which has no hidden-to-hidden matrix.
 
-A cell takes the rows that a batch uses (used, width), where each token's row stands in them (tokens,), and a packing;
-it gives the states of each direction, (tokens, hidden), in the order in which that direction reads.
+A cell takes the rows that a batch uses (used, width), the position of each token's row in them (tokens,), and a
+packing. It returns the states of each direction, (tokens, hidden), in the order in which that direction reads.
 """
 
 from typing import Any
@@ -12,55 +12,58 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from freemvmt.towers.packing import Packing
-from freemvmt.towers.sparse_rows import handed_out, permuted
+from freemvmt.towers.sparse_rows import gather_rows, permute_rows
 
 
 class Lstm(nn.Module):
-    """PyTorch's own, on packed texts."""
+    """PyTorch's LSTM, on packed texts."""
 
     def __init__(self, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
-        between = dropout if layers > 1 else 0.0
-        self.recurrence = nn.LSTM(width, hidden, layers, bidirectional=bidirectional, dropout=between)
+        layer_dropout = dropout if layers > 1 else 0.0
+        self.recurrence = nn.LSTM(width, hidden, layers, bidirectional=bidirectional, dropout=layer_dropout)
         self.hidden, self.bidirectional = hidden, bidirectional
 
     def forward(self, rows: Tensor, places: Tensor, packing: Packing) -> list[Tensor]:
         """(tokens, hidden) of each direction."""
-        read = handed_out(rows, places[packing.forwards.tokens])
-        states = self.recurrence(PackedSequence(read, packing.steps))[0].data  # both in the order of the forwards one
+        inputs = gather_rows(rows, places[packing.forwards.tokens])
+        # The states of both directions are in the order of the forward one.
+        states = self.recurrence(PackedSequence(inputs, packing.steps))[0].data
         if not self.bidirectional:
             return [states]
         forwards, backwards = packing.forwards, packing.backwards
-        other, back = forwards.places[backwards.tokens], backwards.places[forwards.tokens]
-        return [states[:, : self.hidden], permuted(states[:, self.hidden :], other, back)]
+        to_forwards, to_backwards = forwards.places[backwards.tokens], backwards.places[forwards.tokens]
+        return [states[:, : self.hidden], permute_rows(states[:, self.hidden :], to_forwards, to_backwards)]
 
 
-class _Stacked(nn.Module):
-    """Layers of recurrences whose inputs go through one matrix before the steps: in the first layer that depends on a
-    token alone, so it is done once for each different token of a batch."""
+class _StackedCell(nn.Module):
+    """Layers of recurrences that multiply their inputs with one matrix before the steps.
+
+    In the first layer the product depends on the token alone, so it is computed once for each distinct token.
+    """
 
     def __init__(self, hidden: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
         self.hidden, self.bidirectional, self.dropout = hidden, bidirectional, dropout
         self.precision = torch.float32  # of matrix products in training
 
-    def _precision_now(self) -> torch.dtype:
+    def _current_precision(self) -> torch.dtype:
         return self.precision if self.training else torch.float32
 
     def _product(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``rows`` times ``weight`` and ``bias``, float32."""
-        precision = self._precision_now()
+        """``rows`` times ``weight``, plus ``bias``, float32."""
+        precision = self._current_precision()
         return F.linear(rows.to(precision), weight.to(precision), bias.to(precision)).float()
 
     def _layers(self) -> int:
         raise NotImplementedError
 
-    def _prepared(self, layer: int, rows: Tensor) -> list[Tensor]:
-        """What the steps of each direction need of a row, (rows, any)."""
+    def _step_inputs(self, layer: int, rows: Tensor) -> list[Tensor]:
+        """For each direction, what its steps need of each row, (rows, any)."""
         raise NotImplementedError
 
-    def _run(self, layer: int, direction: int, read: Tensor, steps: Tensor) -> Tensor:
-        """The states, (tokens, hidden), from what was prepared, in the order of reading."""
+    def _run(self, layer: int, direction: int, inputs: Tensor, steps: Tensor) -> Tensor:
+        """The states, (tokens, hidden), from the step inputs of the tokens, both in reading order."""
         raise NotImplementedError
 
     def forward(self, rows: Tensor, places: Tensor, packing: Packing) -> list[Tensor]:
@@ -71,22 +74,27 @@ class _Stacked(nn.Module):
             if layer:
                 rows = F.dropout(in_text_order(states, packing), self.dropout, self.training)
             states = []
-            for direction, (ready, order) in enumerate(zip(self._prepared(layer, rows), orders, strict=True)):
+            for direction, (row_inputs, order) in enumerate(zip(self._step_inputs(layer, rows), orders, strict=True)):
                 # From the second layer on, each token has a row of its own.
-                read = permuted(ready, order.tokens, order.places) if layer else handed_out(ready, places[order.tokens])
-                states.append(self._run(layer, direction, read, packing.steps))
+                inputs = (
+                    permute_rows(row_inputs, order.tokens, order.places)
+                    if layer
+                    else gather_rows(row_inputs, places[order.tokens])
+                )
+                states.append(self._run(layer, direction, inputs, packing.steps))
         return states
 
 
 def in_text_order(states: list[Tensor], packing: Packing) -> Tensor:
-    """The states of all directions side by side, (tokens, directions * hidden), in the order of the flat array."""
+    """The states of all directions, concatenated, (tokens, directions * hidden), in the order of the flat array."""
     orders = packing.orders(len(states) == 2)
-    return torch.cat([permuted(one, order.places, order.tokens) for one, order in zip(states, orders, strict=True)], 1)
+    return torch.cat(
+        [permute_rows(state, order.places, order.tokens) for state, order in zip(states, orders, strict=True)], 1
+    )
 
 
-class Gru(_Stacked):
-    """PyTorch's GRU and its weights, computed otherwise: the steps in one function with its gradient, where autograd
-    would keep a dozen nodes a step."""
+class Gru(_StackedCell):
+    """A GRU with PyTorch's weights. All steps are one autograd function, where PyTorch records a dozen nodes a step."""
 
     def __init__(self, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__(hidden, bidirectional, dropout)
@@ -99,12 +107,14 @@ class Gru(_Stacked):
         name = f"{kind}_l{layer}" + "_reverse" * direction
         return getattr(self.recurrence, f"weight_{name}"), getattr(self.recurrence, f"bias_{name}")
 
-    def _prepared(self, layer: int, rows: Tensor) -> list[Tensor]:
-        return [self._product(rows, *self._weights(layer, way, "ih")) for way in range(1 + self.bidirectional)]
+    def _step_inputs(self, layer: int, rows: Tensor) -> list[Tensor]:
+        return [
+            self._product(rows, *self._weights(layer, direction, "ih")) for direction in range(1 + self.bidirectional)
+        ]
 
-    def _run(self, layer: int, direction: int, read: Tensor, steps: Tensor) -> Tensor:
+    def _run(self, layer: int, direction: int, inputs: Tensor, steps: Tensor) -> Tensor:
         weights = self._weights(layer, direction, "hh")
-        states: Tensor = _GruSteps.apply(read, *weights, steps, self._precision_now())
+        states: Tensor = _GruSteps.apply(inputs, *weights, steps, self._current_precision())
         return states
 
 
@@ -123,59 +133,60 @@ class _GruSteps(torch.autograd.Function):
     ) -> Tensor:
         sizes, hidden = steps.tolist(), weight.shape[1]
         states = inputs.new_empty(len(inputs), hidden)
-        gates, fresh, recalled = inputs.new_empty(len(inputs), 2 * hidden), states.clone(), states.clone()
-        before = inputs.new_zeros(sizes[0] if sizes else 0, hidden)
+        gates, candidates, recurrent = inputs.new_empty(len(inputs), 2 * hidden), states.clone(), states.clone()
+        previous = inputs.new_zeros(sizes[0] if sizes else 0, hidden)
         weight = weight.to(precision)
         start = 0
         for size in sizes:
             now = slice(start, start + size)
-            before = before[:size]
-            known = (before.to(precision) @ weight.T).float().add_(bias)
-            torch.add(inputs[now, : 2 * hidden], known[:, : 2 * hidden], out=gates[now]).sigmoid_()
-            recalled[now] = known[:, 2 * hidden :]
-            torch.addcmul(inputs[now, 2 * hidden :], gates[now, :hidden], recalled[now], out=fresh[now]).tanh_()
-            before = torch.lerp(fresh[now], before, gates[now, hidden:], out=states[now])
+            previous = previous[:size]
+            products = (previous.to(precision) @ weight.T).float().add_(bias)
+            torch.add(inputs[now, : 2 * hidden], products[:, : 2 * hidden], out=gates[now]).sigmoid_()
+            recurrent[now] = products[:, 2 * hidden :]
+            torch.addcmul(inputs[now, 2 * hidden :], gates[now, :hidden], recurrent[now], out=candidates[now]).tanh_()
+            previous = torch.lerp(candidates[now], previous, gates[now, hidden:], out=states[now])
             start += size
-        ctx.save_for_backward(weight, states, gates, fresh, recalled)
+        ctx.save_for_backward(weight, states, gates, candidates, recurrent)
         ctx.sizes = sizes
         return states
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        weight, states, gates, fresh, recalled = ctx.saved_tensors
+        weight, states, gates, candidates, recurrent = ctx.saved_tensors
         hidden = weight.shape[1]
-        of_inputs = states.new_empty(len(states), 3 * hidden)
-        of_known = states.new_empty(len(states), 3 * hidden)  # of U h + b: the same but for n, which r has scaled
-        earlier = torch.zeros_like(states)  # the state that each step began with
-        stop, carried = len(states), gradient[:0]
+        inputs_grad = states.new_empty(len(states), 3 * hidden)
+        # The gradient of U h + b equals that of the inputs, but for the part of n, which is multiplied by r.
+        products_grad = states.new_empty(len(states), 3 * hidden)
+        previous = torch.zeros_like(states)  # the state before each step
+        stop, carried_grad = len(states), gradient[:0]
         for step in reversed(range(len(ctx.sizes))):
             size = ctx.sizes[step]
             now = slice(stop - size, stop)
             stop -= size
             if step:
-                earlier[now] = states[stop - ctx.sizes[step - 1] :][:size]
-            slope = gradient[now].clone()
-            slope[: len(carried)] += carried
+                previous[now] = states[stop - ctx.sizes[step - 1] :][:size]
+            state_grad = gradient[now].clone()
+            state_grad[: len(carried_grad)] += carried_grad
             reset, update = gates[now, :hidden], gates[now, hidden:]
-            of_update = (earlier[now] - fresh[now]).mul_(slope).mul_(update).mul_(1 - update)
-            of_fresh = (slope - slope * update).mul_(1 - fresh[now] * fresh[now])
-            of_known[now, hidden : 2 * hidden] = of_update
-            torch.mul(of_fresh, reset, out=of_known[now, 2 * hidden :])
-            torch.mul(of_known[now, 2 * hidden :], recalled[now] * (1 - reset), out=of_known[now, :hidden])
-            of_inputs[now, : 2 * hidden] = of_known[now, : 2 * hidden]
-            of_inputs[now, 2 * hidden :] = of_fresh
-            carried = slope.mul_(update).add_(of_known[now].to(weight.dtype) @ weight)
-        of_weight = (of_known.to(weight.dtype).T @ earlier.to(weight.dtype)).float()
-        return of_inputs, of_weight, of_known.sum(0), None, None
+            update_grad = (previous[now] - candidates[now]).mul_(state_grad).mul_(update).mul_(1 - update)
+            candidate_grad = (state_grad - state_grad * update).mul_(1 - candidates[now] * candidates[now])
+            products_grad[now, hidden : 2 * hidden] = update_grad
+            torch.mul(candidate_grad, reset, out=products_grad[now, 2 * hidden :])
+            torch.mul(products_grad[now, 2 * hidden :], recurrent[now] * (1 - reset), out=products_grad[now, :hidden])
+            inputs_grad[now, : 2 * hidden] = products_grad[now, : 2 * hidden]
+            inputs_grad[now, 2 * hidden :] = candidate_grad
+            carried_grad = state_grad.mul_(update).add_(products_grad[now].to(weight.dtype) @ weight)
+        weight_grad = (products_grad.to(weight.dtype).T @ previous.to(weight.dtype)).float()
+        return inputs_grad, weight_grad, products_grad.sum(0), None, None
 
 
-class Sru(_Stacked):
-    """The simple recurrent unit (Lei et al. 2017, Training RNNs as Fast as CNNs): gates that see only the input.
+class Sru(_StackedCell):
+    """The simple recurrent unit (Lei et al. 2017, Training RNNs as Fast as CNNs): its gates depend on the input alone.
 
         c_t = f_t c_(t-1) + (1 - f_t) W x_t        f_t = sigmoid(W_f x_t + b_f)
         h_t = r_t tanh(c_t) + (1 - r_t) W_x x_t    r_t = sigmoid(W_r x_t + b_r)
 
-    No matrix is left between the steps.
+    There is no matrix product between the steps.
     """
 
     def __init__(self, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> None:
@@ -186,64 +197,65 @@ class Sru(_Stacked):
     def _layers(self) -> int:
         return len(self.layers)
 
-    def _prepared(self, layer: int, rows: Tensor) -> list[Tensor]:
-        of_layer = self.layers[layer]
-        assert isinstance(of_layer, nn.Linear)
-        made = self._product(rows, of_layer.weight, of_layer.bias).view(len(rows), -1, 4 * self.hidden)
+    def _step_inputs(self, layer: int, rows: Tensor) -> list[Tensor]:
+        linear = self.layers[layer]
+        assert isinstance(linear, nn.Linear)
+        products = self._product(rows, linear.weight, linear.bias).view(len(rows), -1, 4 * self.hidden)
         return [
-            torch.cat([one[:, : 2 * self.hidden].sigmoid(), one[:, 2 * self.hidden :]], 1) for one in made.unbind(1)
+            torch.cat([product[:, : 2 * self.hidden].sigmoid(), product[:, 2 * self.hidden :]], 1)
+            for product in products.unbind(1)
         ]
 
-    def _run(self, layer: int, direction: int, read: Tensor, steps: Tensor) -> Tensor:
-        states: Tensor = _SruSteps.apply(read, steps)
+    def _run(self, layer: int, direction: int, inputs: Tensor, steps: Tensor) -> Tensor:
+        states: Tensor = _SruSteps.apply(inputs, steps)
         return states
 
 
 class _SruSteps(torch.autograd.Function):
     """The states h of an SRU over the steps of a packing, (tokens, hidden), from c = 0.
 
-    ``read`` (tokens, 4 hidden) holds f, r, W x and W_x x, step by step.
+    ``inputs`` (tokens, 4 hidden) holds f, r, W x and W_x x, step by step.
     """
 
     @staticmethod
-    def forward(ctx: Any, read: Tensor, steps: Tensor) -> Tensor:
-        sizes, hidden = steps.tolist(), read.shape[1] // 4
-        cells, states = read.new_empty(len(read), hidden), read.new_empty(len(read), hidden)
-        before = read.new_zeros(sizes[0] if sizes else 0, hidden)
+    def forward(ctx: Any, inputs: Tensor, steps: Tensor) -> Tensor:
+        sizes, hidden = steps.tolist(), inputs.shape[1] // 4
+        cells, states = inputs.new_empty(len(inputs), hidden), inputs.new_empty(len(inputs), hidden)
+        previous = inputs.new_zeros(sizes[0] if sizes else 0, hidden)
         start = 0
         for size in sizes:
             now = slice(start, start + size)
-            forget, reset, value, skip = read[now].chunk(4, 1)
-            before = torch.lerp(value, before[:size], forget, out=cells[now])
-            torch.lerp(skip, before.tanh(), reset, out=states[now])
+            forget, reset, value, skip = inputs[now].chunk(4, 1)
+            previous = torch.lerp(value, previous[:size], forget, out=cells[now])
+            torch.lerp(skip, previous.tanh(), reset, out=states[now])
             start += size
-        ctx.save_for_backward(read, cells)
+        ctx.save_for_backward(inputs, cells)
         ctx.sizes = sizes
         return states
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        read, cells = ctx.saved_tensors
-        found = torch.empty_like(read)
-        stop, carried = len(read), gradient[:0]
+        inputs, cells = ctx.saved_tensors
+        inputs_grad = torch.empty_like(inputs)
+        stop, carried_grad = len(inputs), gradient[:0]
         for step in reversed(range(len(ctx.sizes))):
             size = ctx.sizes[step]
             now = slice(stop - size, stop)
             stop -= size
-            forget, reset, value, skip = read[now].chunk(4, 1)
-            of_forget, of_reset, of_value, of_skip = found[now].chunk(4, 1)
-            above = gradient[now]
-            known = cells[now].tanh()
-            torch.mul(known - skip, above, out=of_reset)
-            inner = above * reset
-            torch.sub(above, inner, out=of_skip)
-            inner.addcmul_(inner, known.square_(), value=-1)  # through tanh
-            inner[: len(carried)] += carried
-            carried = inner * forget
-            torch.sub(inner, carried, out=of_value)
+            forget, reset, value, skip = inputs[now].chunk(4, 1)
+            forget_grad, reset_grad, value_grad, skip_grad = inputs_grad[now].chunk(4, 1)
+            state_grad = gradient[now]
+            tanh_cell = cells[now].tanh()
+            torch.mul(tanh_cell - skip, state_grad, out=reset_grad)
+            cell_grad = state_grad * reset
+            torch.sub(state_grad, cell_grad, out=skip_grad)
+            cell_grad.addcmul_(cell_grad, tanh_cell.square_(), value=-1)  # through tanh
+            cell_grad[: len(carried_grad)] += carried_grad
+            carried_grad = cell_grad * forget
+            torch.sub(cell_grad, carried_grad, out=value_grad)
             if step:
-                torch.sub(cells[stop - ctx.sizes[step - 1] :][:size], value, out=of_forget)
+                torch.sub(cells[stop - ctx.sizes[step - 1] :][:size], value, out=forget_grad)
             else:
-                torch.neg(value, out=of_forget)
-            of_forget *= inner
-        return found, None
+                torch.neg(value, out=forget_grad)
+            forget_grad *= cell_grad
+        return inputs_grad, None

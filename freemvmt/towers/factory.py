@@ -1,17 +1,17 @@
-"""Which tower a configuration asks for."""
+"""The tower that a configuration names."""
 
 from torch import nn
 
 from freemvmt.config import ModelConfig
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.recurrent import RecurrentTower
-from freemvmt.towers.transformer import Encoder, TransformerTower
+from freemvmt.towers.transformer import EncoderConfig, TransformerTower
 
 Tower = AverageTower | RecurrentTower | TransformerTower
 
 
-def make_tower(config: ModelConfig, table: nn.Parameter, encoder: Encoder | None = None) -> Tower:
-    """The tower over ``table`` (vocabulary, width); a transformer is what ``encoder`` describes."""
+def make_tower(config: ModelConfig, table: nn.Parameter, encoder: EncoderConfig | None = None) -> Tower:
+    """The tower over ``table`` (vocabulary, width). ``encoder`` describes the transformer, if it is one."""
     if config.tower == "transformer":
         assert encoder is not None
         return TransformerTower(table, encoder.module(), encoder.before, encoder.after)

@@ -1,4 +1,4 @@
-"""The rows that the towers start from: a model's token table, or each token alone through the whole model."""
+"""The initial token vectors: a model's token table, or the model's output for each token alone."""
 
 import logging
 from pathlib import Path
@@ -12,22 +12,22 @@ from torch import Tensor
 
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
-from freemvmt.runtime.home import cache_folder, note_uncached
+from freemvmt.runtime.home import cache_folder, warn_uncached
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.tensor_files import Damaged, keep, read_kept
+from freemvmt.storage.tensor_files import CorruptFile, load_checked, save_checked
 from freemvmt.towers.transformer import pretrained_tower
 
-# How encoders, decoders, T5 and static models name their token table.
+# The names of the token table in encoders, decoders, T5 and static models.
 TABLE_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight",
                "shared.weight", "embedding.weight", "embeddings")  # fmt: skip
 
-_SORTED = 1024  # documents whose tokens are sorted together; times the largest vocabulary still below 2 ** 32
+_IDF_BLOCK = 1024  # documents whose tokens are sorted together; times the largest vocabulary it is below 2 ** 32
 
 
 def token_table(weights: Path, vocabulary_size: int) -> Tensor:
     """The token table of a safetensors file, (vocabulary, width), float32.
 
-    Only the table is read. Raises ``UserError`` when the file is damaged, or has no table with a row for each token.
+    Reads only the table. Raises ``UserError`` when the file is damaged, or has no table with a row for each token.
     """
     try:
         with safe_open(weights, framework="pt") as file:
@@ -35,7 +35,7 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
             for ending in TABLE_NAMES:
                 for name in names:
                     if name == ending or name.endswith("." + ending):
-                        table = _folded(file, file.get_tensor(name).float())
+                        table = _expand_model2vec(file, file.get_tensor(name).float())
                         break
                 else:
                     continue
@@ -56,8 +56,8 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
     return table
 
 
-def _folded(file: Any, table: Tensor) -> Tensor:
-    """model2vec may keep a row for several tokens (``mapping``) and a weight for each token (``weights``)."""
+def _expand_model2vec(file: Any, table: Tensor) -> Tensor:
+    """Give each token its own row: model2vec may share rows (``mapping``) and weight tokens (``weights``)."""
     names = set(file.keys())
     if "mapping" in names:
         mapping = file.get_tensor("mapping").long()
@@ -75,14 +75,14 @@ def _folded(file: Any, table: Tensor) -> Tensor:
 def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
     """Inverse document frequency of each token, ln(1 + N / (1 + df)), (vocabulary,).
 
-    N is the number of documents, df how many of them hold the token (Spärck Jones 1972, smoothed).
+    N is the number of documents, df the number of documents with the token (Spärck Jones 1972, smoothed).
     """
     frequency = np.zeros(vocabulary_size, np.int64)
-    for start in range(0, len(documents), _SORTED):
-        part = documents.slice(start, min(start + _SORTED, len(documents)))
-        # One code a (document, token); a document counts once for each of its tokens, at the first of equal codes.
-        document_of_token = np.repeat(np.arange(len(part), dtype=np.int64), part.lengths)
-        codes = (document_of_token * vocabulary_size + part.ids).astype(np.uint32)
+    for start in range(0, len(documents), _IDF_BLOCK):
+        block = documents.slice(start, min(start + _IDF_BLOCK, len(documents)))
+        # One code for each (document, token); equal codes are counted once, at the first.
+        document_of_token = np.repeat(np.arange(len(block), dtype=np.int64), block.lengths)
+        codes = (document_of_token * vocabulary_size + block.ids).astype(np.uint32)
         codes.sort()
         first = np.diff(codes, prepend=np.uint32(2**32 - 1)) != 0
         frequency += np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
@@ -90,7 +90,7 @@ def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
 
 
 def principal_directions(table: Tensor, dim: int) -> Tensor:
-    """The ``dim`` directions in which the rows of ``table`` vary most, (dim, width): a linear head that loses least."""
+    """The ``dim`` directions in which the rows of ``table`` vary most, (dim, width): the best linear head."""
     rows = table.double()
     _, directions = torch.linalg.eigh(rows.T @ rows)  # eigenvalues ascend
     head: Tensor = directions[:, -dim:].flip(1).T.to(table.dtype).contiguous()
@@ -101,32 +101,34 @@ logger = logging.getLogger(__name__)
 
 
 def distilled_rows(folder: Path, table: Tensor) -> Tensor:
-    """Rows (vocabulary, width) in place of ``table``, by the transformer in ``folder``; kept in the cache."""
+    """Rows (vocabulary, width) that replace ``table``, computed by the transformer in ``folder``, and cached."""
     path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
     try:
-        rows = read_kept(path)[0].get("rows", table[:0])
+        rows = load_checked(path)[0].get("rows", table[:0])
         if len(rows) == len(table):
             return rows
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except Damaged as error:
+    except CorruptFile as error:
         logger.warning("the rows in %s are damaged (%s); making them anew", path, error)
     logger.info("distilling %s rows from the whole model; the next time they are there", f"{len(table):,}")
-    alone = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
+    single_tokens = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
     with torch.no_grad():
-        rows = half_whitened(pretrained_tower(folder)(alone), float(table.std()))
+        rows = half_whitened(pretrained_tower(folder)(single_tokens), float(table.std()))
     try:
-        keep(path, {"rows": rows})
+        save_checked(path, {"rows": rows})
     except (UserError, OSError) as error:
-        note_uncached(error)
+        warn_uncached(error)
     return rows
 
 
-def half_whitened(outputs: Tensor, spread: float) -> Tensor:
-    """``outputs`` (rows, width) centred, turned to principal components, each divided by the root of its singular
-    value; their standard deviation is ``spread``."""
+def half_whitened(outputs: Tensor, std: float) -> Tensor:
+    """The principal components of ``outputs`` (rows, width), each divided by the square root of its singular value.
+
+    The outputs are centred first; the result has the standard deviation ``std``.
+    """
     centred = outputs.double() - outputs.double().mean(0)
-    values, directions = torch.linalg.eigh(centred.T @ centred)  # squares of the singular values, rising
+    values, directions = torch.linalg.eigh(centred.T @ centred)  # squares of the singular values, ascending
     components = (centred @ directions).flip(1) / values.flip(0).clamp(min=1e-12) ** 0.25
-    rows: Tensor = (components * (spread / components.std())).float().contiguous()
+    rows: Tensor = (components * (std / components.std())).float().contiguous()
     return rows

@@ -1,10 +1,10 @@
-"""The recurrent tower: a recurrence reads a text's tokens in order and says how much each of them counts.
+"""The recurrent tower: a recurrence reads a text's tokens in order and gives each of them a weight.
 
-    vector = sum of w_t x_t / sum of w_t        w_t = exp(v . h_t), the exponent held within -3 and 3
+    vector = sum of w_t x_t / sum of w_t        w_t = exp(v . h_t), the exponent clamped to -3 .. 3
 
-x_t is a token's row of the table, h_t what the recurrence knows at that place. The vector stays a weighted sum of token
-vectors, so a score can still be split exactly over them. Other poolings take the mean, the largest or the last of
-the states, on top of the plain average (``residual``) or alone.
+x_t is the token's row of the table, h_t the state of the recurrence at that token. The vector is a weighted sum of
+token vectors, so a score can be split exactly over the tokens. Other poolings take the mean, the maximum or the last
+of the states, added to the plain average (``residual``) or alone.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.towers.cells import Gru, Lstm, Sru, in_text_order
 from freemvmt.towers.packing import Packing
-from freemvmt.towers.sparse_rows import permuted, used_rows
+from freemvmt.towers.sparse_rows import permute_rows, used_rows
 
-_LIMIT = 3.0  # of the logarithm of a weight: no token counts more than 400 times as much as another
+_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
 
 
 class RecurrentTower(nn.Module):
-    """Starts as the average tower: all weights 1, what is added 0 (unless ``residual`` is off)."""
+    """Equals the average tower before training: all weights are 1, all additions 0 (unless ``residual`` is off)."""
 
     scale: Tensor
 
@@ -44,12 +44,12 @@ class RecurrentTower(nn.Module):
         self.measure()
 
     def train_in(self, precision: torch.dtype) -> None:
-        """Let matrix products of the recurrence be of ``precision`` in training; vectors are always made in float32."""
+        """Compute the recurrence's matrix products in ``precision`` during training; encoding always uses float32."""
         if not isinstance(self.cell, Lstm):
             self.cell.precision = precision
 
     def measure(self) -> None:
-        """Let the recurrence see rows of unit variance; to be called when the table has been scaled."""
+        """Set the scale that gives the recurrence rows of unit variance; call it after the table was scaled."""
         if not self.table.is_meta:
             self.scale.copy_(1 / self.table.detach().std().clamp(min=1e-6))
 
@@ -70,9 +70,9 @@ class RecurrentTower(nn.Module):
         return vectors
 
     def split(self, tokens: TokenArray) -> Tensor:
-        """What each token adds to its text's vector, (tokens, width): summed over a text, ``forward``.
+        """What each token adds to its text's vector, (tokens, width); the sum over a text is ``forward``.
 
-        Raises ``UserError`` where the pooling is one that no sum over tokens gives.
+        Raises ``UserError`` for a pooling that is no sum over tokens.
         """
         if self.pooling in ("max", "last"):
             raise UserError(f"--pooling {self.pooling} cannot be split over the words of a text; weighted and mean can")
@@ -83,12 +83,12 @@ class RecurrentTower(nn.Module):
         if self.pooling == "weighted":
             return vectors * self._shares(states, packing, tokens).unsqueeze(1)
         lengths = torch.from_numpy(tokens.lengths).to(rows.device)
-        added: Tensor = self.output(in_text_order(states, packing))
-        parts = added + vectors if self.residual else added
-        return parts / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
+        outputs: Tensor = self.output(in_text_order(states, packing))
+        contributions = outputs + vectors if self.residual else outputs
+        return contributions / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
 
     def _read(self, tokens: TokenArray) -> tuple[Tensor, Tensor, list[Tensor], Packing]:
-        """(the rows that are used, where each token's stands in them, the states of each direction, how it read)."""
+        """(the used rows, the position of each token's row in them, the states of each direction, the packing)."""
         device = self.table.device
         rows, places = used_rows(self.table, torch.from_numpy(tokens.ids.astype(np.int64)).to(device))
         inputs = F.dropout(rows * self.scale, self.dropout, self.training)
@@ -96,23 +96,23 @@ class RecurrentTower(nn.Module):
         return rows, places, self.cell(inputs, places, packing), packing
 
     def _shares(self, states: list[Tensor], packing: Packing, tokens: TokenArray) -> Tensor:
-        """The weight of each token as a share of its text's, (tokens,)."""
+        """Each token's weight divided by the sum of its text's weights, (tokens,)."""
         logits = torch.zeros(1, device=self.table.device)
-        ways = zip(
+        directions = zip(
             states, torch.split(self.output.weight, self.hidden, 1), packing.orders(len(states) == 2), strict=True
         )
-        for states_of_way, weight, order in ways:
-            logits = logits + permuted(states_of_way @ weight[0], order.places, order.tokens)
+        for states_of_direction, weight, order in directions:
+            logits = logits + permute_rows(states_of_direction @ weight[0], order.places, order.tokens)
         weights = logits.clamp(-_LIMIT, _LIMIT).exp()
-        text = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(weights.device)
-        totals = weights.new_zeros(len(tokens)).index_add(0, text, weights)
-        shares: Tensor = weights / totals[text]
+        text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(weights.device)
+        totals = weights.new_zeros(len(tokens)).index_add(0, text_of_token, weights)
+        shares: Tensor = weights / totals[text_of_token]
         return shares
 
     def _pooled(self, states: Tensor, offsets: Tensor) -> Tensor:
-        """One state a text, (texts, directions * hidden)."""
+        """One state for each text, (texts, directions * hidden)."""
         if self.pooling == "last":
-            # The way back ends at the first token. A text without tokens has neither, and gets zeros.
+            # The backward direction ends at the first token. A text without tokens gets zeros.
             first, last = offsets[:-1].clamp(max=len(states) - 1), (offsets[1:] - 1).clamp(min=0)
             ends = torch.cat([states[last, : self.hidden], states[first, self.hidden :]], 1)
             return ends.masked_fill((offsets.diff() == 0).unsqueeze(1), 0.0)

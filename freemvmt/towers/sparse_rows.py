@@ -1,9 +1,9 @@
 """Rows of a token table for the tokens of a batch, with a gradient that is sparse and exact.
 
-A batch of 80,000 tokens holds a tenth as many different ones. So the rows that it needs are taken out once, whatever is
-computed from a row alone is computed once a row, and only then is it handed to the tokens. Both ways back are the same
-sum: one stable sort of the numbers turns "which row has this token" into "which tokens has this row", and an
-``embedding_bag`` over the gradients adds them up in that order.
+A batch of 80,000 tokens has about 8,000 distinct ones. So each row that it uses is selected once (``used_rows``),
+everything that depends on a row alone is computed once for each row, and only then are the results copied to the tokens
+(``gather_rows``). The gradients are summed in a fixed order: a stable sort groups the tokens of each row, and an
+``embedding_bag`` adds their gradients up.
 """
 
 from typing import Any
@@ -14,35 +14,35 @@ from torch.nn import functional as F
 
 
 def used_rows(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """(the distinct rows of ``table`` that ``ids`` (tokens,) name, (used, width); where each token's stands in them).
+    """(the distinct rows of ``table`` for the tokens ``ids``, (used, width); the position of each token's row in them).
 
     The gradient of the table is sparse, with each row once.
     """
-    held = torch.zeros(len(table), dtype=torch.bool, device=table.device)
-    held[ids] = True
-    (numbers,) = held.nonzero(as_tuple=True)
-    place = torch.empty(len(table), dtype=torch.int64, device=table.device)
-    place[numbers] = torch.arange(len(numbers), device=table.device)
-    rows: Tensor = _Used.apply(table, numbers)
-    return rows, place[ids]
+    is_used = torch.zeros(len(table), dtype=torch.bool, device=table.device)
+    is_used[ids] = True
+    (numbers,) = is_used.nonzero(as_tuple=True)
+    position = torch.empty(len(table), dtype=torch.int64, device=table.device)
+    position[numbers] = torch.arange(len(numbers), device=table.device)
+    rows: Tensor = _SelectRows.apply(table, numbers)
+    return rows, position[ids]
 
 
-def handed_out(rows: Tensor, places: Tensor) -> Tensor:
-    """``rows[places]``, (tokens, width): its gradient is summed in a fixed order, by all cores."""
-    vectors: Tensor = _HandedOut.apply(rows, places)
+def gather_rows(rows: Tensor, places: Tensor) -> Tensor:
+    """``rows[places]``, (tokens, width); the gradient is summed in a fixed order, by all cores."""
+    vectors: Tensor = _GatherRows.apply(rows, places)
     return vectors
 
 
-def permuted(values: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
-    """``values[places]`` where ``places`` is a permutation and ``inverse`` undoes it."""
-    vectors: Tensor = _Permuted.apply(values, places, inverse)
+def permute_rows(values: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
+    """``values[places]``, where ``places`` is a permutation and ``inverse`` its inverse."""
+    vectors: Tensor = _PermuteRows.apply(values, places, inverse)
     return vectors
 
 
 def sums_by(numbers: Tensor, values: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(the distinct ``numbers`` in rising order, the sum of the ``values`` (any, width) of each, in a fixed order).
+    """(the distinct ``numbers``, ascending; the sum of the ``values`` (any, width) of each, added in a fixed order).
 
-    Number ``i`` has the value ``members[i]``, or, without ``members``, the value ``i``.
+    The value of ``numbers[i]`` is ``values[members[i]]``, or ``values[i]`` without ``members``.
     """
     ordered, order = torch.sort(numbers, stable=True)
     distinct, counts = torch.unique_consecutive(ordered, return_counts=True)
@@ -54,13 +54,13 @@ def sums_by(numbers: Tensor, values: Tensor, members: Tensor | None = None) -> t
 
 
 def sparse_rows(numbers: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient of a table whose rows ``numbers``, rising and distinct, have the gradients ``values``."""
+    """The sparse gradient of a table: rows ``numbers``, ascending and distinct, with the gradients ``values``."""
     return torch.sparse_coo_tensor(
         numbers.long().unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False
     )
 
 
-class _Used(torch.autograd.Function):
+class _SelectRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, numbers: Tensor) -> Tensor:
         ctx.save_for_backward(numbers)
@@ -73,7 +73,7 @@ class _Used(torch.autograd.Function):
         return sparse_rows(numbers, gradient, ctx.shape), None
 
 
-class _HandedOut(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
@@ -86,12 +86,12 @@ class _HandedOut(torch.autograd.Function):
         distinct, sums = sums_by(places, gradient)
         if len(distinct) == ctx.count:
             return sums, None
-        whole = gradient.new_zeros(ctx.count, gradient.shape[1])
-        whole[distinct] = sums
-        return whole, None
+        all_sums = gradient.new_zeros(ctx.count, gradient.shape[1])
+        all_sums[distinct] = sums
+        return all_sums, None
 
 
-class _Permuted(torch.autograd.Function):
+class _PermuteRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)

@@ -1,8 +1,9 @@
 """The parts of ``training.train``.
 
-Read ``training`` first: it is the loop. ``dataset`` reads and tokenises, ``samplers`` gives batches, ``objective``
-makes a loss of a batch, ``optimizers`` moves the weights, ``validation`` measures, ``state`` and ``checkpoints``
-make a training resumable, ``distributed`` spreads it over processes, ``tracking`` records it, ``history`` draws it,
-``result`` is what comes out. ``warm_start``, ``teacher`` and ``mining`` are options; ``report`` compares trained
-models.
+Read ``training`` first: it is the loop. ``dataset`` reads and tokenises the data, ``samplers`` yields batches,
+``objective`` computes the loss of a batch, ``optimizers`` updates the weights, ``validation`` measures the model.
+``run`` holds all parts of a training, ``callbacks`` act after steps and epochs, ``signals`` handles Ctrl-C. ``state``
+and ``checkpoints`` save and restore a training, ``distributed`` spreads it over processes, ``tracking`` records it,
+``history`` plots it, ``result`` saves its model. ``warm_start``, ``teacher`` and ``mining`` are optional; ``report``
+compares trained models.
 """

@@ -1,8 +1,8 @@
-"""What happens beside a training: records, the progress bar, early stopping, mining.
+"""Callbacks of the training loop: tracking, the progress bar, early stopping, mining.
 
-A callback has no state that a checkpoint would have to hold, and draws no random number. What several processes must
-agree on is asked in the loop of ``training``, not here. So a training that was stopped goes on bit for bit, and every
-process makes the same calls in the same order.
+A callback has no state that a checkpoint needs, and draws no random numbers, so a resumed training continues bit for
+bit. Decisions that several processes must share are made in the loop of ``training``, not here, so every process makes
+the same calls in the same order.
 """
 
 import time
@@ -17,19 +17,19 @@ from freemvmt.trainer.tracking import Tracker
 
 
 class Callback:
-    """Does nothing: the base of those that do something at one of these moments."""
+    """The base class: does nothing at each of these moments."""
 
     def on_epoch_start(self, run: TrainingRun) -> None:
-        """An epoch begins, or goes on after a stop."""
+        """An epoch begins, or continues after a resume."""
 
     def on_step(self, run: TrainingRun, loss: float) -> None:
-        """A step was made, with this loss, which is finite."""
+        """A step was made; its ``loss`` is finite."""
 
     def on_measured(self, run: TrainingRun) -> None:
-        """An epoch was measured, also one that was cut short."""
+        """An epoch was measured, complete or interrupted."""
 
     def on_epoch(self, run: TrainingRun) -> Ended | None:
-        """An epoch is over; why the training ends with it, if it does."""
+        """An epoch is complete. Returns the reason to end the training, or None."""
         return None
 
 
@@ -55,31 +55,31 @@ class TrackMetrics(Callback):
 
 
 class ProgressBar(Callback):
-    """Shows how far a training is, and how fast."""
+    """Shows the progress and speed of a training."""
 
     def __init__(self, bar: Bar, run: TrainingRun) -> None:
         self._bar = bar
         bar.advance(run.state.step)
 
     def on_epoch_start(self, run: TrainingRun) -> None:
-        """The speed is that of the epoch."""
-        self._clock, self._first = time.perf_counter(), run.state.losses
+        """Start the clock: the speed is measured within an epoch."""
+        self._epoch_start, self._first_step = time.perf_counter(), run.state.losses
 
     def on_step(self, run: TrainingRun, loss: float) -> None:
-        """One step further."""
+        """Advance by one step."""
         state = run.state
-        rate = (state.losses - self._first) * run.sampler.batch_size / (time.perf_counter() - self._clock)
+        rate = (state.losses - self._first_step) * run.sampler.batch_size / (time.perf_counter() - self._epoch_start)
         self._bar.advance(note=f"epoch {state.epoch}/{run.config.epochs}  loss {loss:.4f}  {rate:,.0f} pairs/s")
 
 
 class OnEpoch(Callback):
-    """Tells a function (epoch, validation NDCG@10) after each epoch; what it raises ends the training."""
+    """Calls a function with (epoch, validation NDCG@10) after each epoch; an exception from it ends the training."""
 
     def __init__(self, function: Callable[[int, float], None]) -> None:
         self._function = function
 
     def on_epoch(self, run: TrainingRun) -> None:
-        """Call it."""
+        """Call the function."""
         self._function(run.state.epoch, run.state.history[-1]["val_ndcg_10"])
 
 
@@ -87,16 +87,16 @@ class EarlyStopping(Callback):
     """Ends a training after --patience epochs without a better validation NDCG@10."""
 
     def on_epoch(self, run: TrainingRun) -> Ended | None:
-        """Compare with the best epoch."""
+        """End the training if the best epoch is too long ago."""
         patience, best = run.config.patience, run.state.best
         return "patience" if patience and best and run.state.epoch - best.epoch >= patience else None
 
 
 class SelfMining(Callback):
-    """Mines new negatives with the model as it is, after every --self-mine-every epochs but the last."""
+    """Mines new negatives with the current model every --self-mine-every epochs, but not after the last epoch."""
 
     def on_epoch(self, run: TrainingRun) -> None:
-        """Replace the negatives that the rows came with."""
+        """Replace the negatives of the data."""
         every, epoch = run.config.self_mine_every, run.state.epoch
         if every and epoch % every == 0 and epoch < run.config.epochs:
             run.objective.set_negatives(mine(run.model, run.data, MiningConfig(by="model")).negatives)

@@ -1,4 +1,4 @@
-"""A data set, read and tokenised: all that the loop eats, with a teacher's vectors where one is asked for."""
+"""The data set of a training, read and tokenised, with a teacher's vectors where the loss needs them."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from freemvmt.config import TrainConfig
 from freemvmt.data.collection import Collection, to_collection
-from freemvmt.data.examples import Examples, nothing, split, to_examples, without
+from freemvmt.data.examples import Examples, no_examples, split, to_examples, without_queries
 from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import load
 from freemvmt.data.ragged import TokenArray
-from freemvmt.data.streaming import Rows, first_rows, open_rows
+from freemvmt.data.streaming import RowSource, first_rows, open_rows
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import QUIET, Console
@@ -22,7 +22,7 @@ from freemvmt.trainer.teacher import Teacher, TeacherVectors
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Some examples of a stream, tokenised."""
+    """A part of a stream: some examples, tokenised."""
 
     examples: Examples
     queries: TokenArray
@@ -31,41 +31,41 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Rows that are read ``size`` at a time; examples whose query is one of ``held`` are left out."""
+    """Rows that are read in windows of ``size``; examples whose query is in ``validation_queries`` are left out."""
 
-    rows: Rows
+    rows: RowSource
     size: int
     seed: int
     tokenizer: Tokenizer
-    held: Sequence[str]
+    validation_queries: Sequence[str]
     name: str
 
     @property
     def count(self) -> int | None:
-        """Windows of an epoch; None where that is not known."""
+        """The number of windows in an epoch, or None where it is unknown."""
         return None if self.rows.count is None else -(-self.rows.count // self.size)
 
     @property
     def identity(self) -> str:
-        """What tells it from other streams."""
+        """A text that differs from that of other streams."""
         return f"{self.rows.identity} {self.size}"
 
     def windows(self, epoch: int, first: int) -> Iterator[Window]:
-        """Window ``first`` of that epoch and those after it."""
+        """The windows of ``epoch`` from number ``first`` on."""
         for judgements in self.rows.windows(self.size, (self.seed, epoch), first):
             yield self.window(judgements)
 
     def window(self, judgements: Judgements) -> Window:
-        """The examples of some rows; none, where no row has an answer."""
+        """The examples of some rows; empty when no row has an answer."""
         if not judgements.labels.any():
-            return Window(nothing(), *(self.tokenizer.encode([]) for _ in range(2)))
-        examples = without(to_examples(judgements, self.name), self.held)
+            return Window(no_examples(), *(self.tokenizer.encode([]) for _ in range(2)))
+        examples = without_queries(to_examples(judgements, self.name), self.validation_queries)
         return Window(examples, self.tokenizer.encode(examples.queries), self.tokenizer.encode(examples.passages))
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """A data set, tokenised: all that the loop reads. A sweep makes it once."""
+    """A tokenised data set: everything that the loop reads. A sweep prepares it once for all its runs."""
 
     name: str
     examples: Examples
@@ -75,16 +75,15 @@ class TrainingData:
     validation_queries: TokenArray
     validation_documents: TokenArray
     teacher_vectors: TeacherVectors | None = None
-    stream: Stream | None = None  # then examples, queries and passages are those of its first rows
+    stream: Stream | None = None  # if set, examples, queries and passages are those of its first rows
 
 
 def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer | None = None) -> TrainingData:
-    """Read what ``config.dataset`` names and tokenise it (from the cache where it was tokenised before), with the
-    tokenizer of ``config.base`` if none is given."""
+    """Read and tokenise ``config.dataset``, by default with the tokenizer of ``config.base``. Tokens are cached."""
     started = time.perf_counter()
     tokenizer = tokenizer or Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
-    if config.streaming and (opened := open_rows(config)) is not None:
-        return _streamed(config, console, tokenizer, *opened)
+    if config.streaming and (source := open_rows(config)) is not None:
+        return _prepare_stream(config, console, tokenizer, *source)
     data = load(config)
     folder = cache_folder("tokens")
     train, validation = data.train, data.validation
@@ -105,23 +104,30 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
         validation_documents=tokenizer.encode_cached(validation.documents, folder),
         teacher_vectors=teacher_vectors,
     )
-    _say(console, prepared, "", started)
+    _report(console, prepared, "", started)
     return prepared
 
 
-def _streamed(
-    config: TrainConfig, console: Console, tokenizer: Tokenizer, name: str, rows: Rows, validation: Collection | None
+def _prepare_stream(
+    config: TrainConfig,
+    console: Console,
+    tokenizer: Tokenizer,
+    name: str,
+    rows: RowSource,
+    validation: Collection | None,
 ) -> TrainingData:
-    """The first rows of a stream, and the way to the others. Without a validation split some queries are held out of
-    the first rows, and searched among the passages of these."""
+    """Read the first rows of a stream, and keep the stream for the others.
+
+    Without a validation split some queries of the first rows are held out; their corpus is the passages of these rows.
+    """
     started = time.perf_counter()
-    first = first_rows(rows, config.shuffle_buffer)
+    judgements = first_rows(rows, config.shuffle_buffer)
     if validation is None:
-        source = to_examples(first, name)
-        _, held = split(source, config.validation_fraction, config.validation_queries, config.seed)
-        validation = to_collection(held, name, source.passages)
+        examples = to_examples(judgements, name)
+        _, held_out = split(examples, config.validation_fraction, config.validation_queries, config.seed)
+        validation = to_collection(held_out, name, examples.passages)
     stream = Stream(rows, config.shuffle_buffer, config.seed, tokenizer, validation.queries, name)
-    window = stream.window(first)
+    window = stream.window(judgements)
     if not window.examples.queries:
         raise UserError(f"{name}: every query of the first rows is a validation query too; give other rows")
     folder = cache_folder("tokens")
@@ -136,14 +142,14 @@ def _streamed(
         stream=stream,
     )
     count = "rows" if rows.count is None else f"{rows.count:,} rows"
-    _say(console, prepared, f"{count}, {config.shuffle_buffer:,} at a time; the first have ", started)
+    _report(console, prepared, f"{count}, {config.shuffle_buffer:,} at a time; the first have ", started)
     return prepared
 
 
-def _say(console: Console, data: TrainingData, before: str, started: float) -> None:
+def _report(console: Console, data: TrainingData, note: str, started: float) -> None:
     validation = data.validation
     console.line(
-        f"reading   {data.name}: {before}{len(data.queries):,} queries, {len(data.passages):,} passages; "
+        f"reading   {data.name}: {note}{len(data.queries):,} queries, {len(data.passages):,} passages; "
         f"held out {len(validation.queries):,} queries over {len(validation.documents):,} passages",
         time.perf_counter() - started,
     )

@@ -1,8 +1,8 @@
 """One training in several processes (`torchrun`): each encodes its share of a batch, and all see the whole batch.
 
-The vectors of a batch are gathered on every rank, so that the loss is that of one process with the whole batch. Its
-gradient reaches each rank's own share of the texts; of a token table only the rows that were touched are exchanged.
-Every rank then takes the same step, and the weights stay equal without being sent.
+All ranks gather the vectors of a batch, so the loss equals that of one process with the whole batch. Each rank computes
+the gradient for its own share of the texts. The ranks then exchange their gradients, of token tables only the rows that
+were used. Every rank takes the same step, so the weights stay equal and are never sent.
 """
 
 import os
@@ -17,45 +17,45 @@ from torch import Tensor
 from freemvmt.errors import UserError
 from freemvmt.towers.sparse_rows import sparse_rows, sums_by
 
-_TIMEOUT = timedelta(minutes=30)  # that ranks wait for the first one, which measures
+_TIMEOUT = timedelta(minutes=30)  # of waiting for the first rank, which measures alone
 
 
 class SingleProcess:
-    """One process alone: nothing is shared."""
+    """A training in one process."""
 
     rank, size = 0, 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and says what there is to say."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """Which of ``count`` texts this process encodes."""
+        """The part of ``count`` texts that this process encodes."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
-        """The vectors of all ``count`` texts, (count, dim), from each process's share; with gradient to the own."""
+        """The vectors of all ``count`` texts, (count, dim); only those of the own share pass a gradient back."""
         return vectors
 
     def exchange(self, weights: Iterable[torch.nn.Parameter], computed_by_all: Iterable[torch.nn.Parameter]) -> None:
-        """Let every gradient be the sum over the processes, or their mean where each has computed all of it."""
+        """Replace each gradient by its sum over the processes, or by the mean for weights in ``computed_by_all``."""
 
-    def any_rank(self, said: bool) -> bool:
-        """Whether ``said`` is true in one of the processes at least."""
-        return said
+    def any_rank(self, condition: bool) -> bool:
+        """Whether ``condition`` is true in at least one process."""
+        return condition
 
     def broadcast(self, measure: Callable[[], float]) -> float:
-        """What ``measure`` gives in the first process, in every process."""
+        """The result of ``measure`` in the first process, returned in every process."""
         return measure()
 
     def first_rank_first(self, work: Callable[[], Any]) -> Any:
-        """What ``work`` gives in this process; the first one does it before the others, which find it in the cache."""
+        """The result of ``work`` in this process. The first process goes first, so the others find a cache."""
         return work()
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """The processes work together while the block runs; one that ended early is a ``UserError`` in the others."""
+        """The block in which the processes work together. Raises ``UserError`` when another process has ended early."""
         yield
 
 
@@ -75,24 +75,24 @@ class ProcessGroup(SingleProcess):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
-        """All shares, in the order of the ranks."""
-        gathered: Tensor = _Gathered.apply(vectors, self, count)
+        """The shares of all ranks, in their order."""
+        gathered: Tensor = _GatherShares.apply(vectors, self, count)
         return gathered
 
     def all_of(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, which may differ in their first dimension."""
+        """The tensors of all processes; their first dimensions may differ."""
         lengths = [torch.zeros(1, dtype=torch.int64, device=self._device) for _ in range(self.size)]
         self._dist.all_gather(lengths, torch.tensor([len(tensor)], device=self._device))
         sizes = [int(length) for length in lengths]
         padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
         padded[: len(tensor)] = tensor
-        found = [torch.empty_like(padded) for _ in sizes]
-        self._dist.all_gather(found, padded)
-        return [part[:size] for part, size in zip(found, sizes, strict=True)]
+        gathered = [torch.empty_like(padded) for _ in sizes]
+        self._dist.all_gather(gathered, padded)
+        return [values[:size] for values, size in zip(gathered, sizes, strict=True)]
 
     @torch.no_grad()
     def exchange(self, weights: Iterable[torch.nn.Parameter], computed_by_all: Iterable[torch.nn.Parameter]) -> None:
-        """Rows of tables by what was touched, all else as one tensor."""
+        """Exchange the used rows of tables, and all other gradients as one tensor."""
         dense = []
         for weight in weights:
             if weight.grad is not None and weight.grad.is_sparse:
@@ -101,46 +101,46 @@ class ProcessGroup(SingleProcess):
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
                 dense.append(weight.grad)
         means = [weight.grad.div_(self.size) for weight in computed_by_all if weight.grad is not None]
-        if not (several := [*dense, *means]):
+        if not (gradients := [*dense, *means]):
             return
-        flat = torch.cat([gradient.reshape(-1) for gradient in several])
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         self._dist.all_reduce(flat)
-        parts = flat.split([one.numel() for one in several])  # type: ignore[no-untyped-call]
-        for gradient, part in zip(several, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        totals = flat.split([gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]
+        for gradient, total in zip(gradients, totals, strict=True):
+            gradient.copy_(total.view_as(gradient))
 
     def _rows_of_all(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         numbers = torch.cat(self.all_of(gradient.indices()[0]))
         values = torch.cat(self.all_of(gradient.values()))
         return sparse_rows(*sums_by(numbers, values), shape)
 
-    def any_rank(self, said: bool) -> bool:
-        """By a sum over all."""
-        flag = torch.tensor([float(said)], device=self._device)
+    def any_rank(self, condition: bool) -> bool:
+        """Computed as a sum over all ranks."""
+        flag = torch.tensor([float(condition)], device=self._device)
         self._dist.all_reduce(flag)
         return bool(flag > 0)
 
     def broadcast(self, measure: Callable[[], float]) -> float:
-        """The others wait for it."""
+        """The other ranks wait for the first."""
         value = torch.tensor([measure() if self.is_first else 0.0], dtype=torch.float64, device=self._device)
         self._dist.broadcast(value, 0)
         return float(value)
 
     def first_rank_first(self, work: Callable[[], Any]) -> Any:
-        """The others wait until the first has done it."""
+        """The other ranks wait until the first has finished."""
         if self.is_first:
-            made = work()
+            result = work()
             self._dist.barrier()
-            return made
+            return result
         self._dist.barrier()
         return work()
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """The group ends with the block."""
+        """Destroy the group at the end of the block."""
         try:
             yield
-        except RuntimeError as error:  # gloo says it in words, NCCL by a kind of error of its own
+        except RuntimeError as error:  # gloo raises it as a plain RuntimeError, NCCL as a subclass
             words = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe")
             if not any(word in str(error) for word in words):
                 raise
@@ -148,8 +148,8 @@ class ProcessGroup(SingleProcess):
         self._dist.destroy_process_group()
 
 
-class _Gathered(torch.autograd.Function):
-    """Every rank has the whole loss, so that the gradient of its own share is there without being sent."""
+class _GatherShares(torch.autograd.Function):
+    """Gathering, whose gradient needs no communication: every rank computes the whole loss."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, group: ProcessGroup, count: int) -> Tensor:
@@ -162,10 +162,10 @@ class _Gathered(torch.autograd.Function):
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all that `torchrun` has started."""
+    """Whether this process is the one of `torchrun` that writes messages."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def process_group(device: torch.device) -> SingleProcess:
-    """The processes that `torchrun` has started this one with; this one alone where it has not."""
+    """The group of processes that `torchrun` started, or this process alone."""
     return ProcessGroup(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SingleProcess()

@@ -1,4 +1,4 @@
-"""The course of a training: its loss by step and its validation by epoch, as lines of JSON and as a picture."""
+"""The history of a training: its loss by step and its validation scores by epoch, as JSON lines and as a plot."""
 
 import json
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from typing import Any
 from freemvmt.towers.model_folder import METRICS, PICTURE
 
 _STRONG, _PALE, _GRID = "#1f6f6b", "#b9bfc4", "#e4e7e9"
-MOST = 2000  # points of a loss that are kept: of a longer training every second, then every fourth …
+MAX_POINTS = 2000  # of the loss curve; a longer training keeps every second point, then every fourth …
 
 
 def thinned(curve: list[list[float]], spacing: int, step: int, loss: float) -> tuple[list[list[float]], int]:
-    """``curve`` and its spacing in steps, with the loss of ``step`` if it is on the way."""
+    """``curve`` with the loss of ``step`` added, if it is a multiple of ``spacing``; and the new spacing in steps."""
     if step % spacing and step != 1:
         return curve, spacing
     curve.append([step, loss])
-    if len(curve) < MOST:
+    if len(curve) < MAX_POINTS:
         return curve, spacing
     return [point for point in curve if point[0] % (2 * spacing) == 0 or point[0] == 1], 2 * spacing
 
 
 @dataclass(frozen=True)
-class Course:
-    """The (step, loss) points of a training, what was measured after each epoch, and before the first."""
+class History:
+    """The (step, loss) points of a training, its scores after each epoch, and the score before training."""
 
     curve: Sequence[Sequence[float]]
     history: Sequence[dict[str, float]]
@@ -38,7 +38,7 @@ class Course:
             self._draw(folder / PICTURE)
 
     def lines(self) -> str:
-        """A line of JSON for each point: ``step`` and ``batch_loss``, and what was measured after each epoch."""
+        """A JSON line for each point of the loss (``step``, ``batch_loss``) and for each epoch's scores."""
         rows: list[dict[str, Any]] = [{"step": int(step), "batch_loss": loss} for step, loss in self.curve]
         rows += [dict(entry) for entry in self.history]
         rows.sort(key=lambda row: (row["step"], "epoch" in row))

@@ -1,4 +1,4 @@
-"""From a batch of pairs to its loss: slices of token arrays, the towers, its positives, the loss itself."""
+"""The loss of a batch of pairs: tokens, towers, positives, negatives, and the loss function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from freemvmt.config import LossConfig, TrainConfig
 from freemvmt.data.ragged import IdLists
 from freemvmt.errors import UserError
-from freemvmt.losses.negatives import draw_given, known_positives
+from freemvmt.losses.negatives import draw_given_negatives, known_positives
 from freemvmt.losses.similarity import PositivePairs
 from freemvmt.losses.softmax import Distillation, InfoNCE, Temperature
 from freemvmt.losses.triplet import MarginMSE, TripletLoss
@@ -24,25 +24,26 @@ from freemvmt.trainer.distributed import SingleProcess
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Vectors of length 1: (batch, dim) of queries, (batch + given, dim) of documents; see ``losses``."""
+    """Vectors of length 1: (batch, dim) of queries, (batch + given negatives, dim) of documents; see ``losses``."""
 
     queries: Tensor
     documents: Tensor
     known: PositivePairs
-    given: Tensor | None
+    given_negatives: Tensor | None
     teacher: tuple[Tensor, Tensor] | None
 
     def cut(self, dim: int) -> "_Batch":
-        """The same with the first ``dim`` numbers of each vector, at length 1 again."""
+        """The batch with the first ``dim`` numbers of each vector, scaled to length 1."""
         queries, documents = F.normalize(self.queries[:, :dim]), F.normalize(self.documents[:, :dim])
-        return _Batch(queries, documents, self.known, self.given, self.teacher)
+        return _Batch(queries, documents, self.known, self.given_negatives, self.teacher)
 
 
 class Objective:
     """The loss of a batch of (query number, passage number) pairs of ``data``.
 
-    ``draws`` picks one of a row's own negatives, ``generator`` picks among the passages of a batch. ``mined`` replaces
-    the rows' negatives once mining has run. Each process of ``ranks`` encodes its share of the batch.
+    ``numpy_generator`` draws given negatives, ``generator`` draws negatives from a batch, if the loss draws any.
+    ``mined`` are the negatives of the last mining, which replace those of the data; None before. Each process of
+    ``ranks`` encodes its share of the batch.
     """
 
     def __init__(
@@ -59,68 +60,74 @@ class Objective:
         for tower in model.towers():
             tower.train_in(precision)
         self.temperature = Temperature(config.temperature, model.device, config.learn_temperature)
-        self._loss, self.generator = _loss_of(config, config.seed, self.temperature, precision)
+        self._loss, self.generator = _make_loss(config, config.seed, self.temperature, precision)
         self._distillation = Distillation(Temperature(config.temperature, model.device), precision)
         self._distill = config.distill
-        self._given = config.negatives == "given"
-        self.draws = np.random.default_rng([config.seed, 0])
+        self._uses_given = config.negatives == "given"
+        self.numpy_generator = np.random.default_rng([config.seed, 0])
         self._dims = config.matryoshka
         if self._dims and max(self._dims) >= model.dim:
             raise UserError(f"--matryoshka {max(self._dims)} but the vectors have {model.dim} numbers; give fewer")
 
     def read(self, data: TrainingData | Window) -> None:
-        """Take the texts of ``data``: from now on the numbers of pairs are numbers into it."""
-        self._never, self._negatives = data.examples.never_negatives, data.examples.negatives
+        """Use the texts of ``data``: the numbers of pairs refer to it from now on."""
+        self._never_negatives, self._negatives = data.examples.never_negatives, data.examples.negatives
         self._queries, self._passages = data.queries.cut(self._length), data.passages.cut(self._length)
 
     def set_negatives(self, negatives: IdLists) -> None:
-        """Use these in place of the negatives that the rows came with."""
+        """Replace the negatives of the data."""
         self.mined = self._negatives = negatives
 
     def __call__(self, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> Tensor:
         """The loss, a scalar with a gradient."""
         batch = self._encoded(queries, passages)
-        return torch.stack([self._of(batch), *(self._of(batch.cut(dim)) for dim in self._dims)]).sum()
+        return torch.stack(
+            [self._loss_of_batch(batch), *(self._loss_of_batch(batch.cut(dim)) for dim in self._dims)]
+        ).sum()
 
-    def _of(self, batch: _Batch) -> Tensor:
+    def _loss_of_batch(self, batch: _Batch) -> Tensor:
         loss = self._loss(batch)
         if self._distill and batch.teacher is not None:
             loss = loss + self._distill * self._distillation(batch.queries, batch.documents, batch.teacher)
         return loss
 
     def _encoded(self, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> _Batch:
-        device, given = self._model.device, None
-        if self._given:
-            drawn, place = draw_given(queries, self._negatives, self.draws)
-            given = from_numpy(np.where(place < 0, -1, place + len(passages))).to(device)
+        device, given_negatives = self._model.device, None
+        if self._uses_given:
+            drawn, row = draw_given_negatives(queries, self._negatives, self.numpy_generator)
+            given_negatives = from_numpy(np.where(row < 0, -1, row + len(passages))).to(device)
             passages = np.concatenate([passages, drawn])
-        known = known_positives(queries, passages, self._never).to(device)
+        positives = known_positives(queries, passages, self._never_negatives).to(device)
         own_queries, own_passages = (side[self._ranks.share(len(side))] for side in (queries, passages))
-        asked, documents = self._model(self._queries.take(own_queries), self._passages.take(own_passages))
-        asked = self._ranks.gather(asked, len(queries))
-        documents = self._ranks.gather(documents, len(passages))
+        query_vectors, document_vectors = self._model(
+            self._queries.take(own_queries), self._passages.take(own_passages)
+        )
+        query_vectors = self._ranks.gather(query_vectors, len(queries))
+        document_vectors = self._ranks.gather(document_vectors, len(passages))
         teacher = None
         if self._teacher is not None:
             sides = (self._teacher.queries[queries], self._teacher.passages[passages])
-            right_queries, right_passages = (from_numpy(side).float().to(device) for side in sides)
-            teacher = right_queries, right_passages
-        return _Batch(asked, documents, known, given, teacher)
+            teacher_queries, teacher_passages = (from_numpy(side).float().to(device) for side in sides)
+            teacher = teacher_queries, teacher_passages
+        return _Batch(query_vectors, document_vectors, positives, given_negatives, teacher)
 
 
-def _loss_of(
+def _make_loss(
     config: LossConfig, seed: int, temperature: Temperature, precision: torch.dtype
 ) -> tuple[Callable[[_Batch], Tensor], torch.Generator | None]:
-    """The loss that ``config`` names, and the generator that it draws negatives with, if it draws any."""
+    """The loss function that ``config`` names, and its random generator, if it draws negatives."""
     if config.loss == "infonce":
         infonce = InfoNCE(temperature, precision)
         return lambda batch: infonce(batch.queries, batch.documents, batch.known), None
     if config.loss == "triplet":
         triplet = TripletLoss(config.margin, config.negatives, precision, seed)
-        return lambda batch: triplet(batch.queries, batch.documents, batch.known, batch.given), triplet.generator
-    margins = MarginMSE(config.negatives, precision, seed)
+        return lambda batch: triplet(
+            batch.queries, batch.documents, batch.known, batch.given_negatives
+        ), triplet.generator
+    margin_mse = MarginMSE(config.negatives, precision, seed)
 
-    def of_margins(batch: _Batch) -> Tensor:
+    def margin_mse_loss(batch: _Batch) -> Tensor:
         assert batch.teacher is not None
-        return margins(batch.queries, batch.documents, batch.known, batch.teacher, batch.given)
+        return margin_mse(batch.queries, batch.documents, batch.known, batch.teacher, batch.given_negatives)
 
-    return of_margins, margins.generator
+    return margin_mse_loss, margin_mse.generator

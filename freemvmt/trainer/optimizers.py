@@ -1,4 +1,4 @@
-"""How the weights move: row-wise Adagrad for token tables, AdamW for the rest, clipping, and the rate's schedule."""
+"""The optimizers: row-wise Adagrad for token tables, AdamW for the rest, clipping, and the learning rate schedule."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -11,7 +11,7 @@ from freemvmt.model import TwoTowersModel
 
 
 class Optimizer(Protocol):
-    """What the loop asks of an optimizer, ``torch.optim``'s or ours; each group has its rate under ``lr``."""
+    """An optimizer, of ``torch.optim`` or ours; each parameter group has its learning rate under ``lr``."""
 
     param_groups: list[dict[str, object]]
 
@@ -19,15 +19,16 @@ class Optimizer(Protocol):
         """Forget the gradients."""
 
     def step(self) -> object:
-        """Move the parameters against their gradients."""
+        """Update the parameters."""
 
 
 class RowwiseAdagrad:
-    """Adagrad with one accumulator a row, its sum of mean squared gradients (Gupta et al. 2014; DLRM trains so).
+    """Adagrad with one accumulator for each row: the sum of its mean squared gradients (Gupta et al. 2014; DLRM).
 
-    A row's first step has root mean square ``lr`` whatever the size of its gradient, and its steps shrink with the
-    root of how often it was touched: rare words move far, frequent ones settle. Gradients must be sparse; ``sums`` has
-    one float a row. Not a ``torch.optim.Optimizer``: making one of those imports the compiler, which takes seconds.
+    The first step of a row has root mean square ``lr``, whatever the size of its gradient. Later steps shrink with the
+    square root of the number of updates, so rare words move far and frequent ones settle. Gradients must be sparse;
+    ``sums`` has one float for each row. This is no ``torch.optim.Optimizer``, whose constructor imports the compiler,
+    which takes seconds.
     """
 
     def __init__(self, tables: Iterable[torch.nn.Parameter], lr: float, eps: float = 1e-10) -> None:
@@ -43,33 +44,34 @@ class RowwiseAdagrad:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the rows that have a gradient, and use the gradient up."""
+        """Update the rows that have a gradient, and delete the gradient."""
         rate = self.param_groups[0]["lr"]
         assert isinstance(rate, float)
         for table, sums in zip(self.tables, self.sums, strict=True):
             if table.grad is None:
                 continue
-            rows, values = _touched(table.grad)  # (touched,), (touched, width)
+            rows, values = _distinct_rows(table.grad)  # (updated,), (updated, width)
             squares = sums[rows] + torch.linalg.vector_norm(values, dim=1).square() / values.shape[1]
             sums[rows] = squares
             table.index_add_(0, rows, values.mul_((-rate / (squares.sqrt() + self._eps)).unsqueeze(1)))
-            table.grad = None  # its values are steps by now
+            table.grad = None  # its values were overwritten by the steps
 
 
-def _touched(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, their gradients) of a sparse gradient, each row once."""
+def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, their gradients) of a sparse gradient, with each row once."""
     rows, values = gradient._indices()[0], gradient._values()
-    if not bool((rows.diff() > 0).all()):  # one that a table got by two ways; autograd drops the flag that would say so
+    if not bool((rows.diff() > 0).all()):  # a table that was used twice; autograd drops the flag for this
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
     return rows, values
 
 
 class Optimizers:
-    """All optimizers of a training, as one: row-wise Adagrad for the token tables, AdamW for the rest.
+    """All optimizers of a training: row-wise Adagrad for the token tables, AdamW for the rest.
 
-    Recurrences, heads and the temperature have rates of their own. A transformer's gradients are not sparse: all of it
-    goes to AdamW. ``accumulators`` is what the tables' sums start with, (rows,) by table, where it is not 0.
+    Towers have a learning rate of their own, beside that of heads and temperature. The gradients of a transformer are
+    not sparse, so AdamW has its table too. ``accumulators`` are the initial sums of the tables, (rows,) by table; 0
+    where a table is missing.
     """
 
     def __init__(
@@ -92,12 +94,12 @@ class Optimizers:
         ids = {id(table) for table in tables.values()}
         towers = [weight for tower in model.towers() for weight in tower.parameters() if id(weight) not in ids]
         ids |= {id(weight) for weight in towers}
-        every = [*model.parameters(), temperature]
-        rest = [weight for weight in every if weight.requires_grad and id(weight) not in ids]
-        for weights, rate in ((towers, config.learning_rate * factor), (rest, config.learning_rate)):
+        all_weights = [*model.parameters(), temperature]
+        remaining = [weight for weight in all_weights if weight.requires_grad and id(weight) not in ids]
+        for weights, rate in ((towers, config.learning_rate * factor), (remaining, config.learning_rate)):
             if weights:
                 self.parts.append(torch.optim.AdamW(weights, lr=rate))
-        self._clipped = towers + rest
+        self._clipped = towers + remaining
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -105,9 +107,9 @@ class Optimizers:
             optimizer.zero_grad()
 
     def clip_and_step(self) -> None:
-        """Scale the gradients of all but the tables down to --clip-norm together, and move the weights.
+        """Clip the joint norm of all gradients but the tables' to --clip-norm, and update the weights.
 
-        Row-wise Adagrad needs no clipping: its steps have one size whatever the size of the gradient.
+        Row-wise Adagrad needs no clipping: its steps do not grow with the gradient.
         """
         if self._clipped and self._clip_norm:
             torch.nn.utils.clip_grad_norm_(self._clipped, self._clip_norm)
@@ -115,9 +117,9 @@ class Optimizers:
             optimizer.step()
 
     def set_rates(self, done: float) -> None:
-        """Set the rates that suit a training of which the share ``done`` is over.
+        """Set the learning rates for the share ``done`` of the training.
 
-        They rise in a line to those of the flags, in the share --warmup, and fall in a line to 0.
+        They rise linearly from 0 to those of the flags during the share --warmup, then fall linearly to 0.
         """
         factor = done / self._warmup if done < self._warmup else (1 - done) / (1 - self._warmup)
         for optimizer in self.parts:
@@ -127,7 +129,7 @@ class Optimizers:
                 group["lr"] = first * factor
 
     def accumulators(self, model: TwoTowersModel) -> dict[str, Tensor]:
-        """A copy of the sums of row-wise Adagrad, (rows,), by table."""
+        """A copy of row-wise Adagrad's sums, (rows,) by table."""
         names = {id(table): name for name, table in model.tables().items()}
         pairs = zip(self._adagrad.tables, self._adagrad.sums, strict=True)
         return {names[id(table)]: sums.cpu().clone() for table, sums in pairs}

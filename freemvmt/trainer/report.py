@@ -1,6 +1,6 @@
-"""Trained models side by side: their scores, the settings in which they differ, and the course of each, on one page.
+"""A page that compares trained models: their scores, the settings in which they differ, and the curve of each.
 
-The page is one file of HTML with its pictures as SVG; it asks for nothing from anywhere.
+The page is one HTML file with its plots as SVG; it loads nothing from elsewhere.
 """
 
 import html
@@ -13,7 +13,7 @@ from typing import Any
 from freemvmt.config import NOT_THE_RESULT
 from freemvmt.data.lines import json_lines
 from freemvmt.errors import UserError
-from freemvmt.storage.files import whole_file
+from freemvmt.storage.files import atomic_file
 from freemvmt.towers.model_folder import METRICS, read_description
 
 _COLORS = ("#1f6f6b", "#b4552d", "#4a5fa5", "#8a6d1f", "#7b3f80", "#3d7a3a", "#a33b52", "#5b6670")
@@ -21,8 +21,8 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 260, 52, 30
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a model folder says of its training: its record, and the points of its course."""
+class TrainedModel:
+    """A model folder's record of its training, with the (step, value) points of its loss and its scores."""
 
     name: str
     record: dict[str, Any]
@@ -30,8 +30,8 @@ class Trained:
     scores: list[tuple[float, float]]
 
 
-def read_trained(folder: Path) -> Trained:
-    """The training of the model in ``folder``; ``UserError`` where there is none, or nothing was kept of it."""
+def read_trained_model(folder: Path) -> TrainedModel:
+    """Read the training of the model in ``folder``; ``UserError`` when it was not trained here or has no history."""
     record = read_description(folder / "config.json")["training"]
     if not isinstance(record, dict) or not isinstance(record.get("scores"), dict):
         raise UserError(f"{folder} was not trained here; give the folders that `two-towers train` wrote")
@@ -49,22 +49,23 @@ def read_trained(folder: Path) -> Trained:
             raise UserError(f"{where}: no point of a training ({error}); train the model again") from error
     untrained = record["scores"].get("untrained_ndcg@10")
     start = [(0.0, float(untrained))] if isinstance(untrained, int | float) else []
-    return Trained(str(folder), record, loss, start + scores)
+    return TrainedModel(str(folder), record, loss, start + scores)
 
 
 def write_report(folders: Sequence[Path], output: Path) -> list[dict[str, Any]]:
-    """Write the page; return what stands in its table, a row a model."""
-    runs = [read_trained(folder) for folder in folders]
+    """Write the page; return the rows of its table, one for each model."""
+    runs = [read_trained_model(folder) for folder in folders]
     rows = [_row(run) for run in runs]
-    changed = _differences(runs)
-    with whole_file(output) as part:
-        part.write_text(_page(runs, rows, changed), encoding="utf-8")
+    differences = _differences(runs)
+    with atomic_file(output) as part:
+        part.write_text(_page(runs, rows, differences), encoding="utf-8")
     return [
-        row | {"settings": {name: values[place] for name, values in changed.items()}} for place, row in enumerate(rows)
+        row | {"settings": {name: values[index] for name, values in differences.items()}}
+        for index, row in enumerate(rows)
     ]
 
 
-def _row(run: Trained) -> dict[str, Any]:
+def _row(run: TrainedModel) -> dict[str, Any]:
     scores = run.record["scores"]
     return {
         "model": run.name,
@@ -78,27 +79,27 @@ def _row(run: Trained) -> dict[str, Any]:
     }
 
 
-def _differences(runs: Sequence[Trained]) -> dict[str, list[Any]]:
-    """The settings that are not the same in all runs, each with its value in every run."""
+def _differences(runs: Sequence[TrainedModel]) -> dict[str, list[Any]]:
+    """The settings that differ between the runs, each with its value in every run."""
     configs = [run.record.get("config") or {} for run in runs]
     names = dict.fromkeys(name for config in configs for name in config if name not in NOT_THE_RESULT)
     values = {name: [config.get(name) for config in configs] for name in names}
-    return {name: found for name, found in values.items() if any(one != found[0] for one in found)}
+    return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
 
 
-def _page(runs: Sequence[Trained], rows: Sequence[dict[str, Any]], changed: dict[str, list[Any]]) -> str:
+def _page(runs: Sequence[TrainedModel], rows: Sequence[dict[str, Any]], differences: dict[str, list[Any]]) -> str:
     columns = ["ndcg@10", "untrained_ndcg@10", "best_epoch", "pairs", "data", "ended", "protocol"]
-    head = "".join(f"<th>{_text(title.replace('_', ' '))}</th>" for title in ["model", *columns, *changed])
+    head = "".join(f"<th>{_text(title.replace('_', ' '))}</th>" for title in ["model", *columns, *differences])
     body = "".join(
-        f'<tr><td><i style="background:{_color(place)}"></i>{_text(run.name)}</td>'
+        f'<tr><td><i style="background:{_color(index)}"></i>{_text(run.name)}</td>'
         + "".join(f"<td>{_cell(row[name])}</td>" for name in columns)
-        + "".join(f"<td>{_cell(values[place])}</td>" for values in changed.values())
+        + "".join(f"<td>{_cell(values[index])}</td>" for values in differences.values())
         + "</tr>"
-        for place, (run, row) in enumerate(zip(runs, rows, strict=True))
+        for index, (run, row) in enumerate(zip(runs, rows, strict=True))
     )
     scores = _plot("validation NDCG@10", [run.scores for run in runs], dots=True)
     loss = _plot("loss", [run.loss for run in runs])
-    return _FRAME.format(head=head, body=body, scores=scores, loss=loss, count=len(runs))
+    return _TEMPLATE.format(head=head, body=body, scores=scores, loss=loss, count=len(runs))
 
 
 def _plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], dots: bool = False) -> str:
@@ -109,34 +110,34 @@ def _plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], dots: bool
     low, high = min(value for _, value in points), max(value for _, value in points)
     high = high if high > low else low + 1.0
 
-    def at(step: float, value: float) -> tuple[float, float]:
+    def to_pixels(step: float, value: float) -> tuple[float, float]:
         x = _LEFT + (_WIDTH - _LEFT - 8) * step / right
         return x, (_HEIGHT - _BOTTOM) - (_HEIGHT - _BOTTOM - 12) * (value - low) / (high - low)
 
-    parts = []
+    elements = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         value = low + share * (high - low)
-        _, y = at(0, value)
-        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        x = at(share * right, low)[0]
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{share * right:,.0f}</text>')
-    for place, line in enumerate(lines):
-        drawn = [at(*point) for point in line]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
-        parts.append(f'<polyline points="{path}" stroke="{_color(place)}" class="line"/>')
+        _, y = to_pixels(0, value)
+        elements.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        elements.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        x = to_pixels(share * right, low)[0]
+        elements.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{share * right:,.0f}</text>')
+    for index, line in enumerate(lines):
+        positions = [to_pixels(*point) for point in line]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in positions)
+        elements.append(f'<polyline points="{path}" stroke="{_color(index)}" class="line"/>')
         if dots:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_color(place)}"/>' for x, y in drawn]
-    drawn_parts = "".join(parts)
+            elements += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_color(index)}"/>' for x, y in positions]
+    body = "".join(elements)
     label = html.escape(title, quote=True)
     return (
         f"<figure><figcaption>{_text(title)}, by step</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{drawn_parts}</svg></figure>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{body}</svg></figure>'
     )
 
 
-def _color(place: int) -> str:
-    return _COLORS[place % len(_COLORS)]
+def _color(index: int) -> str:
+    return _COLORS[index % len(_COLORS)]
 
 
 def _cell(value: Any) -> str:
@@ -151,7 +152,7 @@ def _text(value: str) -> str:
     return html.escape(value.encode("utf-8", "backslashreplace").decode())
 
 
-_FRAME = """<!doctype html>
+_TEMPLATE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

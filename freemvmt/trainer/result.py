@@ -1,4 +1,4 @@
-"""What a training gives: the best model, its scores, and the record that a model folder holds."""
+"""The result of a training: the best model, its scores, and the record that is saved with it."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from freemvmt.evaluation.metrics import interval_of_ndcg_10, protocol_of
 from freemvmt.model import TwoTowersModel
 from freemvmt.storage.model_card import write_card
 from freemvmt.trainer.dataset import TrainingData
-from freemvmt.trainer.history import Course
+from freemvmt.trainer.history import History
 from freemvmt.trainer.validation import rank_validation
 
 Ended = Literal["finished", "patience", "interrupted", "diverged"]  # why a training is over
@@ -19,9 +19,9 @@ Ended = Literal["finished", "patience", "interrupted", "diverged"]  # why a trai
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What came out; ``model`` is that of ``best_epoch``, whose validation NDCG@10 is ``val_ndcg_10``.
+    """The result of a training: ``model`` is that of ``best_epoch``, with the validation NDCG@10 ``val_ndcg_10``.
 
-    ``ended`` says why it is over; a loss that diverged did so at step ``steps``.
+    ``ended`` is the reason for the end. If the loss diverged, it did so at step ``steps``.
     """
 
     model: TwoTowersModel
@@ -37,14 +37,14 @@ class TrainingResult:
 
 
 def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output: Path) -> None:
-    """Write the model folder of a training, with its record, its card, and the course that it took."""
+    """Write the model folder, with the record, card and history of the training."""
     result.model.record = record_of(config, data, result)
-    course = Course(result.curve, result.history, result.untrained_ndcg_10)
-    result.model.save(output, write_card(config, result.model.record, output.name), course.write)
+    history = History(result.curve, result.history, result.untrained_ndcg_10)
+    result.model.save(output, write_card(config, result.model.record, output.name), history.write)
 
 
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:
-    """What a model folder remembers of its training."""
+    """The record of the training for the model folder."""
     validation = data.validation
     low, high = interval_of_ndcg_10(rank_validation(result.model, data), validation)
     return {

@@ -1,4 +1,4 @@
-"""A training that is under way: everything it is made of, in the one order in which it must be made."""
+"""A running training: all its parts, created in the order that exact resume requires."""
 
 import time
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from freemvmt.trainer.warm_start import scale_by_idf, warm_start
 
 @dataclass
 class TrainingRun:
-    """What a training is made of, and how far it is (``state``)."""
+    """The parts of a training, and its progress (``state``)."""
 
     config: TrainConfig
     data: TrainingData
@@ -36,18 +36,18 @@ class TrainingRun:
     checkpoints: Checkpoints
     ranks: SingleProcess
     state: Progress
-    began: float = field(default_factory=time.perf_counter)
-    before: float = 0.0  # seconds that the training took before this process went on with it
+    started: float = field(default_factory=time.perf_counter)
+    seconds_before: float = 0.0  # seconds of training before this process resumed it
 
     @classmethod
     def start(
         cls, config: TrainConfig, data: TrainingData, checkpoints: Checkpoints, ranks: SingleProcess
     ) -> "TrainingRun":
-        """Make everything that a training needs, or take it from the checkpoint to go on from, if there is one.
+        """Create all parts of a training, and restore their state if there is a checkpoint to resume from.
 
-        The order of what follows is the order in which random numbers are drawn: exact resume depends on it.
+        The order of the statements is the order in which random numbers are drawn: exact resume depends on it.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         torch.manual_seed(config.seed)
         if config.tower != "average":
             keep_freed_memory()
@@ -60,34 +60,34 @@ class TrainingRun:
         objective = Objective(config, model, data, ranks)
         optimizers = Optimizers(model, config, objective.temperature.weight, accumulators)
         sampler = make_sampler(config, data, ranks.size)
-        run = cls(config, data, model, objective, optimizers, sampler, checkpoints, ranks, state, began)
+        run = cls(config, data, model, objective, optimizers, sampler, checkpoints, ranks, state, started)
         if saved:
             saved.restore(run)
-            run.before = run.state.seconds
+            run.seconds_before = run.state.seconds
         if not ranks.is_first:
-            # Dropout differs from rank to rank: what is dropped of one share is not what is dropped of another.
+            # The ranks draw different dropout masks, because they encode different texts.
             torch.manual_seed(hash((config.seed, run.state.step, ranks.rank)))
         return run
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has."""
+        """The number of the model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def clock(self) -> float:
-        """Seconds of training so far, those before a stop included."""
-        return self.before + time.perf_counter() - self.began
+        """Seconds of training so far, including those before a resume."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(all tensors by name, all else for JSON): what a checkpoint holds."""
+        """The content of a checkpoint: (all tensors by name, everything else as JSON values)."""
         return state_dict(self.model, self.objective, self.optimizers, self.state)
 
     def load_state_dict(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` gave. Raises ``KeyError``, ``RuntimeError`` and the like if it does not fit."""
+        """Restore the result of ``state_dict``; ``KeyError``, ``RuntimeError`` and the like if it does not fit."""
         self.state = load_state_dict(self.model, self.objective, self.optimizers, tensors, plain)
 
     def result(self, ended: Ended) -> TrainingResult:
-        """The best epoch's model and scores. Raises ``UserError`` when the loss diverged before any epoch was over."""
+        """The best epoch's model and scores. Raises ``UserError`` when the loss diverged in the first epoch."""
         state, best = self.state, self.state.best
         if best is None:
             raise UserError(f"the loss is not a number at step {state.step}, in the first epoch; lower --learning-rate")

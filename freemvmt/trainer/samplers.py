@@ -1,4 +1,4 @@
-"""The batches of each epoch, from all of the data in memory or from a window of a stream at a time."""
+"""The batches of each epoch, drawn from data in memory or from the windows of a stream."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from freemvmt.trainer.state import Progress
 
 Pairs = NDArray[np.int64]  # (pairs, 2): query, passage
 
-MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # what --batch-size None keeps to
-MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # for all that is kept of a token in training
+MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # limits of the automatic batch size (--batch-size None)
+MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # because of the memory for each token in training
 
 
 class BatchSampler:
-    """The batches of ``data``, all of which is in memory: ``steps`` an epoch, about ``batch_size`` pairs each."""
+    """The batches of data in memory: ``steps`` in an epoch, of about ``batch_size`` pairs each."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int) -> None:
         self._config = config
@@ -28,68 +28,73 @@ class BatchSampler:
         self.steps = math.ceil(len(self._pairs) / batch_size)
 
     def done(self, state: Progress) -> float:
-        """The share of the training that is over."""
+        """The share of the training that is done."""
         return state.step / (self._config.epochs * self.steps)
 
     def rest_of_epoch(self, state: Progress, objective: Objective) -> Iterator[Pairs]:
-        """The batches of ``state.epoch`` that are still to come; who takes one counts it in ``state.taken``."""
+        """The remaining batches of ``state.epoch``. The caller counts each batch in ``state.taken``."""
         order = np.random.default_rng([self._config.seed, state.epoch]).permutation(len(self._pairs))
         yield from np.array_split(self._pairs[order], self.steps)[state.taken :]
 
 
 class StreamSampler(BatchSampler):
-    """The batches of a stream: those of a window, then of the next. No passage stands twice in a batch.
+    """The batches of a stream, window by window. A batch has no passage twice, and at least ``min_size`` pairs.
 
-    ``steps`` is what it will be if all windows are as the first one.
+    ``steps`` is an estimate: it assumes that all windows have as many batches as the first.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int, least: int) -> None:
+    def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int, min_size: int) -> None:
         super().__init__(config, data, batch_size)
         assert data.stream is not None
-        self._stream, self._least = data.stream, least
+        self._stream, self._min_size = data.stream, min_size
         self._steps_of_window = self.steps
         self.steps *= self._stream.count or 1
 
     def done(self, state: Progress) -> float:
-        """By windows; where it is not known how many there are, the rates stay as they are after the warm-up's share
-        of the first one."""
+        """Computed from the windows that are done.
+
+        If the number of windows is unknown, the share stops at --warmup, and the learning rates stay constant.
+        """
         share = state.window + min(state.taken / self._steps_of_window, 1)
         if self._stream.count is None:
             return min(share if state.epoch == 1 else 1.0, self._config.warmup)
         return min((state.epoch - 1 + share / self._stream.count) / self._config.epochs, 1.0)
 
     def rest_of_epoch(self, state: Progress, objective: Objective) -> Iterator[Pairs]:
-        """As of ``BatchSampler``; ``objective`` reads each window before its first batch."""
+        """As in ``BatchSampler``; ``objective`` reads each window before its first batch."""
         for number, window in enumerate(self._stream.windows(state.epoch, state.window), start=state.window):
             if number > state.window:
                 state.window, state.taken = number, 0
             pairs = _pairs_of(window)
             objective.read(window)
-            draw = np.random.default_rng([self._config.seed, state.epoch, number])
-            batches = without_repeats(pairs[draw.permutation(len(pairs))], math.ceil(len(pairs) / self.batch_size))
-            batches = [batch for batch in batches if len(batch) >= self._least]
+            generator = np.random.default_rng([self._config.seed, state.epoch, number])
+            batches = without_repeats(pairs[generator.permutation(len(pairs))], math.ceil(len(pairs) / self.batch_size))
+            batches = [batch for batch in batches if len(batch) >= self._min_size]
             self._steps_of_window = max(len(batches), 1)
             yield from batches[state.taken :]
 
 
 def without_repeats(pairs: Pairs, count: int) -> Sequence[Pairs]:
-    """``pairs`` in ``count`` batches of about one size, so that no passage stands twice in one.
+    """Split ``pairs`` into ``count`` batches of about equal size, so that no batch has a passage twice.
 
-    A passage that stands in more pairs than there are batches is left out of the others.
+    A passage that has more pairs than there are batches loses the surplus pairs.
     """
     if not len(pairs):
         return []
     batch_of = np.repeat(np.arange(count), [len(part) for part in np.array_split(pairs, count)])
     codes = batch_of * (int(pairs[:, 1].max()) + 1) + pairs[:, 1]
     _, first = np.unique(codes, return_index=True)
-    again = np.setdiff1d(np.arange(len(pairs)), first)
-    taken = {(int(batch_of[place]), int(pairs[place, 1])) for place in first[np.isin(pairs[first, 1], pairs[again, 1])]}
-    for place in again.tolist():
-        passage = int(pairs[place, 1])
-        others = ((int(batch_of[place]) + step) % count for step in range(1, count))
-        free = next((batch for batch in others if (batch, passage) not in taken), -1)
-        batch_of[place] = free
-        taken.add((free, passage))
+    repeats = np.setdiff1d(np.arange(len(pairs)), first)
+    used = {
+        (int(batch_of[position]), int(pairs[position, 1]))
+        for position in first[np.isin(pairs[first, 1], pairs[repeats, 1])]
+    }
+    for position in repeats.tolist():
+        passage = int(pairs[position, 1])
+        candidates = ((int(batch_of[position]) + step) % count for step in range(1, count))
+        target = next((batch for batch in candidates if (batch, passage) not in used), -1)
+        batch_of[position] = target
+        used.add((target, passage))
     order = np.argsort(batch_of, kind="stable")
     order = order[batch_of[order] >= 0]
     ends = np.searchsorted(batch_of[order], np.arange(1, count))
@@ -101,11 +106,11 @@ def _pairs_of(data: TrainingData | Window) -> Pairs:
 
 
 def batch_size_for(config: TrainConfig, pairs: int) -> int:
-    """The batch size in pairs; ``UserError`` when there are fewer pairs than were asked for in one batch."""
+    """The batch size in pairs; ``UserError`` when --batch-size exceeds the number of ``pairs``."""
     if config.batch_size is None:
-        # A large batch has hard negatives, but an epoch needs its steps.
-        fitting = 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))
-        return min(max(MIN_BATCH, fitting), MAX_BATCH[config.tower], pairs)
+        # A large batch has harder negatives, but an epoch needs several steps.
+        power_of_two = 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))
+        return min(max(MIN_BATCH, power_of_two), MAX_BATCH[config.tower], pairs)
     if config.batch_size > pairs:
         raise UserError(
             f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"
@@ -114,10 +119,10 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
 
 
 def make_sampler(config: TrainConfig, data: TrainingData, processes: int) -> BatchSampler:
-    """The sampler of ``data``; ``UserError`` where a batch would be too small for the processes that share it."""
+    """The sampler of ``data``; ``UserError`` when a batch has fewer pairs than there are processes."""
     batch_size = batch_size_for(config, len(data.examples.positives.ids))
     if batch_size < processes:
         raise UserError(f"a batch of {batch_size} for {processes} processes; give a larger --batch-size")
     if data.stream is not None:
-        return StreamSampler(config, data, batch_size, least=max(2, processes))
+        return StreamSampler(config, data, batch_size, min_size=max(2, processes))
     return BatchSampler(config, data, batch_size)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training after the step that runs: nothing learned is lost."""
+"""Ctrl-C and SIGTERM end a training after the current step, so that no progress is lost."""
 
 import signal
 import threading
@@ -9,22 +9,22 @@ from types import FrameType
 
 @contextmanager
 def interruption() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM came; a second one has its usual effect at once."""
-    came = threading.Event()
+    """Yield a function that returns whether SIGINT or SIGTERM came; a second signal has its usual effect."""
+    event = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield came.is_set
+        yield event.is_set
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    previous = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.set()
-        signal.signal(number, before[signal.Signals(number)])
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(number, previous[signal.Signals(number)])
 
     try:
-        for number in before:
-            signal.signal(number, note)
-        yield came.is_set
+        for number in previous:
+            signal.signal(number, on_signal)
+        yield event.is_set
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

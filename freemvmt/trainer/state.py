@@ -1,4 +1,4 @@
-"""How far a training is, and how all of it becomes tensors and JSON and comes back: what a checkpoint holds."""
+"""The progress of a training, and the conversion of its whole state to tensors and JSON for a checkpoint."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from freemvmt.trainer.optimizers import Optimizer, Optimizers, RowwiseAdagrad
 
 @dataclass
 class Best:
-    """The best epoch so far: its validation NDCG@10, the weights by their stored names, the tables' accumulators."""
+    """The best epoch so far: validation NDCG@10, weights by their stored names, accumulators of the tables."""
 
     score: float
     epoch: int
@@ -27,8 +27,11 @@ class Best:
 
 @dataclass
 class Progress:
-    """How far a training is: ``step`` steps in all; ``losses`` of them in ``epoch``, whose losses add up to ``loss``;
-    in ``window`` of a stream, or in all that there is, ``taken`` batches of it."""
+    """The progress of a training.
+
+    ``step`` counts all steps, ``losses`` those of ``epoch``, and ``loss`` is the sum of their losses. ``taken`` counts
+    the batches of the current ``window`` of a stream, or of the epoch if the data is in memory.
+    """
 
     step: int = 0
     epoch: int = 1
@@ -36,7 +39,7 @@ class Progress:
     taken: int = 0
     losses: int = 0
     loss: float = 0.0
-    curve: list[list[float]] = field(default_factory=list)  # (step, loss), each ``spacing`` steps
+    curve: list[list[float]] = field(default_factory=list)  # (step, loss), every ``spacing`` steps
     spacing: int = 1
     history: list[dict[str, float]] = field(default_factory=list)
     best: Best | None = None
@@ -44,7 +47,7 @@ class Progress:
     seconds: float = 0.0
 
     def count_step(self, loss: float) -> None:
-        """A step was made, with this loss."""
+        """Record a step with its loss."""
         self.step += 1
         self.taken += 1
         self.losses += 1
@@ -52,7 +55,7 @@ class Progress:
         self.curve, self.spacing = thinned(self.curve, self.spacing, self.step, loss)
 
     def close_epoch(self, score: float, model: TwoTowersModel, optimizers: Optimizers) -> None:
-        """The epoch ends with validation NDCG@10 ``score``; if none was better, its weights are the best so far."""
+        """Record the end of an epoch with validation NDCG@10 ``score``, and its weights if it is the best so far."""
         mean = self.loss / self.losses if self.losses else math.nan
         self.history.append({"step": self.step, "epoch": self.epoch, "avg_train_loss": mean, "val_ndcg_10": score})
         self.window = self.taken = self.losses = 0
@@ -65,7 +68,7 @@ class Progress:
 def state_dict(
     model: TwoTowersModel, objective: Objective, optimizers: Optimizers, state: Progress
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(all tensors of a training by name, all else for JSON)."""
+    """The state of a training: (all tensors by name, everything else as JSON values)."""
     tensors = {f"model/{name}": tensor for name, tensor in model.tensors().items()}
     tensors["temperature"] = objective.temperature.weight
     for place, optimizer in enumerate(optimizers.parts):
@@ -74,7 +77,7 @@ def state_dict(
     if (mined := objective.mined) is not None:
         tensors["mined/ids"], tensors["mined/offsets"] = map(torch.from_numpy, (mined.ids, mined.offsets))
     plain = dataclasses.asdict(dataclasses.replace(state, best=None))
-    plain["draws"] = objective.draws.bit_generator.state
+    plain["draws"] = objective.numpy_generator.bit_generator.state
     if state.best is not None:
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.weights.items()}
         tensors |= {f"best_sums/{name}": tensor for name, tensor in state.best.accumulators.items()}
@@ -90,40 +93,42 @@ def load_state_dict(
     tensors: dict[str, Tensor],
     plain: dict[str, Any],
 ) -> Progress:
-    """Put what ``state_dict`` gave into a new training, and return how far it was.
+    """Restore the result of ``state_dict`` in a new training, and return its progress.
 
-    Raises ``KeyError``, ``RuntimeError`` and the like where it does not fit.
+    Raises ``KeyError``, ``RuntimeError`` and the like if it does not fit.
     """
-    own = model.tensors()
-    for name, tensor in own.items():
-        tensor.copy_(_shaped(tensors[f"model/{name}"], tensor))
+    model_tensors = model.tensors()
+    for name, tensor in model_tensors.items():
+        tensor.copy_(_check_shape(tensors[f"model/{name}"], tensor))
     objective.temperature.weight.copy_(tensors["temperature"])
     for place, optimizer in enumerate(optimizers.parts):
-        _put_state(optimizer, _below(f"optimizer/{place}/", tensors))
-    _put_random_states(objective, _below("random/", tensors))
-    objective.draws.bit_generator.state = plain["draws"]
+        _restore_optimizer(optimizer, _with_prefix(f"optimizer/{place}/", tensors))
+    _restore_random_states(objective, _with_prefix("random/", tensors))
+    objective.numpy_generator.bit_generator.state = plain["draws"]
     if "mined/ids" in tensors:
         objective.set_negatives(IdLists(tensors["mined/ids"].numpy(), tensors["mined/offsets"].numpy()))
     best = None
     if plain["best"]:
-        weights, sums = _below("best/", tensors), _below("best_sums/", tensors)
-        for name, tensor in own.items():
-            _shaped(weights[name], tensor)
-        best = Best(float(plain["best"]["score"]), int(plain["best"]["epoch"]), weights, sums)
+        weights, accumulators = _with_prefix("best/", tensors), _with_prefix("best_sums/", tensors)
+        for name, tensor in model_tensors.items():
+            _check_shape(weights[name], tensor)
+        best = Best(float(plain["best"]["score"]), int(plain["best"]["epoch"]), weights, accumulators)
     numbers = {
-        each.name: each.type(plain[each.name]) for each in dataclasses.fields(Progress) if each.type in (int, float)
+        attribute.name: attribute.type(plain[attribute.name])
+        for attribute in dataclasses.fields(Progress)
+        if attribute.type in (int, float)
     }
     curve = [[int(step), float(loss)] for step, loss in plain["curve"]]
     return Progress(**numbers, curve=curve, history=[dict(entry) for entry in plain["history"]], best=best)
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix``, by the rest of the name."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _random_states(objective: Objective) -> dict[str, Tensor]:
-    """Where PyTorch's generators are."""
+    """The states of PyTorch's random generators."""
     states = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -132,8 +137,8 @@ def _random_states(objective: Objective) -> dict[str, Tensor]:
     return states
 
 
-def _put_random_states(objective: Objective, states: dict[str, Tensor]) -> None:
-    """Put PyTorch's generators where ``_random_states`` found them."""
+def _restore_random_states(objective: Objective, states: dict[str, Tensor]) -> None:
+    """Restore the result of ``_random_states``."""
     torch.set_rng_state(states["torch"])
     for name, state in states.items():
         if name.startswith("cuda:"):
@@ -152,10 +157,10 @@ def _state_of(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _put_state(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     if isinstance(optimizer, RowwiseAdagrad):
         for place, sums in enumerate(optimizer.sums):
-            sums.copy_(_shaped(tensors[str(place)], sums))
+            sums.copy_(_check_shape(tensors[str(place)], sums))
         return
     assert isinstance(optimizer, torch.optim.Optimizer)
     state: dict[int, dict[str, Tensor]] = {}
@@ -165,7 +170,7 @@ def _put_state(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+def _check_shape(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.shape != like.shape:
         raise ValueError(f"a tensor of {tuple(tensor.shape)} where one of {tuple(like.shape)} belongs")
     return tensor

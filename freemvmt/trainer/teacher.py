@@ -1,7 +1,7 @@
-"""Vectors of a model that knows more, made once for each text and kept.
+"""The vectors of a teacher, a better model, computed once for each text and cached.
 
-A file holds a chunk of them, so that a stop loses one chunk; a text is found again by its hash, whatever data set it
-stands in.
+A cache file holds one chunk of vectors, so an interruption loses at most one chunk. The key of a text is its hash, so
+data sets share the cache.
 """
 
 import functools
@@ -24,10 +24,10 @@ from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import matrix_dtype
-from freemvmt.runtime.home import cache_folder, note_uncached
+from freemvmt.runtime.home import cache_folder, warn_uncached
 from freemvmt.storage import hub
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.tensor_files import Damaged, keep, read_kept
+from freemvmt.storage.tensor_files import CorruptFile, load_checked, save_checked
 from freemvmt.towers.transformer import pretrained_tower
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ Side = Literal["queries", "documents"]
 
 @dataclass(frozen=True, eq=False)
 class TeacherVectors:
-    """A teacher's vectors of all training queries and passages, (n, width), of length 1."""
+    """The teacher's vectors of all training queries and passages, (n, width), of length 1."""
 
     queries: NDArray[np.float16]
     passages: NDArray[np.float16]
@@ -48,43 +48,43 @@ class TeacherVectors:
 class Teacher:
     """The model ``name``: a transformer (Hub name or folder), or the folder of a model of ours.
 
-    Raises ``UserError`` where there is none that can be read.
+    Raises ``UserError`` when it does not exist or cannot be read.
     """
 
     def __init__(self, name: str, max_length: int, device: torch.device) -> None:
         folder = hub.encoder_folder(name, "--teacher")
         try:
-            self._ours = "two_towers" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            self._is_ours = "two_towers" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{folder}/config.json cannot be read ({error}); give another --teacher") from error
         self._folder, self._max_length, self._device = folder, max_length, device
         digest = hashlib.blake2b(f"{max_length}\0".encode(), digest_size=16)
         for file in ("model.safetensors", "config.json", "tokenizer.json"):
             digest.update(sha256_of(folder / file).encode())
-        self._name = digest.hexdigest()
+        self._cache_name = digest.hexdigest()
 
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
-        """Vectors of length 1, (texts, width); from the cache where a text was encoded before."""
-        keys, first, place = np.unique(_hashes(texts), return_index=True, return_inverse=True)
-        folder = cache_folder("teacher") / (f"{self._name}-{side}" if self._ours else self._name)
-        found, known = _kept(folder, keys)
-        missing = np.flatnonzero(~known)
+        """Vectors of length 1, (texts, width), from the cache or computed and cached."""
+        keys, first, index = np.unique(_hashes(texts), return_index=True, return_inverse=True)
+        folder = cache_folder("teacher") / (f"{self._cache_name}-{side}" if self._is_ours else self._cache_name)
+        all_vectors, is_cached = _read_cached(folder, keys)
+        missing = np.flatnonzero(~is_cached)
         with console.progress(f"teacher   {side}", len(missing)) as bar:
             for start in range(0, len(missing), _CHUNK):
                 chunk = missing[start : start + _CHUNK]
-                made = F.normalize(self._encoders[side]([texts[number] for number in first[chunk]]))
-                vectors = made.half().cpu().numpy()
-                _keep(folder, keys[chunk], vectors)
-                if not found.shape[1]:
-                    found = np.empty((len(keys), vectors.shape[1]), np.float16)
-                found[chunk] = vectors
+                outputs = F.normalize(self._encoders[side]([texts[number] for number in first[chunk]]))
+                vectors = outputs.half().cpu().numpy()
+                _write_cached(folder, keys[chunk], vectors)
+                if not all_vectors.shape[1]:
+                    all_vectors = np.empty((len(keys), vectors.shape[1]), np.float16)
+                all_vectors[chunk] = vectors
                 bar.advance(len(chunk))
-        return found[place]
+        return all_vectors[index]
 
     @functools.cached_property
     def _encoders(self) -> dict[Side, Callable[[Sequence[str]], torch.Tensor]]:
-        """Loaded when the first vectors are not in the cache."""
-        if self._ours:
+        """The encoders, loaded only when a vector is not in the cache."""
+        if self._is_ours:
             model = TwoTowersModel.load(self._folder).to(self._device)
             return {"queries": model.encode_queries, "documents": model.encode_documents}
         tokenizer = Tokenizer.from_file(self._folder / "tokenizer.json", self._max_length)
@@ -99,37 +99,37 @@ class Teacher:
 
 
 def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """64 bits a text: among a hundred million texts two share theirs with a chance of 1 in 3,000."""
+    """A hash of 64 bits for each text. The chance of a collision among 100 million texts is 1 in 3,000."""
     digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _kept(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """(the vectors that are kept of ``keys``, which rise; which these are)."""
-    found, known = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
+def _read_cached(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """(the cached vectors of ``keys``; whether each key is cached). ``keys`` are ascending."""
+    cached_vectors, is_cached = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
     for path in sorted(folder.glob("[!.]*.safetensors")):
         try:
-            tensors, _ = read_kept(path)
-        except Damaged as error:
+            tensors, _ = load_checked(path)
+        except CorruptFile as error:
             logger.warning("the teacher's vectors in %s are damaged (%s); making them anew", path.name, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             continue
-        part, vectors = tensors["keys"].numpy().view(np.uint64), tensors["vectors"].numpy()
-        if not found.shape[1]:
-            found = np.empty((len(keys), vectors.shape[1]), np.float16)
-        place = np.searchsorted(keys, part)
-        place[place == len(keys)] = 0
-        there = keys[place] == part if len(keys) else np.zeros(len(part), np.bool_)
-        found[place[there]] = vectors[there]
-        known[place[there]] = True
-    return found, known
+        file_keys, vectors = tensors["keys"].numpy().view(np.uint64), tensors["vectors"].numpy()
+        if not cached_vectors.shape[1]:
+            cached_vectors = np.empty((len(keys), vectors.shape[1]), np.float16)
+        position = np.searchsorted(keys, file_keys)
+        position[position == len(keys)] = 0
+        matches = keys[position] == file_keys if len(keys) else np.zeros(len(file_keys), np.bool_)
+        cached_vectors[position[matches]] = vectors[matches]
+        is_cached[position[matches]] = True
+    return cached_vectors, is_cached
 
 
-def _keep(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) -> None:
+def _write_cached(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) -> None:
     name = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
     tensors = {"keys": torch.from_numpy(keys.view(np.int64)), "vectors": torch.from_numpy(vectors)}
     try:
-        keep(folder / f"{name}.safetensors", tensors)
+        save_checked(folder / f"{name}.safetensors", tensors)
     except (UserError, OSError) as error:
-        note_uncached(error)
+        warn_uncached(error)

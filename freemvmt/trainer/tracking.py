@@ -1,8 +1,8 @@
-"""Where a run is recorded: Weights & Biases, or nowhere.
+"""Records of a run in Weights & Biases, or nowhere.
 
-``start`` gives a ``Tracker``. The base does nothing and has the same methods as the one that records, so a training
-loop never asks which it has. A tracker never ends a training: when W&B fails, one warning says so and the rest of the
-run goes unrecorded.
+``start`` returns a ``Tracker``. The base class records nothing and has the same methods as ``WandbTracker``, so the
+training loop does not depend on which it has. A tracker never ends a training: when W&B fails, one warning says so, and
+the rest of the run is not recorded.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import wandb
 
 PROJECT = "two-towers-retrieval"
-_LONGEST = 200  # characters of an error of W&B's
+_MAX_ERROR_LENGTH = 200  # characters of an error message of W&B
 
 _logger = logging.getLogger(__name__)
 
@@ -33,32 +33,32 @@ class Tracker:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as recorded: in a sweep's run with the values that the sweep chose. Empty if none are."""
+        """The recorded settings, with the values that a sweep has chosen; empty if nothing is recorded."""
         return {}
 
     @property
     def run_id(self) -> str | None:
-        """The name under which a later process can go on with the run."""
+        """The id by which a later process can resume the run."""
         return None
 
     def watch(self, model: "torch.nn.Module", every: int) -> None:
-        """Record histograms of gradients and weights each ``every`` forward or backward passes of ``model``."""
+        """Record histograms of gradients and weights every ``every`` passes of ``model``."""
 
     def log(self, metrics: dict[str, float | int], step: int) -> None:
-        """Record ``metrics`` at ``step``, which never goes back."""
+        """Record ``metrics`` at ``step``, which never decreases."""
 
     def summary(self, values: dict[str, object]) -> None:
-        """Record what is true of the whole run."""
+        """Record values of the whole run."""
 
     def save_model(self, folder: Path, name: str) -> None:
-        """Keep the files of ``folder`` as the artifact ``name`` of type ``model``."""
+        """Upload the files of ``folder`` as the artifact ``name`` of type ``model``."""
 
     def finish(self, failed: bool = False) -> None:
-        """Close the run; a second time does nothing."""
+        """Close the run; a second call does nothing."""
 
 
 class WandbTracker(Tracker):
-    """Records in a run of Weights & Biases."""
+    """Records a run in Weights & Biases."""
 
     def __init__(self, run: "wandb.Run") -> None:
         self._run: wandb.Run | None = run
@@ -75,15 +75,15 @@ class WandbTracker(Tracker):
 
     @property
     def offline_runs(self) -> str:
-        """What names this run and others beside it on disk, for `wandb sync`."""
-        return f"{_short(str(Path(self._folder).parent))}/offline-run-*"
+        """The pattern of this run's folder and others beside it, for `wandb sync`."""
+        return f"{_relative_path(str(Path(self._folder).parent))}/offline-run-*"
 
     def watch(self, model: "torch.nn.Module", every: int) -> None:
         def hook(run: "wandb.Run") -> None:
-            # idx: without it the second run of a process, as in a sweep, would call its histograms `graph_1…`.
+            # Without idx the second run of a process, as in a sweep, would name its histograms `graph_1…`.
             run.watch(model, log="all", log_freq=every, idx=0)
             self._unwatch = lambda: run.unwatch(model)
-            # The hooks run inside the model's own passes: what they raise must not come out there.
+            # The hooks run inside the model's passes, and their errors must not end a pass.
             hooks: Any = run._torch
             record = hooks.log_tensor_stats
             hooks.log_tensor_stats = lambda tensor, name: self._do(lambda _: record(tensor, name))
@@ -109,12 +109,12 @@ class WandbTracker(Tracker):
     def finish(self, failed: bool = False) -> None:
         unwatch, self._unwatch = self._unwatch, lambda: None
         with suppress(Exception):
-            unwatch()  # else the model's hooks would go on to record into no run
+            unwatch()  # otherwise the model's hooks would stay active
         self._do(lambda run: run.finish(exit_code=1 if failed else 0))
         self._run = None
 
     def _do(self, action: Callable[["wandb.Run"], object]) -> None:
-        """All that is asked of W&B is asked here, and what goes wrong with it ends here."""
+        """Call W&B. Every call goes through here; an error ends the recording, with a warning."""
         if self._run is None:
             return
         try:
@@ -127,13 +127,13 @@ class WandbTracker(Tracker):
             run, self._run = self._run, None
             _logger.warning(
                 "W&B failed (%s) and this run is no longer recorded; what was, up to here: wandb sync %s",
-                _line(error),
-                _short(self._folder),
+                _error_line(error),
+                _relative_path(self._folder),
             )
             with suppress(Exception):
                 run.finish(exit_code=1)
             with suppress(Exception):
-                wandb.teardown(exit_code=1)  # takes its exit hook away too, which would end in a traceback
+                wandb.teardown(exit_code=1)  # also removes its exit hook, which would print a traceback
 
 
 def start(
@@ -144,12 +144,12 @@ def start(
     run_id: str | None = None,
     online: bool = True,
 ) -> Tracker:
-    """Begin to record a run of ``config``, or go on with ``run_id``; its settings and ``extra`` become its config.
+    """Start to record a run of ``config``, or resume ``run_id``. W&B stores the settings and ``extra`` as its config.
 
-    A run goes to the project ``config.project_name``, else ``$WANDB_PROJECT``, else ``two-towers-retrieval``. W&B's own
-    settings hold: ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_ENTITY`` … Without a key, and without a terminal to ask for
-    one at, or when the server does not answer, or if not ``online``, the run is written to disk in W&B's offline mode.
-    If ``announce``, a log record says where the run is to be seen.
+    The project is ``config.project_name``, else ``$WANDB_PROJECT``, else ``two-towers-retrieval``. W&B's own settings
+    are respected: ``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_ENTITY`` … The run is written to disk, in W&B's offline mode,
+    if not ``online``, when the server does not answer, or without a key and a terminal to ask for one. With
+    ``announce`` a log record says where to find the run.
     """
     if not config.wandb:
         return Tracker()
@@ -158,7 +158,7 @@ def start(
     except Exception as error:  # whatever it is, the training is worth more
         if stopped_by_agent(error):
             raise
-        _logger.warning("W&B did not start (%s); this run is not recorded", _line(error))
+        _logger.warning("W&B did not start (%s); this run is not recorded", _error_line(error))
         return Tracker()
 
 
@@ -168,21 +168,21 @@ def project(config: TrainConfig) -> str:
 
 
 def signed_in() -> bool:
-    """Whether runs go to a W&B server: it is not told to stay offline, and there is a key.
+    """Whether runs go to a W&B server: W&B is not in offline mode, and has a key.
 
-    Where W&B finds no key it asks for one, if there is a terminal to ask at.
+    Without a key W&B asks for one, if there is a terminal.
     """
     try:
         return _mode() == "online"
     except Exception as error:  # noqa: BLE001 - W&B is an optional service: whatever it raises, it is off
-        _logger.warning("W&B did not start (%s)", _line(error))
+        _logger.warning("W&B did not start (%s)", _error_line(error))
         return False
 
 
 def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id: str | None, online: bool) -> Tracker:
     import wandb
 
-    def begin(mode: Literal["online", "offline", "disabled", "shared"]) -> "wandb.Run":
+    def start_run(mode: Literal["online", "offline", "disabled", "shared"]) -> "wandb.Run":
         return wandb.init(
             project=project(config),
             name=config.run_name,
@@ -193,25 +193,25 @@ def _start(config: TrainConfig, extra: dict[str, object], announce: bool, run_id
             settings=_settings(),
         )
 
-    why = ""
+    reason = ""
     try:
-        run = begin(_mode(online))
-    except wandb.errors.Error as error:  # whatever keeps it from a server, the disk is here
-        why = f" ({_line(error)})"
-        run = begin("offline")
+        run = start_run(_mode(online))
+    except wandb.errors.Error as error:  # whatever the problem with the server is, the disk remains
+        reason = f" ({_error_line(error)})"
+        run = start_run("offline")
     if run.disabled:
         return Tracker()
     if run.offline:
-        if why or announce:
-            level, where = (logging.WARNING if why else logging.INFO), _short(run.settings.sync_dir)
-            _logger.log(level, "W&B is offline%s; the run is on disk, to upload: wandb sync %s", why, where)
+        if reason or announce:
+            level, where = (logging.WARNING if reason else logging.INFO), _relative_path(run.settings.sync_dir)
+            _logger.log(level, "W&B is offline%s; the run is on disk, to upload: wandb sync %s", reason, where)
     elif announce:
         _logger.info("W&B run: %s", run.url)
     return WandbTracker(run)
 
 
 def _mode(online: bool = True) -> Literal["online", "offline", "disabled", "shared"]:
-    """The mode for a run, after looking for a key in W&B's own way, or asking for one, if it may be ``online``."""
+    """The mode for a run. If it may be ``online``, W&B looks for a key, or asks for one."""
     import wandb
 
     mode = wandb.setup(_settings()).settings.mode
@@ -225,7 +225,7 @@ def _mode(online: bool = True) -> Literal["online", "offline", "disabled", "shar
         return "shared" if mode == "shared" else "online"
     if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
         return "offline"
-    wandb.termsetup(wandb.Settings(), None)  # silent as it is, it would not ask
+    wandb.termsetup(wandb.Settings(), None)  # with our silent settings it would not ask
     try:
         return "online" if wandb.login() else "offline"
     except wandb.errors.UsageError:  # there is a terminal, but not one that can ask
@@ -235,31 +235,32 @@ def _mode(online: bool = True) -> Literal["online", "offline", "disabled", "shar
 
 
 def _settings() -> "wandb.Settings":
-    """W&B without its chatter: what a person should know of it, this module says."""
+    """W&B's settings without its output: this module reports what a person needs."""
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True)
     if "WANDB_INIT_TIMEOUT" not in os.environ:
-        settings.init_timeout = 30.0  # seconds; W&B's own 90 are long for a laptop without a network
+        settings.init_timeout = 30.0  # seconds; W&B's default of 90 is long for a laptop without a network
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
-        settings.finish_timeout = 600.0  # W&B's own is for ever
+        settings.finish_timeout = 600.0  # seconds; W&B's default is no limit
     return settings
 
 
 def stopped_by_agent(error: Exception) -> bool:
-    """A sweep's agent ends a run early by raising a bare ``Exception`` in its thread; that one is not W&B failing."""
+    """Whether a sweep's agent stopped the run: it raises a bare ``Exception`` in its thread, which is no failure."""
     return type(error) is Exception and not error.args
 
 
-def _line(error: Exception) -> str:
-    """What kind of error it is, and its first line, to stand within a sentence; of a wrong setting what is wrong."""
+def _error_line(error: Exception) -> str:
+    """The type and the first line of an error, as part of a sentence; of a wrong setting also its name."""
     text = str(error).strip()
-    wrong = type(error).__name__ == "ValidationError"  # pydantic's, which names the setting in its second line
-    text = " ".join(text.partition(" [type=")[0].split()) if wrong else text.partition("\n")[0]
+    # pydantic's error names the setting in its second line.
+    is_invalid = type(error).__name__ == "ValidationError"
+    text = " ".join(text.partition(" [type=")[0].split()) if is_invalid else text.partition("\n")[0]
     text = text.rstrip(" .:;")
-    return f"{type(error).__name__}: {shorten(text, _LONGEST)}" if text else type(error).__name__
+    return f"{type(error).__name__}: {shorten(text, _MAX_ERROR_LENGTH)}" if text else type(error).__name__
 
 
-def _short(folder: str) -> str:
+def _relative_path(folder: str) -> str:
     path = Path(folder)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder

@@ -1,4 +1,4 @@
-"""NDCG@10 of a model over the whole validation corpus, and whether its weights are sound."""
+"""The validation score of a model, and a check that its weights are sound."""
 
 from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
@@ -19,9 +19,9 @@ def rank_validation(model: TwoTowersModel, data: TrainingData) -> Ranking:
 
 
 def is_sound(model: TwoTowersModel, data: TrainingData) -> bool:
-    """Whether the weights are finite and most validation passages have a vector: one too long to measure becomes 0."""
+    """Whether all weights are finite and most validation passages have a vector: it is 0 where its norm overflowed."""
     vectors = model.encode_document_tokens(
         data.validation_documents.slice(0, min(1000, len(data.validation_documents)))
     )
-    told = bool((vectors != 0).any(1).float().mean() > 0.5)
-    return told and all(bool(weight.isfinite().all()) for weight in model.parameters())
+    have_vectors = bool((vectors != 0).any(1).float().mean() > 0.5)
+    return have_vectors and all(bool(weight.isfinite().all()) for weight in model.parameters())

@@ -1,4 +1,4 @@
-"""What a sweep ends in: a table of its trials, the flags of the best one, and a plot."""
+"""The report of a sweep: a table of its trials, the flags of the best trial, and a plot."""
 
 import dataclasses
 import shlex
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from freemvmt.config import TrainConfig, changed_flags, replace
 from freemvmt.runtime.console import Console
-from freemvmt.storage.files import whole_file
+from freemvmt.storage.files import atomic_file
 from freemvmt.tuning.study import missing_packages
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COLORS: dict[State, str] = {"complete": "#1f77b4", "pruned": "#b0b0b0", "failed"
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep: its validation NDCG@10 (None if it failed before the first) and the settings chosen."""
+    """One training of a sweep. ``val_ndcg_10`` is None if the trial failed before its first validation."""
 
     number: int
     val_ndcg_10: float | None
@@ -30,10 +30,10 @@ class Trial:
     settings: dict[str, Any]
 
     def cells(self, names: Iterable[str]) -> list[str]:
-        """The trial as texts: number, score, state, and the settings ``names``, - for one that was not chosen yet."""
+        """Table cells: number, score, state, and the values of the settings ``names`` (- where the trial has none)."""
         score = "-" if self.val_ndcg_10 is None else f"{self.val_ndcg_10:.4f}"
-        chosen = [_short(self.settings[name]) if name in self.settings else "-" for name in names]
-        return [str(self.number), score, self.state, *chosen]
+        values = [_short(self.settings[name]) if name in self.settings else "-" for name in names]
+        return [str(self.number), score, self.state, *values]
 
     def __str__(self) -> str:
         number, score, state, *values = self.cells(self.settings)
@@ -43,56 +43,61 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found."""
+    """The result of a sweep."""
 
     trials: list[Trial]
-    """Best first; those that were pruned or failed stand behind those that came to their end."""
+    """Complete trials first, then pruned, then failed ones; within each group the best first."""
     best: TrainConfig | None
-    """The settings of the best trial, whole. None if no trial came to its end."""
+    """All settings of the best trial; None if no trial is complete."""
     command: str | None
-    """The command that trains with them."""
+    """The command that trains with these settings."""
     plot: Path | None
-    """A PNG; None without a trial, and without the extra ``sweep``."""
+    """A PNG; None if no trial has a score, and without the extra ``sweep``."""
     stopped: bool
-    """Whether the sweep ended before all its trials."""
+    """Whether the sweep ended before all its trials had run."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = [dataclasses.asdict(trial) for trial in self.trials]
-        return {"trials": found, "command": self.command, "plot": self.plot and str(self.plot), "stopped": self.stopped}
+        """The result for JSON."""
+        trials = [dataclasses.asdict(trial) for trial in self.trials]
+        return {
+            "trials": trials,
+            "command": self.command,
+            "plot": self.plot and str(self.plot),
+            "stopped": self.stopped,
+        }
 
 
 def report(
     name: str, config: TrainConfig, trials: list[Trial], folder: Path, console: Console, stopped: bool = False
 ) -> SweepResult:
-    """Tell ``console`` how the sweep ``name`` over ``config`` went, and plot it to ``folder``."""
+    """Print the trials and the best command of the sweep ``name`` over ``config``; plot to ``folder``/``name``.png."""
     ranked = sorted(trials, key=_rank)
     for line in table(ranked):
         console.line(line)
     best = None
     if ranked and ranked[0].state == "complete":
         best = replace(config, ranked[0].settings)
-    plotted = plot(name, trials, folder / f"{name}.png") if trials else None
+    plot_path = plot(name, trials, folder / f"{name}.png") if trials else None
     console.line()
     if best:
         console.line(f"best      {command(best)}")
-    if plotted:
-        console.line(f"plot      {plotted}")
-    return SweepResult(ranked, best, command(best) if best else None, plotted, stopped)
+    if plot_path:
+        console.line(f"plot      {plot_path}")
+    return SweepResult(ranked, best, command(best) if best else None, plot_path, stopped)
 
 
 def table(trials: list[Trial]) -> list[str]:
-    """Aligned lines: numbers to the right, words to the left."""
+    """Lines of a table: columns of numbers are aligned right, columns of words left."""
     if not trials:
         return ["no trials"]
-    names = list(dict.fromkeys(name for trial in trials for name in trial.settings))  # a killed trial may lack some
+    names = list(dict.fromkeys(name for trial in trials for name in trial.settings))  # a killed trial may lack settings
     rows = [["number", "val_ndcg_10", "state", *names], *(trial.cells(names) for trial in trials)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    words = [not any(_is_number(cell) for cell in column[1:]) for column in zip(*rows, strict=True)]
+    text_columns = [not any(_is_number(cell) for cell in column[1:]) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if word else cell.rjust(width)
-            for cell, width, word in zip(row, widths, words, strict=True)
+            cell.ljust(width) if is_text else cell.rjust(width)
+            for cell, width, is_text in zip(row, widths, text_columns, strict=True)
         ).rstrip()
         for row in rows
     ]
@@ -104,9 +109,9 @@ def command(config: TrainConfig) -> str:
 
 
 def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
-    """Draw the scores in the order of the trials, and what they depended on.
+    """Draw the scores in the order of the trials, and the importance of each setting; return ``path``.
 
-    None without the extra ``sweep``, and where no trial has a score.
+    None without the extra ``sweep``, and if no trial has a score.
     """
     if missing_packages() or all(trial.val_ndcg_10 is None for trial in trials):
         return None
@@ -116,7 +121,7 @@ def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_history(left, name, trials)
     _draw_importances(right, trials)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=150)
     return path
 
@@ -124,7 +129,7 @@ def plot(name: str, trials: list[Trial], path: Path) -> Path | None:
 def importances(trials: list[Trial]) -> dict[str, float]:
     """The share of each setting in the variance of the scores, by functional ANOVA (Hutter et al., ICML 2014).
 
-    Shares add up to 1, largest first. Empty when no more trials than settings are complete, or all scores are the same.
+    Shares add up to 1, largest first. Empty unless more trials than settings are complete and their scores differ.
     """
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -133,18 +138,18 @@ def importances(trials: list[Trial]) -> dict[str, float]:
     if not complete or len(complete) <= len(complete[0].settings) or len({t.val_ndcg_10 for t in complete}) == 1:
         return {}
 
-    def span(name: str) -> BaseDistribution:
+    def distribution_of(name: str) -> BaseDistribution:
         values = [trial.settings[name] for trial in complete]
         if all(isinstance(value, float) for value in values):
             return FloatDistribution(min(values), max(values), log=min(values) > 0)
         return CategoricalDistribution(sorted(set(values), key=str))
 
-    spans = {name: span(name) for name in complete[0].settings}
+    distributions = {name: distribution_of(name) for name in complete[0].settings}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         [
-            optuna.trial.create_trial(params=trial.settings, distributions=spans, value=trial.val_ndcg_10)
+            optuna.trial.create_trial(params=trial.settings, distributions=distributions, value=trial.val_ndcg_10)
             for trial in complete
         ]
     )

@@ -1,7 +1,7 @@
-"""Runs a sweep from its definition in W&B's format: by W&B's agent, or by Optuna where W&B is offline or off.
+"""Run a sweep that is defined in W&B's format: by W&B's agent, or by Optuna where W&B is offline or off.
 
-Both ways train by the same function on data that was read once, and both end in the same report: a table of the trials,
-the flags of the best one, and a plot.
+Both train with the same function, on data that is read once. Both end with the same report: a table of the trials, the
+flags of the best trial, and a plot.
 """
 
 import contextlib
@@ -51,13 +51,13 @@ def run_sweep(
     prepare: Prepare | None = None,
     train: Train | None = None,
 ) -> SweepResult:
-    """Train ``count`` times with settings from ``definition``, all else as in ``config``, and report.
+    """Train ``count`` times with settings that ``definition`` searches, all others as in ``config``, and report.
 
-    With ``config.wandb`` and a W&B server to send to, that server chooses the settings; else Optuna does, and keeps its
-    study in ``folder``, where the next call goes on from it. SIGINT ends the sweep, not the report.
+    A W&B server chooses the settings if ``config.wandb`` is set and W&B is online with a key; else Optuna chooses them.
+    Optuna keeps its study in ``folder``, and the next call continues it. After SIGINT the sweep ends with its report.
 
-    Raises ``UserError`` if nothing is to be searched, if Optuna is needed and missing, if W&B refuses the sweep, and
-    if no trial came to an end.
+    Raises ``UserError`` if there is nothing to search, if Optuna is needed and missing, if W&B refuses the sweep, and
+    if no trial is complete.
     """
     if count < 1:
         raise UserError(f"--count is {count}; give 1 or more")
@@ -89,7 +89,7 @@ def run_sweep(
 
 
 def _fitting(definition: dict[str, Any], pairs: int) -> dict[str, Any]:
-    """``definition`` without the batch sizes that are larger than there are training pairs."""
+    """``definition`` without the batch sizes that exceed the number of training pairs."""
     sizes = definition["parameters"].get("batch_size", {}).get("values")
     if not sizes:
         return definition
@@ -98,7 +98,7 @@ def _fitting(definition: dict[str, Any], pairs: int) -> dict[str, Any]:
 
 
 class _Sweep:
-    """One call of ``run_sweep``: what is the same in all its trials, and the trials so far."""
+    """One call of ``run_sweep``: the input that all its trials share, and the trials so far."""
 
     def __init__(
         self, definition: dict[str, Any], config: TrainConfig, data: "TrainingData", train: Train, console: Console
@@ -106,24 +106,24 @@ class _Sweep:
         self._definition, self._config, self._data = definition, config, data
         self._train, self._console = train, console
         self._name: str = definition["name"]
-        self._searched = {name: spec for name, spec in definition["parameters"].items() if "value" not in spec}
+        self._space = {name: spec for name, spec in definition["parameters"].items() if "value" not in spec}
         self.trials: list[Trial] = []
         self.stopped = False
-        self._recorded = ""  # where W&B runs are on disk
+        self._offline_runs = ""  # path pattern of W&B's offline runs
 
     def with_wandb(self, count: int) -> None:
-        """Let a W&B server choose."""
+        """Run ``count`` trials; a W&B server chooses their settings."""
         import wandb
 
         project = tracking.project(self._config)
-        with _environment("WANDB_SILENT", "true"):  # the agent reads it again before each run
+        with _environment("WANDB_SILENT", "true"):  # the agent reads it before each run
             try:
-                with contextlib.redirect_stdout(io.StringIO()) as said:
+                with contextlib.redirect_stdout(io.StringIO()) as output:
                     sweep = wandb.sweep(self._definition, project=project)
             except Exception as error:
                 reason = str(error).partition("\n")[0]
                 raise UserError(f"W&B did not take the sweep ({reason}); --no-wandb searches without it") from error
-            url = said.getvalue().partition("Sweep URL: ")[2].strip()
+            url = output.getvalue().partition("Sweep URL: ")[2].strip()
             self._console.line(f"sweep     {self._name}, W&B chooses: {url or sweep}")
             wandb.agent(sweep, self._wandb_trial, project=project, count=count)
         self.stopped = len(self.trials) < count
@@ -132,38 +132,38 @@ class _Sweep:
         tracker = tracking.start(self._config, extra={"sweep_name": self._name}, announce=False)
         if not isinstance(tracker, WandbTracker):
             raise RuntimeError("W&B did not start, so it has chosen no settings")
-        chosen = {name: tracker.config[name] for name in self._searched}
-        started, number = time.perf_counter(), len(self.trials)
+        settings = {name: tracker.config[name] for name in self._space}
+        start, number = time.perf_counter(), len(self.trials)
         scores: list[float] = []
         state: State = "complete"
         try:
-            scores.append(self._run(chosen, tracker, lambda epoch, score: scores.append(score)))
+            scores.append(self._run(settings, tracker, lambda epoch, score: scores.append(score)))
         except Exception as error:
             state = "pruned" if tracking.stopped_by_agent(error) else "failed"
             if state == "failed" and not isinstance(error, UserError):
-                raise  # the agent shows it, and ends a sweep whose first runs all fail
+                raise  # the agent prints the error, and ends a sweep whose first runs all fail
             if state == "failed":
                 _logger.warning("trial %d failed: %s", number, error)
         finally:
-            self._note(Trial(number, max(scores, default=None), state, chosen), started)
+            self._add(Trial(number, max(scores, default=None), state, settings), start)
 
     def with_optuna(self, count: int, folder: Path) -> None:
-        """Let Optuna choose, going on with the study in ``folder``."""
+        """Run ``count`` trials; Optuna chooses their settings, and continues the study in ``folder``."""
         import optuna
         from optuna.trial import TrialState
 
         path = folder / f"{self._name}.db"
-        distributions = {name: distribution(name, spec) for name, spec in self._searched.items()}
-        stop = self._definition.get("early_terminate")
-        with open_study(path, f"{self._name} {self._fingerprint()}", stop, self._config.seed) as study:
-            if not study.trials:  # the first trial is what is trained without a sweep, so the best one is no worse
+        distributions = {name: distribution(name, spec) for name, spec in self._space.items()}
+        early_terminate = self._definition.get("early_terminate")
+        with open_study(path, f"{self._name} {self._fingerprint()}", early_terminate, self._config.seed) as study:
+            if not study.trials:  # the first trial trains as without a sweep, so the best trial is no worse
                 study.enqueue_trial(self._defaults())
-            before = sum(trial.state.is_finished() for trial in study.trials)
-            goes_on = f", after {before} trials" if before else ""
-            self._console.line(f"sweep     {self._name}, Optuna chooses{goes_on}: {path}")
+            finished_count = sum(trial.state.is_finished() for trial in study.trials)
+            note = f", after {finished_count} trials" if finished_count else ""
+            self._console.line(f"sweep     {self._name}, Optuna chooses{note}: {path}")
             try:
                 for _ in range(count):
-                    started, trial = time.perf_counter(), study.ask(distributions)
+                    start, trial = time.perf_counter(), study.ask(distributions)
                     try:
                         study.tell(trial, self._optuna_trial(trial))
                     except optuna.TrialPruned:
@@ -173,15 +173,17 @@ class _Sweep:
                         raise
                     except Exception as error:
                         study.tell(trial, state=TrialState.FAIL)
-                        if trial.number >= 2 and all(old.state == TrialState.FAIL for old in study.trials):
+                        if trial.number >= 2 and all(other.state == TrialState.FAIL for other in study.trials):
                             raise
                         _logger.warning("trial %d failed: %s", trial.number, error)
-                    self._note(_trial(study.trials[trial.number]), started)
+                    self._add(_trial(study.trials[trial.number]), start)
             except KeyboardInterrupt:
                 self.stopped = True
             self.trials = [_trial(trial) for trial in study.trials if trial.state.is_finished()]
-        if self._recorded:
-            self._console.line(f"wandb     each trial is an offline run; to upload them: wandb sync {self._recorded}")
+        if self._offline_runs:
+            self._console.line(
+                f"wandb     each trial is an offline run; to upload them: wandb sync {self._offline_runs}"
+            )
 
     def _optuna_trial(self, trial: "optuna.Trial") -> float:
         import optuna
@@ -196,40 +198,42 @@ class _Sweep:
         extra: dict[str, object] = {"sweep_name": self._name, "trial": trial.number}
         return self._run(trial.params, tracking.start(config, extra=extra, announce=False, online=False), on_epoch)
 
-    def _run(self, chosen: dict[str, Any], tracker: Tracker, on_epoch: Callable[[int, float], None]) -> float:
-        config = replace(self._config, chosen)
+    def _run(self, settings: dict[str, Any], tracker: Tracker, on_epoch: Callable[[int, float], None]) -> float:
+        config = replace(self._config, settings)
         if isinstance(tracker, WandbTracker):
-            self._recorded = tracker.offline_runs
+            self._offline_runs = tracker.offline_runs
         failed = True
         try:
             result = self._train(config, self._data, tracker=tracker, console=self._console, on_epoch=on_epoch)
             failed = False
         finally:
             tracker.finish(failed=failed)
-        if result.ended == "interrupted":  # the training took the SIGINT that was meant for the sweep
+        if result.ended == "interrupted":  # the training caught the SIGINT, which must end the sweep too
             raise KeyboardInterrupt
         return result.val_ndcg_10
 
-    def _note(self, trial: Trial, started: float) -> None:
+    def _add(self, trial: Trial, start: float) -> None:
         self.trials.append(trial)
-        self._console.line(f"trial {trial}", time.perf_counter() - started)
+        self._console.line(f"trial {trial}", time.perf_counter() - start)
 
     def _defaults(self) -> dict[str, Any]:
-        """The searched settings' own values, as far as the search allows them."""
+        """The values of the searched settings in ``config``, where the search allows them."""
 
         def allowed(value: Any, spec: dict[str, Any]) -> bool:
             return value in spec["values"] if "values" in spec else spec["min"] <= value <= spec["max"]
 
-        own = {name: getattr(self._config, name) for name in self._searched}
+        values = {name: getattr(self._config, name) for name in self._space}
         return {
-            name: value for name, value in own.items() if value is not None and allowed(value, self._searched[name])
+            name: value for name, value in values.items() if value is not None and allowed(value, self._space[name])
         }
 
     def _fingerprint(self) -> str:
-        """Of all that scores depend on: those of another data set or another fixed setting are not comparable."""
-        fixed = {name: value for name, value in dataclasses.asdict(self._config).items() if name not in NOT_THE_RESULT}
+        """A hash of all that scores depend on: scores on other data or with other fixed settings are not comparable."""
+        fixed_settings = {
+            name: value for name, value in dataclasses.asdict(self._config).items() if name not in NOT_THE_RESULT
+        }
         data = [self._data.name, len(self._data.examples.pairs()[0])]
-        text = json.dumps([self._definition, fixed, data], sort_keys=True)
+        text = json.dumps([self._definition, fixed_settings, data], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -240,12 +244,12 @@ def _trial(frozen: "FrozenTrial") -> Trial:
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
+    old_value = os.environ.get(name)
     os.environ[name] = value
     try:
         yield
     finally:
-        if before is None:
+        if old_value is None:
             del os.environ[name]
         else:
-            os.environ[name] = before
+            os.environ[name] = old_value

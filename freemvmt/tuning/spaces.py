@@ -1,6 +1,6 @@
-"""The named sweeps, in Weights & Biases' sweep format; W&B's agent and Optuna both work from these.
+"""The named sweeps, in Weights & Biases' sweep format, which W&B's agent and ``study`` (Optuna) read.
 
-A parameter is a field of ``TrainConfig``; a flag of it given beside ``--config`` stays as given and is not
+A parameter is a field of ``TrainConfig``. If its flag is given beside ``--config``, it keeps that value and is not
 searched.
 """
 
@@ -18,7 +18,7 @@ _BASE = {"method": "bayes", "metric": {"name": "val_ndcg_10", "goal": "maximize"
 
 
 SWEEPS: dict[Name, dict[str, Any]] = {
-    # A look at the two that matter most, in minutes.
+    # The two settings that matter most, in minutes.
     "quick": _BASE
     | {
         "parameters": {
@@ -28,7 +28,7 @@ SWEEPS: dict[Name, dict[str, Any]] = {
             "max_samples": {"value": 5000},
         },
     },
-    # The loss as it is, and how it is trained.
+    # The margin of the default loss, and how it is trained.
     "basic": _BASE
     | {
         "parameters": {
@@ -37,10 +37,10 @@ SWEEPS: dict[Name, dict[str, Any]] = {
             "margin": {"min": 0.05, "max": 0.5},
             "epochs": {"min": 1, "max": 5},
         },
-        # From the second epoch on, the better half goes on.
+        # From the second epoch on, only the better half of the trials continues.
         "early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2},
     },
-    # Everything that can be changed without reading the data again.
+    # Settings that can change without reading the data again.
     "extensive": _BASE
     | {
         "parameters": {
@@ -59,10 +59,10 @@ SWEEPS: dict[Name, dict[str, Any]] = {
 }
 
 
-def definition(name: Name, given: Collection[str] = ()) -> dict[str, Any]:
-    """The sweep ``name`` without the parameters ``given``, which keep the value that the user gave."""
+def definition(name: Name, fixed: Collection[str] = ()) -> dict[str, Any]:
+    """The sweep ``name`` without the parameters ``fixed``, which the user has set."""
     sweep = copy.deepcopy(SWEEPS[name])
     sweep["name"] = name
-    for parameter in given:
+    for parameter in fixed:
         sweep["parameters"].pop(parameter, None)
     return sweep

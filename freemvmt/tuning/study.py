@@ -1,4 +1,4 @@
-"""A sweep in W&B's format as a study of Optuna, kept in a file that the next call goes on from."""
+"""A sweep in W&B's format as an Optuna study in a file, which the next call continues."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-STARTUP_TRIALS = 5  # drawn at random before the sampler has something to go by
+STARTUP_TRIALS = 5  # random trials, before the sampler learns from scores
 
 
 def missing_packages() -> list[str]:
-    """Those of the extra ``sweep`` that are not installed."""
+    """The packages of the extra ``sweep`` that are not installed."""
     return [name for name in ("optuna", "sklearn", "matplotlib") if find_spec(name) is None]
 
 
@@ -30,43 +30,43 @@ def distribution(name: str, spec: dict[str, Any]) -> "BaseDistribution":
     if "values" in spec:
         return CategoricalDistribution(spec["values"])
     low, high = spec["min"], spec["max"]
-    whole = isinstance(low, int) and isinstance(high, int)
-    kind = spec.get("distribution", "int_uniform" if whole else "uniform")
+    is_int = isinstance(low, int) and isinstance(high, int)
+    kind = spec.get("distribution", "int_uniform" if is_int else "uniform")
     if kind == "int_uniform":
         return IntDistribution(low, high)
     if kind == "uniform":
         return FloatDistribution(low, high)
     if kind == "q_uniform":
         step = spec.get("q", 1)
-        return IntDistribution(low, high, step=step) if whole else FloatDistribution(low, high, step=step)
+        return IntDistribution(low, high, step=step) if is_int else FloatDistribution(low, high, step=step)
     if kind == "log_uniform_values":
         return FloatDistribution(low, high, log=True)
-    if kind == "q_log_uniform_values" and whole and spec.get("q", 1) == 1:
+    if kind == "q_log_uniform_values" and is_int and spec.get("q", 1) == 1:
         return IntDistribution(low, high, log=True)
     raise ValueError(f"sweep parameter {name}: no counterpart of {spec} in Optuna")
 
 
 @contextmanager
 def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, seed: int) -> Iterator["optuna.Study"]:
-    """The study ``name`` in the SQLite file ``path``, made if it is not there; for one process at a time.
+    """Yield the study ``name`` in the SQLite file ``path``, which is created if it is missing.
 
-    A trial that a killed process left running is marked as failed. Raises ``UserError`` if another process has it,
-    and if the file cannot be written or is something else.
+    Only one process at a time can open it. Trials that a killed process left running are marked as failed. Raises
+    ``UserError`` if another process has the study open, and if the file cannot be written or is no study.
     """
     import optuna
     from optuna.trial import TrialState
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    refused = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError, KeyError, TypeError)
-    what = f"{path} is not a study of this Optuna, or damaged; move it away, or give another --folder"
-    with ExitStack() as alone:
-        _be_alone(alone, path)
+    study_errors = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError, KeyError, TypeError)
+    message = f"{path} is not a study of this Optuna, or damaged; move it away, or give another --folder"
+    with ExitStack() as stack:
+        _lock(stack, path)
         try:
-            connect = {"creator": lambda: _connection(path)}
-            storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs=connect)
-        except refused as error:
-            raise UserError(what) from error
+            engine_options = {"creator": lambda: _connection(path)}
+            storage = optuna.storages.RDBStorage("sqlite:///study", engine_kwargs=engine_options)
+        except study_errors as error:
+            raise UserError(message) from error
         try:
             try:
                 study = optuna.create_study(
@@ -79,9 +79,9 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
                 for trial in study.get_trials(deepcopy=False):
                     if trial.state == TrialState.RUNNING:
                         study.tell(trial.number, state=TrialState.FAIL)
-            except refused as error:
-                raise UserError(what) from error
-            # The seed moves on with the study: else one that goes on would draw the same again.
+            except study_errors as error:
+                raise UserError(message) from error
+            # The seed grows with the study: else a continued study would draw the same settings again.
             study.sampler = optuna.samplers.TPESampler(
                 seed=seed + len(study.trials), n_startup_trials=STARTUP_TRIALS, multivariate=True
             )
@@ -92,32 +92,34 @@ def open_study(path: Path, name: str, early_terminate: dict[str, Any] | None, se
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    """SQLite's file as it is called: in an address `?`, `%` and `#` would mean something.
+    """Connect to the SQLite file by its path: in a URL, `?`, `%` and `#` have a meaning.
 
-    A commit is done when the journal is removed. By itself SQLite does not sync the folder then, and a power cut could
-    bring the journal back, which undoes the commit: a trial that was done would be gone.
+    SQLite commits by removing its journal, and by default does not sync the folder then. A power cut could bring the
+    journal back, which undoes the commit: a finished trial would be lost. With EXTRA, SQLite syncs the folder.
     """
-    found = sqlite3.connect(path.absolute(), check_same_thread=False)
-    found.execute("PRAGMA synchronous = EXTRA")
-    return found
+    connection = sqlite3.connect(path.absolute(), check_same_thread=False)
+    connection.execute("PRAGMA synchronous = EXTRA")
+    return connection
 
 
 def _pruner(early_terminate: dict[str, Any] | None) -> "optuna.pruners.BasePruner":
-    """W&B's hyperband and this percentile are one rule: from epoch ``min_iter`` on, the best 1/``eta`` go on."""
+    """A pruner with the rule of W&B's hyperband: from epoch ``min_iter`` on, the best 1/``eta`` of trials continue."""
     import optuna
 
     if early_terminate is None:
         return optuna.pruners.NopPruner()
-    keep = 100 / early_terminate.get("eta", 3)
-    return optuna.pruners.PercentilePruner(keep, n_startup_trials=3, n_warmup_steps=early_terminate["min_iter"])
+    percentile = 100 / early_terminate.get("eta", 3)
+    return optuna.pruners.PercentilePruner(percentile, n_startup_trials=3, n_warmup_steps=early_terminate["min_iter"])
 
 
-def _be_alone(alone: ExitStack, path: Path) -> None:
-    """Have the study ``path`` to this process until ``alone`` ends, in a folder that is made if it is not there."""
-    lock = path.with_suffix(".lock")
+def _lock(stack: ExitStack, path: Path) -> None:
+    """Hold the lock of the study ``path`` until ``stack`` closes; create the study's folder if it is missing."""
+    lock_file = path.with_suffix(".lock")
     try:
         make_folders(path.parent)
-        alone.enter_context(locked(lock, f"another process runs this sweep ({lock}); wait, or give another --folder"))
+        stack.enter_context(
+            locked(lock_file, f"another process runs this sweep ({lock_file}); wait, or give another --folder")
+        )
     except NoLocks as error:
         raise UserError(f"the file system of {path.parent} does not know locks; give another --folder") from error
     except OSError as error:

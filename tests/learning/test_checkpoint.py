@@ -19,7 +19,7 @@ from freemvmt.cli import main
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.storage.tensor_files import keep, read_kept
+from freemvmt.storage.tensor_files import load_checked, save_checked
 from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.result import TrainingResult
@@ -228,9 +228,9 @@ def test_a_damaged_one_is_passed_over_and_without_one_there_is_a_line(
         assert re.fullmatch(rf"{newer} is damaged \((?!None).+\); it is passed over", said, re.DOTALL)
         caplog.clear()
     newer.write_bytes(sound)
-    tensors, told = read_kept(newer)
+    tensors, told = load_checked(newer)
     for changed in ({"identity": "x"}, {"run_id": 7}, {"identity": [], "run_id": None}):
-        keep(newer, tensors, json.dumps(json.loads(told) | changed))
+        save_checked(newer, tensors, json.dumps(json.loads(told) | changed))
         assert last_checkpoint(folder).path == older
         assert "is damaged (it does not say of which run it is); it is passed over" in caplog.text
         caplog.clear()

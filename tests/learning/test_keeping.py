@@ -10,7 +10,7 @@ import pytest
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.trainer import checkpoints as checkpoint
-from freemvmt.trainer.checkpoints import Checkpoints, Saved, last_checkpoint
+from freemvmt.trainer.checkpoints import Checkpoints, SavedRun, last_checkpoint
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.distributed import SingleProcess
 from freemvmt.trainer.run import TrainingRun
@@ -28,7 +28,7 @@ def at(run: TrainingRun, step: int) -> TrainingRun:
 
 
 @pytest.fixture
-def saved(tiny_config: TrainConfig, tiny_data: TrainingData, made: TrainingRun, tmp_path: Path) -> Saved:
+def saved(tiny_config: TrainConfig, tiny_data: TrainingData, made: TrainingRun, tmp_path: Path) -> SavedRun:
     checkpoints = Checkpoints(tmp_path / "saved", tiny_config, tiny_data)
     checkpoints.run_id = "of W&B"
     assert checkpoints.write(at(made, 1))
@@ -88,7 +88,7 @@ def test_what_a_killed_run_left_is_taken_away_and_what_is_gone_does_not_matter(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.part", "step-0000000002.safetensors"]
 
 
-def test_a_run_goes_on_under_its_name(tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved) -> None:
+def test_a_run_goes_on_under_its_name(tiny_config: TrainConfig, tiny_data: TrainingData, saved: SavedRun) -> None:
     assert Checkpoints(saved.path.parent, tiny_config, tiny_data, saved).run_id == "of W&B"
 
 
@@ -100,7 +100,7 @@ def test_without_a_folder_the_data_is_not_read(
 
 
 def test_another_validation_is_another_training(
-    tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved
+    tiny_config: TrainConfig, tiny_data: TrainingData, saved: SavedRun
 ) -> None:
     other = prepare(dataclasses.replace(tiny_config, validation_fraction=0.3)).validation
     with pytest.raises(UserError, match="content was "):
@@ -108,7 +108,7 @@ def test_another_validation_is_another_training(
 
 
 def test_what_a_checkpoint_does_not_say_is_another_and_anyway_it_goes_on(
-    tiny_config: TrainConfig, tiny_data: TrainingData, saved: Saved, caplog: pytest.LogCaptureFixture
+    tiny_config: TrainConfig, tiny_data: TrainingData, saved: SavedRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     del saved.plain["identity"]["versions"]
     saved.plain["identity"]["data"]["content"] = "other"

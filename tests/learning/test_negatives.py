@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from freemvmt.data.ragged import IdLists
-from freemvmt.losses.negatives import draw_given, known_positives
+from freemvmt.losses.negatives import draw_given_negatives, known_positives
 
 
 def lists(*rows: list[int]) -> IdLists:
@@ -52,7 +52,7 @@ def test_given_negatives_are_drawn_from_the_own_row_all_of_them_in_time() -> Non
     draw = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
-        drawn, place = draw_given(queries, negatives, draw)
+        drawn, place = draw_given_negatives(queries, negatives, draw)
         assert place.tolist() == [0, -1, 1, 2]
         assert drawn[1] == 8
         seen |= {(drawn[0], drawn[2])}

@@ -7,7 +7,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.data.documents import Document
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
-from freemvmt.search.index.dense import Kind, Stored
+from freemvmt.search.index.dense import IndexKind, Quantization
 
 from bundles import MakeBundle, make_documents, write_corpus
 
@@ -33,7 +33,7 @@ def make_bundle(
     home = tmp_path_factory.mktemp("indexed")
     file = write_corpus(home / "corpus.jsonl", corpus.values())
 
-    def make(place: Path, kind: Kind = "exact", stored: Stored = "fp32") -> Path:
+    def make(place: Path, kind: IndexKind = "exact", stored: Quantization = "fp32") -> Path:
         first = home / f"{kind}-{stored}"
         if not first.exists():
             build(tiny_model, str(file), first, kind=kind, stored=stored)

@@ -11,7 +11,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.analysis import normalized, plain_words, signature, words_of
 from freemvmt.search.index.bm25 import BM25
-from freemvmt.search.index.lexical import Entry, Words
+from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex
 from freemvmt.search.retriever import Retriever
 
 SHA1, SHA256 = (
@@ -107,8 +107,8 @@ def test_in_memory_and_in_an_index_scores_are_equal(tmp_path: Path) -> None:
     """To the last bit, and in the same order, also of ties."""
     texts = random_texts(400, seed=3)
     texts += texts[:50]  # ties
-    Words.create(tmp_path, [Entry(row, str(row), text) for row, text in enumerate(texts)])
-    snapshot, memory = Words(tmp_path, writable=False).snapshot(), BM25(texts)
+    LexicalIndex.create(tmp_path, [IndexedDocument(row, str(row), text) for row, text in enumerate(texts)])
+    snapshot, memory = LexicalIndex(tmp_path, writable=False).snapshot(), BM25(texts)
     hits = 0
     for query in random_texts(60, seed=4) + texts[:60]:
         found, ranking = snapshot.rank(query, 20), memory.rank([query], 20)

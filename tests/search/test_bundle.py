@@ -25,7 +25,7 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.search.stores.layout import LOCK_FILE
 from freemvmt.search.stores.local.store import STATE_FORMAT
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.manifest import read_sealed, write_sealed
+from freemvmt.storage.manifest import read_manifest, write_manifest
 
 from bundles import MakeBundle, make_documents, write_corpus
 from forked import Forks
@@ -83,13 +83,13 @@ def test_no_byte_of_the_lists_can_change(sound: Path, tmp_path: Path, name: str,
     for place in [*range(0, len(content), 3), len(content) - 1]:
         path.write_bytes(content[:place] + bytes([content[place] ^ (1 if place % 2 else 42)]) + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, format, {})
+            read_manifest(path, kind, format, {})
     for place in [place for place, byte in enumerate(content) if byte in b" \n"]:  # where JSON does not mind
         path.write_bytes(content[:place] + b"\t" + content[place + 1 :])
         with pytest.raises(UserError):
-            read_sealed(path, kind, format, {})
+            read_manifest(path, kind, format, {})
     path.write_bytes(content)
-    assert read_sealed(path, kind, format, {})[kind] == format
+    assert read_manifest(path, kind, format, {})[kind] == format
 
 
 def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -100,7 +100,7 @@ def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> N
     for name in manifest["files"]:
         file = bundle / name
         manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    write_sealed(bundle / "manifest.json", manifest)
+    write_manifest(bundle / "manifest.json", manifest)
 
 
 def honest(manifest: dict[str, Any]) -> None:
@@ -357,7 +357,7 @@ def test_a_bundle_is_there_at_every_moment_of_its_replacement(tiny_model: TwoTow
     def read() -> None:
         while not finished.is_set():
             try:
-                seen.append(read_sealed(output / "manifest.json", "bundle", FORMAT, {})["corpus"])
+                seen.append(read_manifest(output / "manifest.json", "bundle", FORMAT, {})["corpus"])
             except UserError as error:
                 failures.append(error)
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from freemvmt.data.corpus import read_corpus
-from freemvmt.data.documents import LONGEST_ID, Document, distinct
+from freemvmt.data.documents import MAX_ID_BYTES, Document, check_distinct
 from freemvmt.data.load import read_pydocs
 from freemvmt.data.readers import pydocs
 from freemvmt.data.records import record_of
-from freemvmt.data.values import LARGEST_METADATA, passage_id
+from freemvmt.data.values import MAX_METADATA_BYTES, passage_id
 from freemvmt.errors import UserError
 
 from beir_folder import write_beir
@@ -191,15 +191,15 @@ def test_unknown_endings_and_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_document_is_sound_or_refused() -> None:
-    assert Document("x" * LONGEST_ID, "").id
-    assert Document("a", "b", metadata={"n": "x" * (LARGEST_METADATA - 9)}).metadata
+    assert Document("x" * MAX_ID_BYTES, "").id
+    assert Document("a", "b", metadata={"n": "x" * (MAX_METADATA_BYTES - 9)}).metadata
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
     circle: dict[str, Any] = {}
     circle["itself"] = circle
     for arguments in (
-        ("x" * (LONGEST_ID + 1), ""),
+        ("x" * (MAX_ID_BYTES + 1), ""),
         ("", ""),
         (1, ""),
         ("a", None),
@@ -210,7 +210,7 @@ def test_a_document_is_sound_or_refused() -> None:
         ("a", "", None),
         ("a", "", "", None),
         ("a", "", "", {1: 2}),
-        ("a", "", "", {"n": "x" * LARGEST_METADATA}),
+        ("a", "", "", {"n": "x" * MAX_METADATA_BYTES}),
         ("a", "", "", {"n": {1, 2}}),
         ("a", "", "", {"n": "\ud800"}),
         ("a", "", "", {"\ud800": 1}),
@@ -226,11 +226,11 @@ def test_a_document_is_sound_or_refused() -> None:
 
 def test_an_id_that_stands_twice_among_documents_is_refused() -> None:
     documents = [Document("a", "1"), Document("b", "2"), Document("a", "3")]
-    assert distinct(iter(documents[:2])) == documents[:2]
+    assert check_distinct(iter(documents[:2])) == documents[:2]
     with pytest.raises(
         UserError, match=r"^documents\[2\]: the document 'a' stands twice, first at documents\[0\]; keep"
     ):
-        distinct(documents)
+        check_distinct(documents)
 
 
 def test_a_place_stands_before_what_is_wrong() -> None:

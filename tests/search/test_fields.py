@@ -9,21 +9,21 @@ import pytest
 from freemvmt.errors import UserError
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import (
-    Kind,
+    FieldKind,
     check,
-    count_unseen,
-    folded,
+    count_ignored,
+    ignored_note,
+    ignored_type,
     kind_of,
     kinds_of,
     members_of,
+    merge_spellings,
     parse_filters,
-    unseen_as,
-    unseen_note,
 )
 
 from bundles import make_filter, make_metadata, matches
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FieldKind] = {
     "source": "string",
     "year": "number",
     "size": "number",
@@ -40,7 +40,7 @@ KINDS: dict[str, Kind] = {
 def test_filters_keep_what_a_loop_in_python_keeps(seed: int) -> None:
     draw = random.Random(seed)
     metadata = [make_metadata(draw) for _ in range(300)]
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, FieldKind] = {}
     for number, item in enumerate(metadata):
         kinds |= kinds_of(item, kinds, f"{number}")
     assert kinds == KINDS
@@ -78,7 +78,7 @@ def test_a_field_has_one_kind() -> None:
         *[None] * 5,
         "number",
     ]
-    known: dict[str, Kind] = {"year": "number"}
+    known: dict[str, FieldKind] = {"year": "number"}
     assert kinds_of({"year": 1.5, "a": "x", "b": None, "c": [1, {}]}, known, "here") == {"a": "string"}
     for value in ("1990", True, ["1990"], [True]):
         with pytest.raises(UserError, match=r'^here: the field "year" is a number .* keep to one kind a field$'):
@@ -216,19 +216,19 @@ SEEN = {
 def test_what_a_filter_sees_and_what_it_does_not(case: str) -> None:
     value, members, unseen = SEEN[case]
     assert members_of(value) == members
-    assert unseen_as(value) == unseen
-    assert count_unseen([{"a": value, "b": 1}] * 2) == ({} if unseen is None else {"a": {unseen: 2}})
+    assert ignored_type(value) == unseen
+    assert count_ignored([{"a": value, "b": 1}] * 2) == ({} if unseen is None else {"a": {unseen: 2}})
 
 
 def test_what_is_not_seen_is_said_in_one_line() -> None:
-    unseen = count_unseen([{"tags": {"a": 1}}, {"tags": [{}], "size": 10**30}, {"tags": {"b": 1}}, {"tags": "a"}])
+    unseen = count_ignored([{"tags": {"a": 1}}, {"tags": [{}], "size": 10**30}, {"tags": {"b": 1}}, {"tags": "a"}])
     assert unseen == {"tags": {"objects": 2, "lists of objects": 1}, "size": {"numbers beyond 64 bits": 1}}
-    assert unseen_note(unseen) == (
+    assert ignored_note(unseen) == (
         'filters do not see 2 values of "tags" (objects), 1 value of "tags" (lists of objects), '
         '1 value of "size" (numbers beyond 64 bits)'
     )
-    assert unseen_note({}) == ""
-    many = unseen_note({f"f{number}": {"objects": 1} for number in range(9)})
+    assert ignored_note({}) == ""
+    many = ignored_note({f"f{number}": {"objects": 1} for number in range(9)})
     assert many.endswith('1 value of "f4" (objects), and of 4 more')
 
 
@@ -268,7 +268,7 @@ LISTED: list[dict[str, Any]] = [
     ],
 )
 def test_a_list_is_met_by_one_of_its_members(conditions: dict[str, Any], kept: list[int]) -> None:
-    kinds: dict[str, Kind] = {"tag": "string", "n": "number", "day": "string", "ok": "boolean"}
+    kinds: dict[str, FieldKind] = {"tag": "string", "n": "number", "day": "string", "ok": "boolean"}
     columns = Columns.of(LISTED, kinds)
     assert np.flatnonzero(columns.mask(check(conditions, kinds))).tolist() == kept
 
@@ -281,5 +281,5 @@ def test_counts_are_of_documents_under_the_most_frequent_spelling() -> None:
         "green": 1,
         "ＦＲＵＩＴ": 1,
     }
-    assert folded({"fruit": 1, "Fruit": 2, "green": 1, "ＦＲＵＩＴ": 1}) == {"Fruit": 4, "green": 1}
-    assert folded({"b": 1, "B": 1}) == {"B": 2}  # of two as frequent the first by its characters
+    assert merge_spellings({"fruit": 1, "Fruit": 2, "green": 1, "ＦＲＵＩＴ": 1}) == {"Fruit": 4, "green": 1}
+    assert merge_spellings({"b": 1, "B": 1}) == {"B": 2}  # of two as frequent the first by its characters

@@ -13,7 +13,7 @@ import pytest
 from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.manifest import is_inside, write_sealed
+from freemvmt.storage.manifest import is_inside, write_manifest
 
 from bundles import MakeBundle
 from refusals import refusal
@@ -28,7 +28,7 @@ def rewrite(path: Path, change: Change) -> None:
     content = json.loads(path.read_text())
     del content["checksum"]
     change(content)
-    write_sealed(path, content)
+    write_manifest(path, content)
 
 
 def resealed(bundle: Path, name: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from freemvmt.config import Lexical
-from freemvmt.search.index.bm25 import BM25, by_words
+from freemvmt.search.index.bm25 import BM25, word_search
 from freemvmt.search.index.fusion import fuse
 from freemvmt.search.index.ranking import Ranking
 
@@ -24,7 +24,7 @@ def test_scores_are_bm25_written_out(kind: Lexical, k1: float, b: float, scale: 
     for counts in frequency.values():
         idf = math.log(1 + (4 - (counts > 0).sum() + 0.5) / ((counts > 0).sum() + 0.5))
         expected += scale * idf * counts / (counts + k1 * (1 - b + b * lengths / lengths.mean()))
-    ranking = by_words(kind, DOCUMENTS).rank(["a tower and the river"], k=4)
+    ranking = word_search(kind, DOCUMENTS).rank(["a tower and the river"], k=4)
     order = np.argsort(-expected)
     assert ranking.documents[0, :3].tolist() == order[:3].tolist()
     np.testing.assert_allclose(ranking.scores[0, :3], expected[order[:3]], rtol=1e-5)
@@ -32,18 +32,18 @@ def test_scores_are_bm25_written_out(kind: Lexical, k1: float, b: float, scale: 
 
 @pytest.mark.parametrize("kind", get_args(Lexical))
 def test_a_document_that_shares_no_word_is_no_hit(kind: Lexical) -> None:
-    ranking = by_words(kind, DOCUMENTS).rank(["river", "the", "zebra", ""], k=10)
+    ranking = word_search(kind, DOCUMENTS).rank(["river", "the", "zebra", ""], k=10)
     assert ranking.documents.shape == (4, 4)
     assert set(ranking.documents[0]) == {1, 2, -1}
     assert set(ranking.documents[1:].ravel()) == {-1}
-    assert by_words(kind, DOCUMENTS).rank([], k=2).documents.shape == (0, 2)
+    assert word_search(kind, DOCUMENTS).rank([], k=2).documents.shape == (0, 2)
 
 
 @pytest.mark.parametrize("kind", get_args(Lexical))
 def test_a_corpus_without_a_word_has_no_hits(kind: Lexical) -> None:
     for documents in (["the", "a"], ["", " "]):
-        assert by_words(kind, documents).rank(["the tower"], k=2).documents.tolist() == [[-1, -1]]
-    assert by_words("served", []).rank(["tower"], k=2).documents.shape == (1, 0)
+        assert word_search(kind, documents).rank(["the tower"], k=2).documents.tolist() == [[-1, -1]]
+    assert word_search("served", []).rank(["tower"], k=2).documents.shape == (1, 0)
 
 
 def test_of_equal_scores_the_first_document_comes_first() -> None:

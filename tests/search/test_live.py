@@ -17,12 +17,12 @@ from freemvmt.data.documents import Document
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
-from freemvmt.search.index.dense import Kind, Stored
+from freemvmt.search.index.dense import IndexKind, Quantization
 from freemvmt.search.retriever import Added, Retriever
 from freemvmt.search.stores.layout import LOCK_FILE
 from freemvmt.search.stores.local import view as live
 from freemvmt.storage.locks import locked
-from freemvmt.storage.manifest import read_sealed, write_sealed
+from freemvmt.storage.manifest import read_manifest, write_manifest
 
 from bundles import VOCABULARY, MakeBundle, Truth, make_documents, make_filter, write_corpus
 from forked import Forks
@@ -41,8 +41,8 @@ def test_random_changes_against_a_dict(
     corpus: dict[str, Document],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    kind: Kind,
-    stored: Stored,
+    kind: IndexKind,
+    stored: Quantization,
 ) -> None:
     monkeypatch.setattr(live, "_WORTH_CLEARING", 12)
     monkeypatch.setattr(live, "_NAMED", 40)
@@ -216,7 +216,7 @@ def opened_documents(retriever: Retriever, names: list[str]) -> list[Document]:
 
 @pytest.mark.parametrize("kind", ["exact", "pq", "hnsw"])
 def test_every_document_can_be_deleted_and_come_back(
-    make_bundle: MakeBundle, tiny_model: TwoTowersModel, corpus: dict[str, Document], tmp_path: Path, kind: Kind
+    make_bundle: MakeBundle, tiny_model: TwoTowersModel, corpus: dict[str, Document], tmp_path: Path, kind: IndexKind
 ) -> None:
     retriever = Retriever.load(make_bundle(tmp_path / "bundle", kind))
     truth = Truth(tiny_model, corpus)
@@ -239,7 +239,9 @@ def test_every_document_can_be_deleted_and_come_back(
 
 
 @pytest.mark.parametrize("kind", ["exact", "pq", "hnsw"])
-def test_k_answers_come_also_of_many_equal_documents(tiny_model: TwoTowersModel, tmp_path: Path, kind: Kind) -> None:
+def test_k_answers_come_also_of_many_equal_documents(
+    tiny_model: TwoTowersModel, tmp_path: Path, kind: IndexKind
+) -> None:
     documents = [Document(f"d{number}", "river" if number % 3 else "") for number in range(3000)]
     build(tiny_model, str(write_corpus(tmp_path / "corpus.jsonl", documents)), tmp_path / "bundle", kind=kind)
     retriever = Retriever.load(tmp_path / "bundle")
@@ -312,8 +314,8 @@ def test_what_was_acknowledged_is_seen_while_the_next_change_is_under_way(bundle
     other = Retriever.load(bundle)
     opened.add([Document("n1", "zebra")])
     opened.delete(["d1"])
-    state = read_sealed(bundle / "words.json", "words", 1, {})
-    write_sealed(bundle / "words.json", {**state, "pending": True})
+    state = read_manifest(bundle / "words.json", "words", 1, {})
+    write_manifest(bundle / "words.json", {**state, "pending": True})
     assert other.search("zebra", 1, "dense")[0].id == "n1"
     with pytest.raises(NotFound):
         other.get("d1")

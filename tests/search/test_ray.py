@@ -12,7 +12,7 @@ from freemvmt.errors import UserError
 from freemvmt.export.ray import on_ray
 from freemvmt.export.vectors import encode
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 
 from bundles import write_corpus
 from refusals import refusal
@@ -75,4 +75,4 @@ def test_an_address_without_ray_is_refused(
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"install two-towers\[ray\]"):
-        needed("ray")
+        require("ray")

@@ -18,9 +18,9 @@ from freemvmt.search.bundle import milvus as remote
 from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Added, Retriever
 from freemvmt.search.stores.layout import MANIFEST_FILE
-from freemvmt.search.stores.milvus.client import Client, Place
+from freemvmt.search.stores.milvus.client import Client, MilvusAddress
 from freemvmt.search.stores.milvus.store import MilvusStore
-from freemvmt.storage.manifest import seal, write_sealed
+from freemvmt.storage.manifest import hash_files, write_manifest
 
 from bundles import VOCABULARY, Truth, form, make_documents, make_filter, write_corpus
 
@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         return Engine("milvus-lite", str(tmp_path / "store.db"), True)
     server = request.getfixturevalue("milvus_server")
     address = f"milvus://{server}/tests_{secrets.token_hex(4)}"
-    client = Client(Place.of(address))
+    client = Client(MilvusAddress.of(address))
     by_words = client.has_bm25()
     client.close()
     return Engine("milvus-server", address, by_words)
@@ -72,7 +72,7 @@ def retriever(bundle: Path) -> Iterator[Retriever]:
     retriever = Retriever.load(bundle)
     yield retriever
     if isinstance(retriever.store, MilvusStore):
-        remote._drop(remote.named_in(bundle) or {})
+        remote._drop(remote.location_in(bundle) or {})
     retriever.close()
 
 
@@ -155,14 +155,14 @@ def test_lists_and_spellings_in_every_store(engine: Engine, tiny_model: TwoTower
     with pytest.raises(UserError, match=r"document 'e': the field .tag. is a string"):
         retriever.add([Document("e", "x", metadata={"tag": [1, 2]})])
     if isinstance(retriever.store, MilvusStore):
-        remote._drop(remote.named_in(tmp_path / "bundle") or {})
+        remote._drop(remote.location_in(tmp_path / "bundle") or {})
     retriever.close()
 
 
 def test_a_range_of_dates_is_narrowed_where_only_some_are_looked_at(
     engine: Engine, tiny_model: TwoTowersModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("freemvmt.search.stores.milvus.view.MOST", 4)
+    monkeypatch.setattr("freemvmt.search.stores.milvus.view.MAX_RANKED", 4)
     near = [Document(f"near{n}", "river river", metadata={"day": "2019-05-05"}) for n in range(30)]
     far = [Document("far", "piano river winter mountain", metadata={"day": ["2020-05-05", "2018-01-01"]})]
     build(tiny_model, str(write_corpus(tmp_path / "c.jsonl", near + far)), tmp_path / "bundle", store=engine.address)
@@ -171,7 +171,7 @@ def test_a_range_of_dates_is_narrowed_where_only_some_are_looked_at(
         found = retriever.search("river", 3, "dense", filter={"day": condition})
         assert [hit.id for hit in found] == ["far"], condition
     if isinstance(retriever.store, MilvusStore):
-        remote._drop(remote.named_in(tmp_path / "bundle") or {})
+        remote._drop(remote.location_in(tmp_path / "bundle") or {})
     retriever.close()
 
 
@@ -204,14 +204,14 @@ def test_a_new_field_and_a_wrong_kind(engine: Engine, retriever: Retriever) -> N
 def test_a_bundle_that_is_indexed_again_is_taken_up_whole(
     engine: Engine, bundle: Path, retriever: Retriever, tiny_model: TwoTowersModel, tmp_path: Path
 ) -> None:
-    before = remote.named_in(bundle)
+    before = remote.location_in(bundle)
     corpus = write_corpus(tmp_path / "new.jsonl", [Document("new", "zebra stripes")])
     build(tiny_model, str(corpus), bundle, store=engine.address)
     assert [hit.id for hit in retriever.search("zebra", 3, "dense")] == ["new"]
     assert retriever.add([Document("newer", "zebra")]) == Added(1, 0)
     assert len(retriever) == 2
     if before is not None:
-        client = Client(Place(before["uri"], before["base"]))
+        client = Client(MilvusAddress(before["uri"], before["base"]))
         assert not client("has_collection", before["collection"])
         client.close()
 
@@ -232,7 +232,7 @@ def test_a_collection_that_is_gone_or_of_another_model_is_refused(
     retriever.store.add(list(documents.values()), np.ones((len(documents), tiny_model.dim), np.float32))
     with pytest.raises(UserError, match="made by another model"):
         Retriever.load(bundle)
-    remote._drop(remote.named_in(bundle) or {})
+    remote._drop(remote.location_in(bundle) or {})
     with pytest.raises(UserError, match=r"has no collection .*index the corpus again"):
         Retriever.load(bundle)
 
@@ -245,7 +245,7 @@ def test_an_indexing_that_fails_leaves_no_collection(
     assert engine.address is not None
     with pytest.raises(UserError, match="document 'b': its text is over"):
         build(tiny_model, str(corpus), tmp_path / "bundle", store=engine.address)
-    client = Client(Place.of(engine.address))
+    client = Client(MilvusAddress.of(engine.address))
     assert client("list_collections") == []
     client.close()
     assert not (tmp_path / "bundle").exists()
@@ -265,22 +265,22 @@ def test_a_killed_indexing_is_cleaned_up_by_the_next(
         patch.setattr(MilvusStore, "fill", die)
         with pytest.raises(KeyboardInterrupt):
             build(tiny_model, str(corpus), tmp_path / "bundle", store=engine.address)
-    client = Client(Place.of(engine.address))
+    client = Client(MilvusAddress.of(engine.address))
     assert len(client("list_collections")) == 1
     build(tiny_model, str(corpus), tmp_path / "bundle", store=engine.address)
-    assert client("list_collections") == [(remote.named_in(tmp_path / "bundle") or {})["collection"]]
+    assert client("list_collections") == [(remote.location_in(tmp_path / "bundle") or {})["collection"]]
     client.close()
 
 
 @pytest.mark.parametrize("engine", ["milvus-lite"], indirect=True)
 @pytest.mark.parametrize("uri", ["store.db", "/x.txt", "ftp://a:1", "http://a@b:1", "http://a:1/x", "/a\0.db"])
 def test_a_bundle_that_names_another_sort_of_place_is_refused(bundle: Path, uri: str) -> None:
-    named = remote.named_in(bundle)
+    named = remote.location_in(bundle)
     assert named is not None
-    write_sealed(bundle / remote.STORE_FILE, named | {"uri": uri})
+    write_manifest(bundle / remote.STORE_FILE, named | {"uri": uri})
     manifest = json.loads((bundle / MANIFEST_FILE).read_bytes())
     del manifest["checksum"]
-    write_sealed(bundle / MANIFEST_FILE, manifest | {"files": seal(bundle, manifest["files"])})
+    write_manifest(bundle / MANIFEST_FILE, manifest | {"files": hash_files(bundle, manifest["files"])})
     with pytest.raises(UserError, match="no place of documents"):
         Retriever.load(bundle)
 
@@ -309,8 +309,8 @@ def test_an_address_that_is_none_is_refused(
 
 
 def test_addresses_of_servers() -> None:
-    assert Place.of("milvus://example.org/docs") == Place("http://example.org:19530", "docs")
-    assert Place.of("milvus+tls://[::1]:5/docs") == Place("https://[::1]:5", "docs")
+    assert MilvusAddress.of("milvus://example.org/docs") == MilvusAddress("http://example.org:19530", "docs")
+    assert MilvusAddress.of("milvus+tls://[::1]:5/docs") == MilvusAddress("https://[::1]:5", "docs")
 
 
 def test_a_server_that_is_not_there_is_one_line(tiny_model: TwoTowersModel, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
-from freemvmt.search.stores.local.store import take_place
+from freemvmt.search.stores.local.store import replace_bundle
 
 from bundles import MakeBundle
 
@@ -38,7 +38,7 @@ def test_a_bundle_that_takes_the_place_of_another_gets_none_of_its_changes(
     for thread in threads:
         thread.start()
     for number in range(15):
-        take_place(make_bundle(tmp_path / f"next{number}"), place)
+        replace_bundle(make_bundle(tmp_path / f"next{number}"), place)
         retriever = Retriever.load(place)  # with every sum
         assert len(retriever) >= 1100
         retriever.close()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.index.dense import PQ_FROM, Kind, Stored, VectorIndex, Vectors, kind_for
+from freemvmt.search.index.dense import PQ_FROM, IndexKind, Quantization, VectorIndex, Vectors, index_kind_for
 
-KINDS: list[tuple[Kind, Stored]] = [
+KINDS: list[tuple[IndexKind, Quantization]] = [
     (kind, stored) for kind in ("exact", "pq", "ivf", "binary", "hnsw") for stored in ("fp32", "fp16", "int8")
 ]
 TOLERANCE = {"fp32": 0.0, "fp16": 1e-3, "int8": 0.02}
@@ -128,7 +128,7 @@ def test_threads_search_at_once(index: VectorIndex, queries: Vectors) -> None:
 
 @pytest.mark.parametrize(("kind", "stored"), KINDS, ids=str)
 @pytest.mark.parametrize(("count", "dim"), [(1, 1), (1, 48), (2, 7), (3, 3), (1000, 5), (1000, 2), (1001, 48)])
-def test_tiny_sizes_and_odd_dimensions(kind: Kind, stored: Stored, count: int, dim: int) -> None:
+def test_tiny_sizes_and_odd_dimensions(kind: IndexKind, stored: Quantization, count: int, dim: int) -> None:
     vectors = clustered(count, dim, seed=3)
     if kind in ("pq", "ivf") and (dim % 2 or count < PQ_FROM):
         with pytest.raises(UserError, match=rf"--kind {kind} needs .*; use"):
@@ -149,11 +149,11 @@ def test_zero_vectors_are_vectors(index: VectorIndex) -> None:
 
 
 def test_the_kind_suits_the_size() -> None:
-    assert [kind_for(size, 384) for size in (1, 99_999, 100_000, 999_999, 1_000_000)] == [
+    assert [index_kind_for(size, 384) for size in (1, 99_999, 100_000, 999_999, 1_000_000)] == [
         "exact",
         "exact",
         "pq",
         "pq",
         "ivf",
     ]
-    assert kind_for(100_000, 47) == "hnsw"
+    assert index_kind_for(100_000, 47) == "hnsw"

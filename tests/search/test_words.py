@@ -17,7 +17,7 @@ from test_full_disk import mounted
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.index.lexical import Entry, Snapshot, Words
+from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex, LexicalSnapshot
 from freemvmt.search.retriever import Retriever
 
 from bundles import VOCABULARY, MakeBundle, Truth
@@ -34,10 +34,10 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def snapshot(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+def snapshot(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> LexicalSnapshot:
     folder = tmp_path_factory.mktemp("words")
-    Words.create(folder, (Entry(row, f"d{row}", text) for row, text in enumerate(texts)))
-    return Words(folder, writable=True).snapshot()
+    LexicalIndex.create(folder, (IndexedDocument(row, f"d{row}", text) for row, text in enumerate(texts)))
+    return LexicalIndex(folder, writable=True).snapshot()
 
 
 def bm25(texts: list[str], query: str) -> np.ndarray:
@@ -54,7 +54,7 @@ def bm25(texts: list[str], query: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("words", [1, 2, 5, 30])
-def test_scores_are_bm25_written_out(snapshot: Snapshot, texts: list[str], words: int) -> None:
+def test_scores_are_bm25_written_out(snapshot: LexicalSnapshot, texts: list[str], words: int) -> None:
     draw = random.Random(words)
     for _ in range(20):
         query = " ".join(draw.choices(VOCABULARY[:20], k=words))
@@ -74,8 +74,8 @@ def test_scores_are_bm25_written_out(snapshot: Snapshot, texts: list[str], words
 def test_long_texts_rank_as_they_should(tmp_path: Path) -> None:
     """Lengths are stored in a byte; a text twice as long still counts for less."""
     texts = [" ".join(["river"] + ["opera"] * length) for length in (10, 50, 200, 1000, 5000)]
-    Words.create(tmp_path, (Entry(row, f"d{row}", text) for row, text in enumerate(reversed(texts))))
-    assert Words(tmp_path, writable=True).snapshot().rank("river", 5).rows.tolist() == [4, 3, 2, 1, 0]
+    LexicalIndex.create(tmp_path, (IndexedDocument(row, f"d{row}", text) for row, text in enumerate(reversed(texts))))
+    assert LexicalIndex(tmp_path, writable=True).snapshot().rank("river", 5).rows.tolist() == [4, 3, 2, 1, 0]
 
 
 HOSTILE = {
@@ -109,7 +109,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("query", HOSTILE, ids=lambda query: ascii(query[:20]))
-def test_a_query_is_never_parsed(snapshot: Snapshot, texts: list[str], query: str) -> None:
+def test_a_query_is_never_parsed(snapshot: LexicalSnapshot, texts: list[str], query: str) -> None:
     words = {word for word in VOCABULARY if word in query.lower()}
     expected = {row for row, text in enumerate(texts) if words & set(text.split())}
     found = snapshot.rank(query, 500)
@@ -121,10 +121,15 @@ def test_a_query_is_never_parsed(snapshot: Snapshot, texts: list[str], query: st
 
 
 def test_words_are_stemmed_and_many_different_ones_are_allowed(tmp_path: Path) -> None:
-    Words.create(
-        tmp_path, [Entry(0, "a", "Running the runners' RUN"), Entry(1, "b", "café ÉCOLE ﬁn"), Entry(2, "c", "")]
+    LexicalIndex.create(
+        tmp_path,
+        [
+            IndexedDocument(0, "a", "Running the runners' RUN"),
+            IndexedDocument(1, "b", "café ÉCOLE ﬁn"),
+            IndexedDocument(2, "c", ""),
+        ],
     )
-    snapshot = Words(tmp_path, writable=True).snapshot()
+    snapshot = LexicalIndex(tmp_path, writable=True).snapshot()
     assert snapshot.rank("runs", 5).rows.tolist() == [0]
     assert snapshot.rank("école", 5).rows.tolist() == [1]
     assert snapshot.rank(" ".join(f"w{number}" for number in range(3000)) + " run", 5).rows.tolist() == [0]
@@ -132,14 +137,16 @@ def test_words_are_stemmed_and_many_different_ones_are_allowed(tmp_path: Path) -
 
 
 def test_a_snapshot_stays_as_it_is(tmp_path: Path) -> None:
-    Words.create(tmp_path, [Entry(0, "a", "river"), Entry(1, "b", "river mountain")])
-    words = Words(tmp_path, writable=True)
-    other = Words(tmp_path, writable=True)
+    LexicalIndex.create(tmp_path, [IndexedDocument(0, "a", "river"), IndexedDocument(1, "b", "river mountain")])
+    words = LexicalIndex(tmp_path, writable=True)
+    other = LexicalIndex(tmp_path, writable=True)
     first, theirs = words.snapshot(), other.snapshot()
     before = first.rank("river", 9)
-    words.commit(["a"], [Entry(2, "c", "river opera", payload=b"payload")])
+    words.commit(["a"], [IndexedDocument(2, "c", "river opera", payload=b"payload")])
     second = words.snapshot()
-    words.commit(["b", "c"], [Entry(number, f"n{number}", "river", payload=bytes([number])) for number in range(3, 9)])
+    words.commit(
+        ["b", "c"], [IndexedDocument(number, f"n{number}", "river", payload=bytes([number])) for number in range(3, 9)]
+    )
     third = words.snapshot()
     for snapshot in (first, theirs):
         assert snapshot.rank("river", 9).rows.tolist() == before.rows.tolist()
@@ -160,10 +167,10 @@ IDS = ["a", "a b", "A", "é", "e\u0301", "\0", "\n", "x" * 512, '"', "*", "日�
 
 def test_rows_are_found_by_any_id(tmp_path: Path) -> None:
     payloads = [bytes([0, 255, row]) * 1000 for row in range(len(IDS))]
-    Words.create(tmp_path, [])
-    words = Words(tmp_path, writable=True)
+    LexicalIndex.create(tmp_path, [])
+    words = LexicalIndex(tmp_path, writable=True)
     assert words.snapshot().rows().tolist() == []
-    words.commit([], [Entry(row, name, name, payload=payloads[row]) for row, name in enumerate(IDS)])
+    words.commit([], [IndexedDocument(row, name, name, payload=payloads[row]) for row, name in enumerate(IDS)])
     snapshot = words.snapshot()
     assert [snapshot.row_of(name) for name in IDS] == list(range(len(IDS)))
     assert [snapshot.row_of(name) for name in ("", "b", "a ", "x" * 511, "x" * 100_000, "\ud800")] == [None] * 6
@@ -175,7 +182,7 @@ def test_rows_are_found_by_any_id(tmp_path: Path) -> None:
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     for writable in (True, False):
         with pytest.raises(UserError, match=r"cannot be read .*; index the corpus again"):
-            Words(tmp_path, writable=writable).snapshot()
+            LexicalIndex(tmp_path, writable=writable).snapshot()
 
 
 @contextmanager

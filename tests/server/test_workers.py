@@ -9,11 +9,13 @@ import pytest
 
 from freemvmt.errors import UserError
 from freemvmt.server.api.batching import Batcher
-from freemvmt.server.api.thread_pool import Workers
+from freemvmt.server.api.thread_pool import ThreadPool
 from freemvmt.server.http.errors import Refusal
 
 
-def run(workers: Workers, test: Callable[[], Coroutine[Any, Any, None]], gate: threading.Event | None = None) -> None:
+def run(
+    workers: ThreadPool, test: Callable[[], Coroutine[Any, Any, None]], gate: threading.Event | None = None
+) -> None:
     async def whole() -> None:
         try:
             await test()
@@ -27,7 +29,7 @@ def run(workers: Workers, test: Callable[[], Coroutine[Any, Any, None]], gate: t
 
 def test_work_runs_in_threads_that_were_prepared() -> None:
     prepared: list[str] = []
-    workers = Workers(2, 0, 10, lambda: prepared.append(threading.current_thread().name))
+    workers = ThreadPool(2, 0, 10, lambda: prepared.append(threading.current_thread().name))
 
     async def test() -> None:
         here = threading.current_thread().name
@@ -42,7 +44,7 @@ def test_work_runs_in_threads_that_were_prepared() -> None:
 
 
 def test_what_does_not_end_keeps_its_place() -> None:
-    workers = Workers(1, 1, 0.05)
+    workers = ThreadPool(1, 1, 0.05)
     gate = threading.Event()
 
     async def test() -> None:
@@ -68,7 +70,7 @@ def test_what_does_not_end_keeps_its_place() -> None:
 
 
 def test_queries_gather_while_the_thread_is_busy() -> None:
-    workers = Workers(1, 100, 10)
+    workers = ThreadPool(1, 100, 10)
     gate = threading.Event()
     batches: list[tuple[str, list[str]]] = []
 
@@ -103,7 +105,7 @@ def test_queries_gather_while_the_thread_is_busy() -> None:
 
 
 def test_a_query_whose_time_is_over_is_not_searched() -> None:
-    workers = Workers(1, 100, 0.05)
+    workers = ThreadPool(1, 100, 0.05)
     gate = threading.Event()
     batches: list[list[str]] = []
     batcher = Batcher(lambda queries, _: batches.append(queries) or queries, workers, most=3, window=0.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from freemvmt.data.collection import Collection, merge, to_collection
-from freemvmt.data.examples import Examples, select, split, to_examples, without
+from freemvmt.data.examples import Examples, select, split, to_examples, without_queries
 from freemvmt.data.judgements import from_pairs
 from freemvmt.data.values import folded, passage_id
 from freemvmt.errors import UserError
@@ -117,8 +117,8 @@ def test_a_selection_keeps_its_queries_and_only_the_passages_they_name(seed: int
 
 def test_queries_are_left_out_in_any_case_and_spacing() -> None:
     examples = examples_of(("How far", ["x"], ["y"]), ("how near", ["y"], []))
-    assert answers_of(without(examples, ["  how   FAR "])) == {"how near": (["y"], [])}
-    assert answers_of(without(examples, ["how"])) == answers_of(examples)
+    assert answers_of(without_queries(examples, ["  how   FAR "])) == {"how near": (["y"], [])}
+    assert answers_of(without_queries(examples, ["how"])) == answers_of(examples)
 
 
 def numbered(count: int) -> Examples:

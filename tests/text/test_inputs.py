@@ -13,7 +13,7 @@ import pytest
 
 from freemvmt.cli import main
 from freemvmt.config import DataConfig
-from freemvmt.data.corpus import read_corpus, read_distinct
+from freemvmt.data.corpus import read_corpus, read_documents_once
 from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import load_collection, training_files
 from freemvmt.data.readers.beir import beir
@@ -234,7 +234,7 @@ def test_an_id_that_stands_twice_is_refused_with_both_lines(tmp_path: Path, tiny
         tmp_path / "c.jsonl", [{"id": 1, "text": "a"}, {"id": "2", "text": "b"}, {"id": "1", "text": "c"}]
     )
     both = f"{corpus}, line 3: the document '1' stands twice, first at line 1"
-    refused(lambda: read_distinct(str(corpus)), both)
+    refused(lambda: read_documents_once(str(corpus)), both)
     shutil.copy(corpus, folder / "corpus.jsonl")
     (folder / "queries.jsonl").write_text('{"_id": "q0", "text": "a"}\n')
     refused(lambda: beir(folder, "test"), "corpus.jsonl, line 3: the document '1' stands twice, first at line 1")

@@ -1,6 +1,9 @@
-"""One module a format, or a source.
+"""One module for each format or source.
 
-``jsonl``, ``tsv`` and ``parquet`` read files of pairs, ``beir`` and ``qrels`` judged collections, ``msmarco`` the
-rows of the Hub and MS MARCO's own files, ``pydocs`` the docstrings of the Python packages that are installed. A
-reader raises ``UserError`` with the file, the line (or row) and the field that is wrong.
+- ``jsonl``, ``tsv`` and ``parquet``: files of training pairs.
+- ``beir`` and ``qrels``: judged collections.
+- ``msmarco``: MS MARCO, from the Hub or from its own files.
+- ``pydocs``: the docstrings of the installed Python packages.
+
+A reader raises ``UserError`` with the file, the line or row, and the wrong field.
 """

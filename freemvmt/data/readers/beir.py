@@ -5,78 +5,78 @@ from dataclasses import replace
 from pathlib import Path
 
 from freemvmt.data.collection import Collection
-from freemvmt.data.lines import data_files, json_lines, packed_in
+from freemvmt.data.lines import data_files, json_lines, unpack_hint
 from freemvmt.data.readers.qrels import judged_collection, read_qrels
 from freemvmt.data.readers.tsv import QUERIES, table_rows
-from freemvmt.data.records import read_records, repeated_record
-from freemvmt.data.values import content_of, first_repeat, folded, id_of, repeated, text_of
+from freemvmt.data.records import duplicate_record_error, read_records
+from freemvmt.data.values import content_of, duplicate_error, first_duplicate, folded, id_of, text_of
 from freemvmt.errors import UserError
 
-ANOTHER_SPLIT = "evaluate takes another with --split, training needs that one"
+SPLIT_HINT = "evaluate takes another with --split, training needs that one"
 
 
-def beir(folder: Path, part: str) -> Collection:
-    """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/PART.tsv``; documents are "title text"."""
+def beir(folder: Path, split: str) -> Collection:
+    """A split of a BEIR folder. Documents are "title text"."""
     ids, documents = read_documents(folder / "corpus.jsonl")
     queries = read_queries(folder / "queries.jsonl")
-    qrels_file = folder / "qrels" / f"{part}.tsv"
+    qrels_file = folder / "qrels" / f"{split}.tsv"
     if not qrels_file.exists():
-        found = ", ".join(file.stem for file in data_files(folder / "qrels", (".tsv",))) or "none"
-        todo = packed_in(folder / "qrels", qrels_file.name) or ANOTHER_SPLIT
-        raise UserError(f"there is no {qrels_file} (splits found: {found}); {todo}")
+        available = ", ".join(file.stem for file in data_files(folder / "qrels", (".tsv",))) or "none"
+        hint = unpack_hint(folder / "qrels", qrels_file.name) or SPLIT_HINT
+        raise UserError(f"there is no {qrels_file} (splits found: {available}); {hint}")
     documents = [text.strip() for text in documents]  # as BEIR's own reader does
     collection = judged_collection(folder.name, ids, documents, queries, read_qrels(qrels_file), qrels_file)
-    return _titles_aside(collection, folder / "corpus.jsonl")
+    return _with_title_self_matches(collection, folder / "corpus.jsonl")
 
 
-def _titles_aside(collection: Collection, corpus: Path) -> Collection:
-    """The same, where a document under a title is the query itself too if the rest of it is, as in ArguAna."""
-    asked = dict(zip(collection.query_ids, map(folded, collection.queries), strict=True))
-    titled = {
+def _with_title_self_matches(collection: Collection, corpus: Path) -> Collection:
+    """The same collection, where a document is also a self-match if its text without the title is, as in ArguAna."""
+    query_texts = dict(zip(collection.query_ids, map(folded, collection.queries), strict=True))
+    candidates = {
         id
         for id, text in zip(collection.document_ids, collection.documents, strict=True)
-        if id in asked and folded(text).endswith(f" {asked[id]}") and collection.qrels[id].get(id, 0) <= 0
+        if id in query_texts and folded(text).endswith(f" {query_texts[id]}") and collection.qrels[id].get(id, 0) <= 0
     }
-    if not titled:
+    if not candidates:
         return collection
-    texts = ((record.id, folded(record.text)) for record in read_records(corpus) if record.id in titled)
-    return replace(collection, own=collection.self_matches | {id: id for id, text in texts if text == asked[id]})
+    texts = ((record.id, folded(record.text)) for record in read_records(corpus) if record.id in candidates)
+    return replace(collection, own=collection.self_matches | {id: id for id, text in texts if text == query_texts[id]})
 
 
 def read_documents(path: Path) -> tuple[list[str], list[str]]:
-    """(ids, contents) of all documents of a file, which are those that `index` reads."""
+    """(ids, contents) of all documents of a file, the same that `index` reads."""
     ids, contents = [], []
     for record in read_records(path):
         ids.append(record.id)
         contents.append(content_of(record.title, record.text))
     if not ids:
         raise UserError(f"{path} is empty; give a corpus with a document a line")
-    if (twice := first_repeat(ids)) is not None:
-        raise repeated_record(path, twice)
+    if (duplicate := first_duplicate(ids)) is not None:
+        raise duplicate_record_error(path, duplicate)
     return ids, contents
 
 
 def read_queries(path: Path) -> dict[str, str]:
-    """The queries of a file of JSONL or TSV; ``UserError`` with both places for an id that stands twice."""
+    """Query id -> text, from a JSONL or TSV file. Raises ``UserError`` with both places for a duplicate id."""
     queries: dict[str, str] = {}
     for _, id, text in _queries(path):
         if id in queries:
-            places = ((where, other) for where, other, _ in _queries(path))
-            raise repeated(f"the query {id[:200]!r}", id, places)
+            entries = ((where, other_id) for where, other_id, _ in _queries(path))
+            raise duplicate_error(f"the query {id[:200]!r}", id, entries)
         queries[id] = text
     return queries
 
 
 def _queries(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(place, id, text) of each."""
+    """(place, id, text) of each query."""
     if path.suffix == ".tsv":
         for where, (id, text) in table_rows(path, QUERIES):
             yield where, id_of(id, "id", where), text
         return
     for where, record in json_lines(path):
-        name = "id" if record.get("_id") is None and "id" in record else "_id"
-        for field in (name, "text"):
+        id_field = "id" if record.get("_id") is None and "id" in record else "_id"
+        for field in (id_field, "text"):
             if field not in record:
-                found = ", ".join(f'"{name}"' for name in record) or "none"
-                raise UserError(f'{where}: no field "{field}" (found {found}); give each query its id and its text')
-        yield where, id_of(record[name], name, where), text_of(record["text"], "text", where)
+                names = ", ".join(f'"{name}"' for name in record) or "none"
+                raise UserError(f'{where}: no field "{field}" (found {names}); give each query its id and its text')
+        yield where, id_of(record[id_field], id_field, where), text_of(record["text"], "text", where)

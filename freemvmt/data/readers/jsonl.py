@@ -1,4 +1,4 @@
-"""JSONL files of pairs, or of rows as MS MARCO has them, become judgements."""
+"""Read JSONL files of pairs or of MS MARCO rows."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,22 +15,22 @@ NOT_PASSAGES = (
 
 
 def check_columns(columns: Iterable[str], where: str, query_field: str, passage_field: str) -> None:
-    """Raise ``UserError`` unless ``columns`` have the two fields of a pair."""
-    names = [name for name in columns if not name.startswith("__index_level_")]  # pandas' own
+    """Raise ``UserError`` unless ``columns`` contain ``query_field`` and ``passage_field``."""
+    names = [name for name in columns if not name.startswith("__index_level_")]  # pandas' index
     for field, option in ((query_field, "--query-field"), (passage_field, "--passage-field")):
         if field not in names:
-            taken = {query_field, "query", "passage", "negative", "id", "_id"}
-            likely = next((name for name in names if name not in taken), "FIELD")
-            raise UserError(f"{where}: {_no_field(field, names)}; name it with {option} {likely}")
+            other_fields = {query_field, "query", "passage", "negative", "id", "_id"}
+            suggestion = next((name for name in names if name not in other_fields), "FIELD")
+            raise UserError(f"{where}: {_missing_field(field, names)}; name it with {option} {suggestion}")
 
 
-def _no_field(field: str, found: Iterable[str]) -> str:
-    listed = ", ".join(f'"{name}"' for name in found)
-    return f'no field "{field}" (found {listed or "none"})'
+def _missing_field(field: str, names: Iterable[str]) -> str:
+    quoted_names = ", ".join(f'"{name}"' for name in names)
+    return f'no field "{field}" (found {quoted_names or "none"})'
 
 
 def read_jsonl(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
-    """A JSONL file of MS MARCO rows or of pairs, a line an object."""
+    """The rows of a JSONL file: MS MARCO rows or pairs, one object on each line."""
     return from_rows(_jsonl_rows(path, rows, query_field, passage_field))
 
 
@@ -39,8 +39,8 @@ def _jsonl_rows(
 ) -> Iterator[tuple[str, list[str], list[bool]]]:
     for where, record in json_lines(path, rows):
         if record.get("passages") is not None and "query" in record:
-            texts, marks = _passages_of(record["passages"], where)
-            yield text_of(record["query"], "query", where), texts, marks
+            texts, labels = _passages_of(record["passages"], where)
+            yield text_of(record["query"], "query", where), texts, labels
             continue
         check_columns(record, where, query_field, passage_field)
         query, passage = (text_of(record[field], field, where) for field in (query_field, passage_field))
@@ -49,30 +49,30 @@ def _jsonl_rows(
 
 
 def _negatives_of(value: object, where: str) -> list[str]:
-    """A text, a list of them, or null where there is none."""
+    """The negatives of a row: ``value`` is a text, a list of texts, or null."""
     if value is None:
         return []
     return [text_of(text, "negative", where) for text in (value if isinstance(value, list) else [value])]
 
 
 def _passages_of(passages: object, where: str) -> tuple[list[str], list[bool]]:
-    """(texts, whether each is selected) of a row of MS MARCO, in either of its shapes."""
+    """(texts, whether each is selected) of an MS MARCO row: an object of lists, or a list of objects."""
     if isinstance(passages, dict):
-        texts, marks = passages.get("passage_text"), passages.get("is_selected")
-        if not isinstance(texts, list) or not isinstance(marks, list) or len(texts) != len(marks):
-            needed = 'equally long lists "passage_text", of texts, and "is_selected", of numbers'
-            raise UserError(f'{where}: "passages" needs {needed}; mend or drop that line')
+        texts, labels = passages.get("passage_text"), passages.get("is_selected")
+        if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
+            expected = 'equally long lists "passage_text", of texts, and "is_selected", of numbers'
+            raise UserError(f'{where}: "passages" needs {expected}; mend or drop that line')
     elif isinstance(passages, list) and all(isinstance(passage, dict) for passage in passages):
-        texts, marks = ([passage.get(name) for passage in passages] for name in ("passage_text", "is_selected"))
+        texts, labels = ([passage.get(name) for passage in passages] for name in ("passage_text", "is_selected"))
     else:
-        found = "a list of something else" if isinstance(passages, list) else kind_name(passages)
-        raise UserError(f'{where}: "passages" holds {found}, {NOT_PASSAGES}')
-    return [text_of(text, "passage_text", where) for text in texts], [_is_selected(mark, where) for mark in marks]
+        actual = "a list of something else" if isinstance(passages, list) else kind_name(passages)
+        raise UserError(f'{where}: "passages" holds {actual}, {NOT_PASSAGES}')
+    return [text_of(text, "passage_text", where) for text in texts], [_is_selected(label, where) for label in labels]
 
 
-def _is_selected(mark: object, where: str) -> bool:
-    if isinstance(mark, float) and mark.is_integer():
-        mark = int(mark)
-    if not isinstance(mark, int):  # a boolean is one
-        raise UserError(f'{where}: "is_selected" holds {kind_name(mark)}, not 0 or 1; mend or drop that line')
-    return mark > 0
+def _is_selected(label: object, where: str) -> bool:
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if not isinstance(label, int):  # bool is a subclass of int
+        raise UserError(f'{where}: "is_selected" holds {kind_name(label)}, not 0 or 1; mend or drop that line')
+    return label > 0

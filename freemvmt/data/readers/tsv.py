@@ -1,7 +1,7 @@
-"""Tables of fields between tabs: pairs, documents, queries, judgements.
+"""Read TSV files: pairs, documents, queries, judgements.
 
-A first line is a header only if it names columns that are known; then they are read by their names. A table has one
-width, and fields are read as they stand: quotes are part of a text, as in MS MARCO's own files.
+The first line is a header only if it contains the names of the needed columns. All lines have the same number of
+fields. Quotes are part of a field, as in MS MARCO's files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from freemvmt.errors import UserError
 
 @dataclass(frozen=True)
 class Column:
-    """One column: the names that a header may give it, the first of them ours, in small letters and with "_"."""
+    """A column and its possible names in a header, as ``plain_name`` writes them. The first one is ours."""
 
     names: tuple[str, ...]
     optional: bool = False
@@ -36,7 +36,7 @@ JUDGEMENTS = (
 
 
 def pair_columns(query_field: str, passage_field: str) -> tuple[Column, ...]:
-    """The columns of training pairs, those two under the names that the user gives them."""
+    """The columns of training pairs. The user's names for query and passage come first."""
     return (
         Column((plain_name(query_field), "query", "question", "anchor")),
         Column((plain_name(passage_field), "passage", "positive", "answer", "document", "text")),
@@ -45,7 +45,7 @@ def pair_columns(query_field: str, passage_field: str) -> tuple[Column, ...]:
 
 
 def plain_name(name: str) -> str:
-    """How names of columns are compared: case does not count, nor which mark joins their words."""
+    """``name`` in lower case with "_" between words, so that spellings of a column name are equal."""
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
@@ -55,17 +55,17 @@ def table_rows(
     rows: int | None = None,
     *,
     or_spaces: bool = False,
-    others: bool = False,
+    extra_columns: bool = False,
 ) -> Iterator[tuple[str, list[str]]]:
-    """(place, a field for each of ``columns``, "" for one that is not there) of each line below the header, if any.
+    """(place, a field for each of ``columns``) of each line below the header, if any. A missing field is "".
 
-    Without a header all columns stand in their order, or all that are not optional. ``or_spaces``: a line without a
-    tab is divided at white space, as TREC's files are. ``others``: a header may name further columns, which are passed
-    over. Raises ``UserError`` with the line that has another width, or is a header where none can be.
+    Without a header, the fields are all columns in order, or all that are not optional. ``or_spaces``: a line without
+    a tab is split at white space, as in TREC's files. ``extra_columns``: a header may have other columns, which are
+    ignored. Raises ``UserError`` with the line if it has another number of fields, or is a second or invalid header.
     """
-    layout = _Layout(columns, others)
+    layout = _Layout(columns, extra_columns)
     width, order = 0, []
-    given = 0
+    row_count = 0
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
         fields = line.split() if or_spaces and "\t" not in line else line.split("\t")
@@ -75,81 +75,81 @@ def table_rows(
                 order = header
                 continue
             order = layout.order(width, where)
-        if given == rows:
+        if row_count == rows:
             return
         if len(fields) != width:
-            found = f"{len(fields)} tab-separated fields, not the {width} of the first line"
-            raise UserError(f"{where}: {found}; mend or drop that line")
+            problem = f"{len(fields)} tab-separated fields, not the {width} of the first line"
+            raise UserError(f"{where}: {problem}; mend or drop that line")
         if fields[0] in layout.spellings and layout.is_header(fields):
             raise UserError(f"{where}: a header in the middle of the file; take that line out")
-        given += 1
-        yield where, ["" if place is None else fields[place] for place in order]
+        row_count += 1
+        yield where, ["" if index is None else fields[index] for index in order]
 
 
-Order = list[int | None]  # for each column, which field it is
+Order = list[int | None]  # the index of each column's field in a line; None: it has none
 
 
 class _Layout:
-    """Columns as they may stand in a table."""
+    """Finds the fields of the columns in a table."""
 
-    def __init__(self, columns: Sequence[Column], others: bool) -> None:
-        self._columns, self._others = columns, others
+    def __init__(self, columns: Sequence[Column], extra_columns: bool) -> None:
+        self._columns, self._extra_columns = columns, extra_columns
         names = {name for column in columns for name in column.names}
         plain = names | {name.replace("_", "-") for name in names}
-        # What the first field of a header is, so that other lines need no closer look.
+        # The possible first fields of a header, so that most lines need no further check.
         self.spellings = {"", *plain, *map(str.upper, plain), *map(str.capitalize, plain), *map(str.title, plain)}
 
     def order(self, width: int, where: str) -> Order:
-        """Of a table without a header."""
+        """The order of a table without a header that has ``width`` fields."""
         needed = [column for column in self._columns if not column.optional]
         if width == len(self._columns):
             return list(range(width))
         if width == len(needed):
             return [None if column.optional else needed.index(column) for column in self._columns]
-        wanted = " or ".join(str(count) for count in sorted({len(needed), len(self._columns)}))
-        named = ", ".join(column.names[0] for column in self._columns)
-        raise UserError(f"{where}: {width} tab-separated fields, not {wanted} ({named}); mend or drop that line")
+        expected = " or ".join(str(count) for count in sorted({len(needed), len(self._columns)}))
+        names = ", ".join(column.names[0] for column in self._columns)
+        raise UserError(f"{where}: {width} tab-separated fields, not {expected} ({names}); mend or drop that line")
 
     def header(self, fields: Sequence[str], where: str) -> Order | None:
-        """Of a table with this first line; None if that is no header.
+        """The order of a table whose first line is ``fields``; None if that line is no header.
 
-        Raises ``UserError`` where it is one that cannot be read.
+        Raises ``UserError`` if it is an invalid header.
         """
         names = [plain_name(field) for field in fields]
-        listed = ", ".join(f'"{field[:40]}"' for field in fields[:9])
-        order, lacking = self._places(names)
-        if lacking:
-            if not self._places([name.strip('"') for name in names])[1]:
-                todo = "write the table without quotes, a record a line"
-                raise UserError(f"{where}: the names of the columns stand in quotes ({listed}); {todo}")
+        quoted_fields = ", ".join(f'"{field[:40]}"' for field in fields[:9])
+        order, missing = self._find_columns(names)
+        if missing:
+            if not self._find_columns([name.strip('"') for name in names])[1]:
+                hint = "write the table without quotes, a record a line"
+                raise UserError(f"{where}: the names of the columns stand in quotes ({quoted_fields}); {hint}")
             if names[0] in self._columns[0].names:
-                missing = f'a header ({listed}) without a column "{lacking[0]}"'
-                raise UserError(f"{where}: {missing}; name it so, or take the line out")
+                problem = f'a header ({quoted_fields}) without a column "{missing[0]}"'
+                raise UserError(f"{where}: {problem}; name it so, or take the line out")
             return None
-        index = [0] if names[0] == "" else []  # which pandas writes in front, without a name
-        strange = [number for number in range(len(names)) if number not in (*order, *index)]
-        if len(set(names)) < len(names) or (strange and not self._others):
-            wanted = ", ".join(column.names[0] for column in self._columns)
-            raise UserError(f"{where}: the columns are {listed}; give {wanted}, each once, and no others")
+        pandas_index = [0] if names[0] == "" else []  # the index of pandas, which comes first and has no name
+        unknown = [number for number in range(len(names)) if number not in (*order, *pandas_index)]
+        if len(set(names)) < len(names) or (unknown and not self._extra_columns):
+            expected = ", ".join(column.names[0] for column in self._columns)
+            raise UserError(f"{where}: the columns are {quoted_fields}; give {expected}, each once, and no others")
         return order
 
     def is_header(self, fields: Sequence[str]) -> bool:
-        """Whether a line names all columns that are needed."""
-        return not self._places([plain_name(field) for field in fields])[1]
+        """Whether a line contains the names of all needed columns."""
+        return not self._find_columns([plain_name(field) for field in fields])[1]
 
-    def _places(self, names: Sequence[str]) -> tuple[Order, list[str]]:
-        """(for each column the field of its name, the needed columns that have none)."""
+    def _find_columns(self, names: Sequence[str]) -> tuple[Order, list[str]]:
+        """(the order of the columns in a header, the names of the needed columns that it lacks)."""
         order: Order = [
             next((names.index(name) for name in column.names if name in names), None) for column in self._columns
         ]
-        both = zip(self._columns, order, strict=True)
-        return order, [column.names[0] for column, place in both if place is None and not column.optional]
+        pairs = zip(self._columns, order, strict=True)
+        return order, [column.names[0] for column, index in pairs if index is None and not column.optional]
 
 
 def read_tsv(path: Path, rows: int | None, query_field: str = "query", passage_field: str = "passage") -> Judgements:
-    """``query<TAB>passage`` or ``query<TAB>positive<TAB>negative``, one kind throughout, or as a header says."""
+    """The rows of a TSV file: (query, passage), (query, positive, negative), or the columns of a header."""
     columns = pair_columns(query_field, passage_field)
     return from_pairs(
         (query, [passage], [negative] if negative else [])
-        for _, (query, passage, negative) in table_rows(path, columns, rows, others=True)
+        for _, (query, passage, negative) in table_rows(path, columns, rows, extra_columns=True)
     )

@@ -1,5 +1,5 @@
-"""A bundle as a site without a server: the page searches files in the browser.
+"""Export a bundle as a static site: the page searches in the browser, without a server.
 
-``export`` writes the site, ``page`` its HTML and scripts (from ``freemvmt/web``), ``rules`` the tokenizer's and the
-analysis's tables for JavaScript, ``postings`` the inverted index.
+``export`` writes the site, ``page`` its HTML and scripts (from ``freemvmt/web``), ``rules`` the tokenizer and the word
+analysis as tables for JavaScript, ``postings`` the inverted index.
 """

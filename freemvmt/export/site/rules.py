@@ -1,7 +1,7 @@
-"""What Rust and Python do to each character, as tables that a browser can follow.
+"""Tables for JavaScript of how the tokenizer (Rust) and the word analysis (Python) treat each character.
 
-A browser's own Unicode is newer than that of the libraries, and another in each browser. So the libraries are asked:
-every character is given to them once, in blocks, and what comes out is written down.
+Browsers have newer Unicode tables than these libraries, and each browser has its own. So every character is passed
+through the libraries once, in blocks, and the output is recorded.
 """
 
 import functools
@@ -16,18 +16,18 @@ from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.search.index import analysis
 
-Ranges = list[int]  # first and last of each stretch of code points, one after the other
+Ranges = list[int]  # first and last code point of each range, in one flat list
 
-_SYLLABLES = range(0xAC00, 0xAC00 + 11_172)  # Hangul, which has a rule in place of a table
-_BLOCK = 4096
-_BETWEEN = "0"  # stands between the characters of a block; nothing else becomes it
-_ALL = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+_SYLLABLES = range(0xAC00, 0xAC00 + 11_172)  # Hangul syllables, which have a rule in place of a table
+_BLOCK_SIZE = 4096
+_SEPARATOR = "0"  # between the characters of a block; no other character is normalized to it
+_ALL_CHARACTERS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 
 def tokenizer_rules(tokenizer: Tokenizer) -> dict[str, Any]:
-    """All that makes token ids of a text: the vocabulary by id, its settings, and ``characters``.
+    """The tokenizer for JavaScript: its vocabulary by id, its settings, and ``characters`` (see ``_characters``).
 
-    Raises ``UserError`` for a tokenizer that is no WordPiece behind BERT's normalizer and pre-tokenizer.
+    Raises ``UserError`` for a tokenizer other than WordPiece with BERT's normalizer and pre-tokenizer.
     """
     definition = json.loads(tokenizer.definition)
     model = definition["model"]
@@ -54,30 +54,37 @@ def tokenizer_rules(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 @functools.cache
-def _characters(parts: str) -> dict[str, Any]:
-    """How each character is treated by a normalizer and a pre-tokenizer, given as JSON.
+def _characters(definition: str) -> dict[str, Any]:
+    """How a normalizer and a pre-tokenizer, given as JSON, treat each character.
 
-    ``removed``, ``spaced`` (itself between two spaces): ranges; ``becomes``: what any other turns into; ``hangul``:
-    whether syllables are taken apart. ``late``: marks that canonical order moves, by their class; ``barriers``: removed
-    marks that it does not move others across. ``white``, ``alone``: what parts words, and is a word of its own.
+    ``removed``, ``spaced`` (put between two spaces): ranges of characters; ``becomes``: output of other characters that
+    change; ``hangul``: whether syllables are decomposed. ``late``: marks that canonical ordering moves, with their
+    order; ``barriers``: removed marks that no mark is moved across. ``white``, ``alone``: ranges of characters that
+    separate words, and of characters that are words of their own.
     """
     from tokenizers import Tokenizer as HFTokenizer
 
-    normalizer, pre_tokenizer = json.loads(parts)
+    normalizer, pre_tokenizer = json.loads(definition)
     words = {"type": "WordLevel", "vocab": {}, "unk_token": ""}  # nosec B105
-    plain = {"version": "1.0", "model": words, "added_tokens": []}
-    reference = HFTokenizer.from_str(json.dumps({**plain, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
+    tokenizer = {"version": "1.0", "model": words, "added_tokens": []}
+    reference = HFTokenizer.from_str(
+        json.dumps({**tokenizer, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer})
+    )
     normalize = reference.normalizer.normalize_str
-    becomes = dict(zip(_ALL, _each(normalize, _ALL), strict=True))
-    removed = [character for character, found in becomes.items() if found == ""]
-    late = _late(normalize, becomes)
-    spaced = [character for character, found in becomes.items() if found == f" {character} "]
-    by_rule = {*removed, *spaced, *map(chr, _SYLLABLES)}
-    white, alone = _apart(reference.pre_tokenizer.pre_tokenize_str)
+    becomes = dict(zip(_ALL_CHARACTERS, _normalize_each(normalize, _ALL_CHARACTERS), strict=True))
+    removed = [character for character, output in becomes.items() if output == ""]
+    late = _reordered_marks(normalize, becomes)
+    spaced = [character for character, output in becomes.items() if output == f" {character} "]
+    excluded = {*removed, *spaced, *map(chr, _SYLLABLES)}
+    white, alone = _word_boundaries(reference.pre_tokenizer.pre_tokenize_str)
     return {
         "removed": ranges_of(removed),
         "spaced": ranges_of(spaced),
-        "becomes": {one: found for one, found in becomes.items() if found != one and one not in by_rule},
+        "becomes": {
+            character: output
+            for character, output in becomes.items()
+            if output != character and character not in excluded
+        },
         "hangul": becomes["가"] != "가",
         "late": late,
         "barriers": ranges_of(_barriers(normalize, removed, late)),
@@ -88,84 +95,86 @@ def _characters(parts: str) -> dict[str, Any]:
 
 @functools.cache
 def word_rules() -> dict[str, Any]:
-    """The analysis of ``search/analysis.py`` for a browser, whose own Unicode may be newer.
+    """The word analysis of ``search/index/analysis.py`` for JavaScript, as ranges of characters.
 
-    ``unassigned`` is what this Unicode does not know, and so is no letter; ``folds``: what a character becomes when its
-    case is folded, ``ignored``: what then goes. ``spaceless``, ``others``, ``marks``: of these are words; ``symbols``
-    count alone too.
+    ``unassigned``: not in Python's Unicode, so never letters; ``folds``: the case folding of each character that it
+    changes; ``ignored``: removed after folding. Words consist of ``spaceless``, ``others`` and ``marks``; each of the
+    ``symbols`` is also a word by itself.
     """
-    every = [chr(code) for code in range(analysis.LAST + 1)]
+    characters = [chr(code) for code in range(analysis.LAST_CODE + 1)]
     ignored = analysis.matches(analysis.IGNORED)
-    unassigned = np.array([unicodedata.category(one) == "Cn" and not ignored.match(one) for one in every])
-    spaceless, others, marks = analysis.classes(analysis.LAST)
+    unassigned = np.array(
+        [unicodedata.category(character) == "Cn" and not ignored.match(character) for character in characters]
+    )
+    spaceless, others, marks = analysis.classes(analysis.LAST_CODE)
     return {
-        "unassigned": analysis.stretches(unassigned),
-        "folds": {one: found for one in every if (found := one.casefold()) != one},
-        "ignored": analysis.stretches_in(analysis.IGNORED),
+        "unassigned": analysis.code_ranges(unassigned),
+        "folds": {character: folded for character in characters if (folded := character.casefold()) != character},
+        "ignored": analysis.parse_ranges(analysis.IGNORED),
         "spaceless": spaceless,
         "others": others,
         "marks": marks,
-        "symbols": analysis.stretches_in(analysis.SYMBOLS),
+        "symbols": analysis.parse_ranges(analysis.SYMBOLS),
         "stop": sorted(analysis.STOP_WORDS),
-        "longest": analysis.LONGEST_WORD,
+        "longest": analysis.MAX_WORD_LENGTH,
     }
 
 
 def ranges_of(characters: Iterable[str]) -> Ranges:
-    """The stretches that ``characters``, in the order of their code points, make up."""
-    found: Ranges = []
+    """The ranges of ``characters``, which are sorted by code point."""
+    ranges: Ranges = []
     for code in map(ord, characters):
-        if found and found[-1] == code - 1:
-            found[-1] = code
+        if ranges and ranges[-1] == code - 1:
+            ranges[-1] = code
         else:
-            found += [code, code]
-    return found
+            ranges += [code, code]
+    return ranges
 
 
-def _each(normalize: Callable[[str], str], texts: list[str]) -> Iterator[str]:
-    """What each of ``texts`` becomes, many at once; the separator itself stays what it is."""
-    for start in range(0, len(texts), _BLOCK):
-        block = ["" if text == _BETWEEN else text for text in texts[start : start + _BLOCK]]
-        found = normalize(_BETWEEN.join(["", *block, ""])).split(_BETWEEN)[1:-1]
-        assert len(found) == len(block)
-        yield from (_BETWEEN if text == "" else out for text, out in zip(block, found, strict=True))
+def _normalize_each(normalize: Callable[[str], str], texts: list[str]) -> Iterator[str]:
+    """The normalized form of each of ``texts``, computed in blocks; the separator itself is not changed."""
+    for start in range(0, len(texts), _BLOCK_SIZE):
+        block = ["" if text == _SEPARATOR else text for text in texts[start : start + _BLOCK_SIZE]]
+        outputs = normalize(_SEPARATOR.join(["", *block, ""])).split(_SEPARATOR)[1:-1]
+        assert len(outputs) == len(block)
+        yield from (_SEPARATOR if text == "" else output for text, output in zip(block, outputs, strict=True))
 
 
-def _late(normalize: Callable[[str], str], becomes: dict[str, str]) -> dict[str, int]:
-    """Marks that stay and that canonical order may move, each with a number that grows with its class."""
+def _reordered_marks(normalize: Callable[[str], str], becomes: dict[str, str]) -> dict[str, int]:
+    """The marks that stay and that canonical ordering may move, with numbers that increase with their class."""
     marks = [mark for mark in becomes if unicodedata.combining(mark) and becomes[mark] == mark]
-    pairs = [(one, other) for one in marks for other in marks]
-    found = zip(pairs, _each(normalize, [one + other for one, other in pairs]), strict=True)
-    late: dict[str, int] = {}
-    for (one, other), out in found:
-        if out == other + one != one + other:
-            late[one] = late.get(one, 1) + 1
-            late.setdefault(other, 1)
-    return late
+    pairs = [(first, second) for first in marks for second in marks]
+    outputs = zip(pairs, _normalize_each(normalize, [first + second for first, second in pairs]), strict=True)
+    classes: dict[str, int] = {}
+    for (first, second), output in outputs:
+        if output == second + first != first + second:
+            classes[first] = classes.get(first, 1) + 1
+            classes.setdefault(second, 1)
+    return classes
 
 
 def _barriers(normalize: Callable[[str], str], removed: list[str], late: dict[str, int]) -> list[str]:
     if not late:
         return []
     high, low = max(late, key=late.__getitem__), min(late, key=late.__getitem__)
-    found = _each(normalize, [high + mark + low for mark in removed])
-    return [mark for mark, out in zip(removed, found, strict=True) if out == high + low]
+    outputs = _normalize_each(normalize, [high + mark + low for mark in removed])
+    return [mark for mark, output in zip(removed, outputs, strict=True) if output == high + low]
 
 
-def _apart(pre_tokenize: Callable[[str], list[tuple[str, tuple[int, int]]]]) -> tuple[list[str], list[str]]:
-    """(characters that part words and are gone, characters that are words of their own)."""
+def _word_boundaries(pre_tokenize: Callable[[str], list[tuple[str, tuple[int, int]]]]) -> tuple[list[str], list[str]]:
+    """(characters that separate words and are dropped, characters that are words of their own)."""
     white, alone = [], []
-    for start in range(0, len(_ALL), _BLOCK):
-        block = _ALL[start : start + _BLOCK]
-        text = _BETWEEN.join(["", *block, ""])
-        kept, own = bytearray(len(text)), bytearray(len(text))
+    for start in range(0, len(_ALL_CHARACTERS), _BLOCK_SIZE):
+        block = _ALL_CHARACTERS[start : start + _BLOCK_SIZE]
+        text = _SEPARATOR.join(["", *block, ""])
+        in_word, is_word = bytearray(len(text)), bytearray(len(text))
         for _, (first, stop) in pre_tokenize(text):
-            kept[first:stop] = b"\1" * (stop - first)
-            own[first] |= stop - first == 1
-        # A separator between two that are apart from it is alone too: only the characters' own places count.
-        for place, character in zip(range(1, len(text), 2), block, strict=True):
-            if not kept[place]:
+            in_word[first:stop] = b"\1" * (stop - first)
+            is_word[first] |= stop - first == 1
+        # A separator may be a word of its own, too: only the positions of the characters count.
+        for position, character in zip(range(1, len(text), 2), block, strict=True):
+            if not in_word[position]:
                 white.append(character)
-            elif own[place]:
+            elif is_word[position]:
                 alone.append(character)
     return white, alone

@@ -1,7 +1,8 @@
-"""A model and a corpus become a bundle, beside its place, and are put there in one step.
+"""Build a bundle from a model and a corpus.
 
-Killed at any moment, indexing leaves the old bundle or the new one. Vectors are kept in checked chunks meanwhile, so
-that the next try goes on where this one stopped.
+The bundle is built in a hidden folder beside its output folder and replaces the old bundle in one step: a process that
+is killed leaves either the old bundle or the new one. Vectors are saved in chunks with checksums, so that the next run
+continues where the last one stopped.
 """
 
 import datetime
@@ -19,23 +20,23 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from freemvmt.data.corpus import read_corpus, repeated_document
-from freemvmt.data.documents import Document, Ids
+from freemvmt.data.corpus import duplicate_document_error, read_corpus
+from freemvmt.data.documents import Document, DuplicateFinder
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console
 from freemvmt.search.bundle import load as bundle
 from freemvmt.search.bundle import milvus as remote
-from freemvmt.search.bundle.chunks import Chunks, contents_of, encoded, mapped
-from freemvmt.search.bundle.recall import Probes, probe_queries, recall_of, tenths
+from freemvmt.search.bundle.chunks import Chunks, contents_of, encode_chunks, memory_mapped
+from freemvmt.search.bundle.recall import Probes, probe_queries, recall_of, tenth_scores
 from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.dense import VectorIndex
-from freemvmt.search.index.lexical import Entry, Words
-from freemvmt.search.index.ranking import Vectors, spread
-from freemvmt.search.stores.column import Booleans, Column, Lists, Numbers, Part, Strings
+from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex
+from freemvmt.search.index.ranking import Vectors, evenly_spaced
+from freemvmt.search.stores.column import Booleans, Column, Lists, MaskedArray, Numbers, Strings
 from freemvmt.search.stores.columns import Columns
-from freemvmt.search.stores.filters import Kind, Unseen, count_unseen, facets_of, kinds_of, unseen_note
+from freemvmt.search.stores.filters import FieldKind, IgnoredValues, count_ignored, facets_of, ignored_note, kinds_of
 from freemvmt.search.stores.layout import (
     FIELDS_FILE,
     LOCK_FILE,
@@ -46,17 +47,17 @@ from freemvmt.search.stores.layout import (
     WEIGHTS_FILE,
     WORDS_FOLDER,
 )
-from freemvmt.search.stores.local.store import first_state, take_place
+from freemvmt.search.stores.local.store import first_state, replace_bundle
 from freemvmt.search.stores.texts import TEXTS, Texts
-from freemvmt.storage.files import explained, make_folders
-from freemvmt.storage.hidden_files import is_foreign
+from freemvmt.storage.files import as_user_error, make_folders
+from freemvmt.storage.hidden_files import is_not_ours
 from freemvmt.storage.locks import NoLocks, locked
-from freemvmt.storage.manifest import seal, write_sealed
+from freemvmt.storage.manifest import hash_files, write_manifest
 from freemvmt.towers.pretrained import principal_directions
 
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in TEXTS])
-CHUNK = 16_384  # documents whose vectors are kept as one file while a corpus is indexed
-DIRECTIONS_FROM = 20_000  # documents that tell in which directions vectors are longest
+CHUNK = 16_384  # documents in one file of vectors while a corpus is indexed
+DIRECTIONS_FROM = 20_000  # documents from which principal directions are computed
 
 
 def build(
@@ -64,95 +65,99 @@ def build(
     corpus: str,
     output: Path,
     *,
-    kind: vectors.Kind | None = None,
-    stored: vectors.Stored = "fp32",
+    kind: vectors.IndexKind | None = None,
+    stored: vectors.Quantization = "fp32",
     dim: int | None = None,
     store: str | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
     """Index ``corpus`` (see ``read_corpus``) with ``model`` into the folder ``output``; return its manifest.
 
-    ``kind`` None chooses the index by size. ``dim`` keeps so many dimensions of the vectors: the first ones of a model
-    that was trained for it (``--matryoshka``), else those along which this corpus is longest. ``store`` puts documents
-    and vectors into Milvus (see ``Place``) in place of files. Raises ``UserError`` for a corpus that is not sound, an
-    ``output`` that holds something else than a bundle, or one that another process is indexing into.
+    ``kind`` None chooses the index by the size of the corpus. ``dim`` reduces the vectors to that many dimensions (see
+    ``with_fewer_dimensions``). ``store`` names a place in Milvus (see ``Place``) for documents and vectors. Raises
+    ``UserError`` for a corpus with errors, an ``output`` that holds anything but a bundle, or one that another process
+    is indexing into.
     """
     bundle.check_output(output, [corpus])
     place = None if store is None else remote.place_of(store, kind, stored)
     output = output.resolve()
     make_folders(output.parent)
-    with _workshop(output) as work, explained(output):
-        part = work / "bundle"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        clock = time.perf_counter()
-        count, kinds, unseen = _write_documents(read_corpus(corpus), part, corpus)
-        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _since(clock))
+    with _work_folder(output) as work, as_user_error(output):
+        folder = work / "bundle"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        start = time.perf_counter()
+        count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus)
+        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
         if unseen:
-            console.line(f"note      {unseen_note(unseen)}")
+            console.line(f"note      {ignored_note(unseen)}")
 
-        clock = time.perf_counter()
-        table = mapped(part / TEXTS_FILE)
+        start = time.perf_counter()
+        table = memory_mapped(folder / TEXTS_FILE)
         if dim is not None:
-            texts = Texts.read(part / TEXTS_FILE)
-            model = narrowed(model, dim, [texts[row].content for row in spread(len(texts), DIRECTIONS_FROM)])
-        chunks = encoded(model, table, work / "chunks", console)
-        console.line(f"encoding  {count:,} vectors of {model.dim}", _since(clock))
+            texts = Texts.read(folder / TEXTS_FILE)
+            model = with_fewer_dimensions(
+                model, dim, [texts[row].content for row in evenly_spaced(len(texts), DIRECTIONS_FROM)]
+            )
+        chunks = encode_chunks(model, table, work / "chunks", console)
+        console.line(f"encoding  {count:,} vectors of {model.dim}", _seconds_since(start))
 
-        queries = probe_queries(model, Texts.read(part / TEXTS_FILE))
+        queries = probe_queries(model, Texts.read(folder / TEXTS_FILE))
         if place is None:
-            id, index = _into_files(part, table, chunks, queries, kind, stored, console)
+            id, index = _write_indexes(folder, table, chunks, queries, kind, stored, console)
         else:
-            probes = Probes(queries, tenths(queries, chunks))
-            id, index = remote.into_milvus(place, part, chunks, probes, kind, kinds, console)
-        model.save(part / MODEL_FOLDER)
-        manifest = _manifest(part, model, corpus, output.name, count, kinds) | {
+            probes = Probes(queries, tenth_scores(queries, chunks))
+            id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
+        model.save(folder / MODEL_FOLDER)
+        manifest = _manifest(folder, model, corpus, output.name, count, kinds) | {
             "id": id,
             "index": index | {"recall_queries": len(queries)},
             "unseen": unseen,
         }
-        write_sealed(part / MANIFEST_FILE, manifest)
-        del table, chunks  # nothing is mapped when the folder moves
-        before = remote.named_in(output)
-        take_place(part, output)
-    remote.drop_after_grace(before)
+        write_manifest(folder / MANIFEST_FILE, manifest)
+        del table, chunks  # unmap the files before the folder moves
+        old_location = remote.location_in(output)
+        replace_bundle(folder, output)
+    remote.drop_after_grace(old_location)
     return manifest
 
 
-def _into_files(
-    part: Path,
+def _write_indexes(
+    folder: Path,
     table: pa.Table,
     chunks: Chunks,
     probes: Vectors,
-    kind: vectors.Kind | None,
-    stored: vectors.Stored,
+    kind: vectors.IndexKind | None,
+    stored: vectors.Quantization,
     console: Console,
 ) -> tuple[str, dict[str, Any]]:
-    """Write FAISS's and tantivy's files into ``part``; return the id of the words and what the manifest says."""
+    """Write the FAISS and tantivy indexes into ``folder``; return the manifest's ``id`` and ``index``."""
     count, dim = len(table), chunks[0].shape[1]
-    clock = time.perf_counter()
-    chosen = kind or vectors.kind_for(count, dim)
+    start = time.perf_counter()
+    index_kind = kind or vectors.index_kind_for(count, dim)
     with console.progress("vectors", count) as bar:
-        index = VectorIndex.build(chosen, stored, dim, chunks, bar)
-    index.write(part)
+        index = VectorIndex.build(index_kind, stored, dim, chunks, bar)
+    index.write(folder)
     recall = recall_of(index, probes, chunks)
-    del index  # what follows needs the memory
-    console.line(f"vectors   {chosen}, {stored}; recall@10 {recall:.4f} against exact search", _since(clock))
+    del index  # free its memory for the word index
+    console.line(
+        f"vectors   {index_kind}, {stored}; recall@10 {recall:.4f} against exact search", _seconds_since(start)
+    )
 
-    clock = time.perf_counter()
-    (part / WORDS_FOLDER).mkdir()
+    start = time.perf_counter()
+    (folder / WORDS_FOLDER).mkdir()
     with console.progress("words", count) as bar:
-        Words.create(part / WORDS_FOLDER, _entries(table, bar))
-    id = first_state(part, count)
-    console.line("words     BM25", _since(clock))
-    return id, {"kind": chosen, "stored": stored, "recall@10": recall}
+        LexicalIndex.create(folder / WORDS_FOLDER, _indexed_documents(table, bar))
+    id = first_state(folder, count)
+    console.line("words     BM25", _seconds_since(start))
+    return id, {"kind": index_kind, "stored": stored, "recall@10": recall}
 
 
 @contextmanager
-def _workshop(output: Path) -> Iterator[Path]:
-    """The folder beside ``output`` in which it is made; kept when the work is interrupted, one process at a time."""
+def _work_folder(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` to build in, locked for this process; an interrupted build leaves it to the next."""
     work = output.with_name(f".{output.name}.indexing")
-    known = work.is_dir() and any((work / "chunks").glob("*.npy"))
+    has_chunks = work.is_dir() and any((work / "chunks").glob("*.npy"))
     work.mkdir(exist_ok=True)
     busy = f"another process is indexing into {output}; wait for it, or name another"
     with ExitStack() as stack:
@@ -165,84 +170,86 @@ def _workshop(output: Path) -> Iterator[Path]:
         try:
             yield work
         except UserError:
-            if not known:
+            if not has_chunks:
                 shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_documents(documents: Iterator[Document], part: Path, corpus: str) -> tuple[int, dict[str, Kind], Unseen]:
-    """Write documents.arrow and fields.arrow; return the number of documents, the kinds of their fields, and what no
-    filter sees of them."""
-    kinds: dict[str, Kind] = {}
-    ids = Ids()
+def _write_documents(
+    documents: Iterator[Document], folder: Path, corpus: str
+) -> tuple[int, dict[str, FieldKind], IgnoredValues]:
+    """Write documents.arrow and fields.arrow; return the number of documents, the kinds of their fields, and the counts
+    of metadata that no filter can use."""
+    kinds: dict[str, FieldKind] = {}
+    ids = DuplicateFinder()
     metadata: list[dict[str, Any]] = []
-    nothing: dict[str, Any] = {}  # one for all that have none
-    with pa.OSFile(str(part / TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+    empty: dict[str, Any] = {}  # shared by all documents without metadata
+    with pa.OSFile(str(folder / TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows: list[tuple[str, str, str, str]] = []
         for document in documents:
             ids.see(document.id)
             kinds |= kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}")
-            metadata.append(document.metadata or nothing)
+            metadata.append(document.metadata or empty)
             rows.append((document.id, document.title, document.text, json.dumps(document.metadata)))
             if len(rows) == CHUNK:
-                writer.write_batch(_batch(rows))
+                writer.write_batch(_record_batch(rows))
                 rows = []
         if rows:
-            writer.write_batch(_batch(rows))
+            writer.write_batch(_record_batch(rows))
     if not len(ids):
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
-    batches = mapped(part / TEXTS_FILE).to_batches()
-    twice = ids.repeat(name for batch in batches for name in batch.column("id").to_pylist())
-    if twice is not None:
-        raise repeated_document(corpus, twice)
-    columns = _table(Columns.of(metadata, kinds))
-    with pa.OSFile(str(part / FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
+    batches = memory_mapped(folder / TEXTS_FILE).to_batches()
+    repeated = ids.repeat(name for batch in batches for name in batch.column("id").to_pylist())
+    if repeated is not None:
+        raise duplicate_document_error(corpus, repeated)
+    columns = _arrow_table(Columns.of(metadata, kinds))
+    with pa.OSFile(str(folder / FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)
-    return len(ids), kinds, count_unseen(metadata)
+    return len(ids), kinds, count_ignored(metadata)
 
 
-def _table(columns: Columns) -> pa.Table:
-    """The columns as Arrow has them, beside one of zeros: a table without a column would have no length."""
-    made = {name: _arrow_of(column) for name, column in columns.columns.items()}
-    return pa.table({**made, "": pa.array(np.zeros(len(columns), np.int8))})
+def _arrow_table(columns: Columns) -> pa.Table:
+    """The columns as an Arrow table, and a column of zeros: without any column, a table would have no length."""
+    arrays = {name: _arrow_array(column) for name, column in columns.columns.items()}
+    return pa.table({**arrays, "": pa.array(np.zeros(len(columns), np.int8))})
 
 
-def _arrow_of(column: Column) -> pa.Array:
+def _arrow_array(column: Column) -> pa.Array:
     if isinstance(column, Lists):
-        return pa.LargeListArray.from_arrays(pa.array(column.offsets), _arrow_of(column.members))
+        return pa.LargeListArray.from_arrays(pa.array(column.offsets), _arrow_array(column.members))
     if isinstance(column, Strings):
         values = pa.array(column.values, pa.large_string())
         return values.take(pa.array(column.codes, mask=column.codes < 0))
     if isinstance(column, Numbers):
-        parts = [_array(part) for part in column.parts]
+        parts = [_masked_array(part) for part in column.parts]
         return pa.StructArray.from_arrays(parts, ["whole", "fraction"]) if len(parts) == 2 else parts[0]
     assert isinstance(column, Booleans)
-    return _array(column.part)
+    return _masked_array(column.part)
 
 
-def _array(part: Part) -> pa.Array:
+def _masked_array(part: MaskedArray) -> pa.Array:
     return pa.array(part.values, mask=~part.there)
 
 
-def _batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
+def _record_batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
     columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
 
 
-def _entries(table: pa.Table, bar: Bar) -> Iterator[Entry]:
+def _indexed_documents(table: pa.Table, bar: Bar) -> Iterator[IndexedDocument]:
     row = 0
     for batch in table.to_batches():
         columns = (batch.column(name).to_pylist() for name in ("id", "metadata"))
         for name, metadata, content in zip(*columns, contents_of(batch), strict=True):
-            yield Entry(row, name, content, () if metadata == "{}" else facets_of(json.loads(metadata)))
+            yield IndexedDocument(row, name, content, () if metadata == "{}" else facets_of(json.loads(metadata)))
             row += 1
         bar.advance(len(batch))
 
 
-def narrowed(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
-    """``model`` with vectors of ``dim`` numbers: the first ones if it was trained for that, else along the directions
-    in which those of ``texts`` are longest. ``UserError`` where it has fewer."""
+def with_fewer_dimensions(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
+    """``model`` with vectors of ``dim`` dimensions: the first ones if it was trained for them (``--matryoshka``), else
+    the principal directions of the vectors of ``texts``. ``UserError`` if the model has fewer dimensions."""
     if dim > model.dim:
         raise UserError(f"--dim is {dim} but the model's vectors have {model.dim}; give no more")
     if dim in model.record.get("config", {}).get("matryoshka", ()):
@@ -251,12 +258,14 @@ def narrowed(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowers
 
 
 def _manifest(
-    part: Path, model: TwoTowersModel, corpus: str, name: str, count: int, kinds: dict[str, Kind]
+    folder: Path, model: TwoTowersModel, corpus: str, name: str, count: int, kinds: dict[str, FieldKind]
 ) -> dict[str, Any]:
-    own = (STATE_FILE, MANIFEST_FILE, LOCK_FILE, WORDS_FOLDER)
-    inside = [file.relative_to(part) for file in part.rglob("*") if file.is_file()]
-    seals = seal(part, [str(f) for f in inside if f.parts[0] not in own and not any(map(is_foreign, f.parts))])
-    weights = seals[WEIGHTS_FILE]["sha256"]
+    excluded = (STATE_FILE, MANIFEST_FILE, LOCK_FILE, WORDS_FOLDER)
+    paths = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    hashes = hash_files(
+        folder, [str(f) for f in paths if f.parts[0] not in excluded and not any(map(is_not_ours, f.parts))]
+    )
+    weights = hashes[WEIGHTS_FILE]["sha256"]
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {
         "bundle": bundle.FORMAT,
@@ -270,9 +279,9 @@ def _manifest(
         "fields": kinds,
         "model": {"id": weights, "tokenizer": tokenizer, "base": model.config.base, "tower": model.config.tower},
         "vectors_by": weights,
-        "files": seals,
+        "files": hashes,
     }
 
 
-def _since(clock: float) -> float:
-    return time.perf_counter() - clock
+def _seconds_since(start: float) -> float:
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The vectors of a corpus that is being indexed: made chunk by chunk, kept in checked files, mapped one at a time."""
+"""The vectors of a corpus while it is indexed, in files of one chunk each, with checksums."""
 
 import io
 import json
@@ -14,11 +14,11 @@ from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.storage.files import sha256_of, whole_file
+from freemvmt.storage.files import atomic_file, sha256_of
 
 
-def mapped(path: Path) -> pa.Table:
-    """The table in an Arrow file, mapped and not read."""
+def memory_mapped(path: Path) -> pa.Table:
+    """The table in an Arrow file, memory-mapped; ``UserError`` if it cannot be read."""
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowException, OSError) as error:
@@ -27,13 +27,13 @@ def mapped(path: Path) -> pa.Table:
 
 
 def contents_of(batch: pa.RecordBatch) -> list[str]:
-    """What is encoded and indexed of some documents."""
+    """The content (title and text) of each document in ``batch``, which is encoded and indexed."""
     columns = (batch.column(name).to_pylist() for name in ("title", "text"))
     return [content_of(title, text) for title, text in zip(*columns, strict=True)]
 
 
 class Chunks(Sequence[Vectors]):
-    """Vectors in files, each mapped when it is asked for and only as long as it is held: memory holds one at a time."""
+    """A sequence of files of vectors; each access maps one file, and nothing else is held in memory."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -54,25 +54,25 @@ class Chunks(Sequence[Vectors]):
         return chunk
 
 
-def encoded(model: TwoTowersModel, table: pa.Table, folder: Path, console: Console) -> Chunks:
-    """The vectors of all documents, chunk by chunk, each in a file; a sound chunk is not made again."""
+def encode_chunks(model: TwoTowersModel, table: pa.Table, folder: Path, console: Console) -> Chunks:
+    """Encode all documents, one file in ``folder`` for each record batch; a file with the right checksum is reused."""
     folder.mkdir(exist_ok=True)
-    made_by = model.digest()
+    model_digest = model.digest()
     paths: list[Path] = []
     with console.progress("encoding", len(table)) as bar:
         for number, batch in enumerate(table.to_batches()):
             texts = contents_of(batch)
-            key = made_by.copy()
+            key = model_digest.copy()
             key.update(json.dumps(texts).encode())
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
-            sum_file = path.with_suffix(".sha256")
-            if not (path.exists() and sum_file.exists() and sum_file.read_text() == sha256_of(path)):
-                content = io.BytesIO()  # numpy, writing to a file itself, does not say why it could not
+            checksum_file = path.with_suffix(".sha256")
+            if not (path.exists() and checksum_file.exists() and checksum_file.read_text() == sha256_of(path)):
+                content = io.BytesIO()  # np.save to a path hides the reason when it fails
                 np.save(content, model.encode_documents(texts).cpu().numpy())
-                with whole_file(path) as part:
-                    part.write_bytes(content.getbuffer())
-                with whole_file(sum_file) as part:
-                    part.write_text(sha256_of(path))
+                with atomic_file(path) as temporary:
+                    temporary.write_bytes(content.getbuffer())
+                with atomic_file(checksum_file) as temporary:
+                    temporary.write_text(sha256_of(path))
             paths.append(path)
             bar.advance(len(texts))
     return Chunks(paths)

@@ -1,13 +1,13 @@
-"""A bundle: a model, a corpus and its indexes in one folder that is moved, served and checked as one.
+"""Open a bundle: a folder with these files.
 
 manifest.json              counts, model, index and its recall; size and SHA-256 of the files
 model/                     the towers
 documents.arrow            id, title, text and metadata of each document, read by row
 fields.arrow               metadata as typed columns, for filters
-vectors.faiss sketch.faiss the vectors, and the faster way to them where there is one
-words/ words.json          tantivy's index, which takes up what is added and deleted later; its files' SHA-256
+vectors.faiss sketch.faiss the vectors, and a sketch of them for faster search with some kinds of index
+words/ words.json          tantivy's index, which also records documents added and deleted later; its files' SHA-256
 
-A bundle whose documents are in Milvus has ``store.json``, which says where, in place of all but the first two.
+A bundle whose documents are in Milvus has the first two and ``store.json``, the location of its collection.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ import numpy as np
 from freemvmt.data.documents import Document, is_storable
 from freemvmt.errors import UserError
 from freemvmt.search.bundle import milvus as remote
-from freemvmt.search.encoder import Encoder, plain
+from freemvmt.search.encoder import Encoder, to_numpy
 from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.dense import VectorIndex
-from freemvmt.search.index.ranking import Vectors, spread
+from freemvmt.search.index.ranking import Vectors, evenly_spaced
 from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.search.stores.base import Store
 from freemvmt.search.stores.columns import Columns
@@ -41,15 +41,15 @@ from freemvmt.search.stores.layout import (
     Identity,
     identity_of,
 )
-from freemvmt.search.stores.local.store import EmbeddedStore
-from freemvmt.search.stores.local.view import Base
+from freemvmt.search.stores.local.store import LocalStore
+from freemvmt.search.stores.local.view import IndexedDocuments
 from freemvmt.search.stores.texts import Texts
 from freemvmt.storage.hidden_files import is_stray
-from freemvmt.storage.manifest import Shape, check_seals, read_sealed
-from freemvmt.storage.outputs import check_folder
+from freemvmt.storage.manifest import Shape, read_manifest, verify_files
+from freemvmt.storage.outputs import check_output_folder
 
 FORMAT = 2  # 2: lists in filters, texts in one form, one analysis of words
-_SHAPE: Shape = {  # of the manifest, as far as it is relied on
+_SHAPE: Shape = {  # of the entries of the manifest that are used
     "name": str, "id": str, "corpus": str, "created": str, "version": str, "documents": int, "dim": int, "fields": {},
     "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
     "model": {"id": str, "tokenizer": str, "base": str, "tower": str}, "analysis": str,
@@ -57,10 +57,10 @@ _SHAPE: Shape = {  # of the manifest, as far as it is relied on
 
 
 def check_output(output: Path, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise ``UserError`` unless a bundle may be written at ``output``: nothing there, nothing in it, or a bundle; and
-    what is read is not there."""
+    """Raise ``UserError`` unless a bundle may be written at ``output``: it does not exist, is empty or is a bundle, and
+    it is not among ``inputs``."""
     _check_name(output)
-    check_folder(output, "a bundle", is_bundle, inputs)
+    check_output_folder(output, "a bundle", is_bundle, inputs)
 
 
 def _check_name(folder: Path) -> None:
@@ -69,7 +69,7 @@ def _check_name(folder: Path) -> None:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a bundle, sound or not, is in ``folder``."""
+    """Whether ``folder`` is a bundle; its files are not verified."""
     try:
         return (folder / MANIFEST_FILE).is_file() and any(
             (folder / name).is_file() for name in (STATE_FILE, STORE_FILE)
@@ -83,39 +83,40 @@ def open_bundle(
 ) -> tuple[Encoder, Store, dict[str, Any]]:
     """(model, store, manifest) of the bundle in ``folder``.
 
-    Raises ``UserError`` when a file is missing or was changed, or the vectors are not that model's. ``verify=False``
-    leaves out the sums of the files, which take a second for two gigabytes. ``graphs`` is a folder of the model's
-    graphs in ONNX, which then encode. A bundle that takes this one's place meanwhile is opened instead.
+    Raises ``UserError`` when a file is missing or was changed, or the vectors are not from the bundle's model.
+    ``verify=False`` skips the checksums of the files, which take a second for two gigabytes. ``graphs`` is a folder
+    with the model's ONNX graphs, which encode in place of the model. If another bundle replaces this one while it is
+    read, that one is opened.
     """
     _check_name(folder)
     while True:
-        before = _identity(folder)
+        identity = _identity(folder)
         try:
-            return _opened(folder, verify, graphs)
+            return _open(folder, verify, graphs)
         except UserError:
-            if _identity(folder) == before:
+            if _identity(folder) == identity:
                 raise
 
 
 def _identity(folder: Path) -> Identity | None:
     try:
         return identity_of(folder)
-    except (OSError, ValueError):  # nothing there, or no path can be called so
+    except (OSError, ValueError):  # no such file, or no valid path
         return None
 
 
 def _link_in(folder: Path) -> Path | None:
-    """A link below ``folder``, if there is one; a stray is none, nor what another process takes away meanwhile."""
-    for place, folders, files in os.walk(folder):
+    """The first symbolic link below ``folder``, or None; links among stray files do not count."""
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_stray(name)]
         for name in (*folders, *files):
-            if (path := Path(place) / name).is_symlink() and not is_stray(name):
+            if (path := Path(parent) / name).is_symlink() and not is_stray(name):
                 return path
     return None
 
 
-def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
-    manifest = read_sealed(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+def _open(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
+    manifest = read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
     if manifest["analysis"] != analysis.signature():
         raise UserError(
             f"{folder}: this version makes other words of texts than it was indexed with; index the corpus again"
@@ -124,68 +125,68 @@ def _opened(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, S
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
-        files = {name: known for name, known in manifest["files"].items() if graphs is None or name != WEIGHTS_FILE}
-        check_seals(folder, files, "index the corpus again")
+        files = {name: hashes for name, hashes in manifest["files"].items() if graphs is None or name != WEIGHTS_FILE}
+        verify_files(folder, files, "index the corpus again")
     index = manifest["index"]
-    for key, known in (("kind", vectors.Kind), ("stored", vectors.Stored)):
-        if index[key] not in get_args(known):
+    for key, choices in (("kind", vectors.IndexKind), ("stored", vectors.Quantization)):
+        if index[key] not in get_args(choices):
             raise UserError(f"{folder} has an index of {key} {index[key]!r}, which is not known; update two-towers")
     check_kinds(folder, manifest["fields"])
-    model = _towers(folder) if graphs is None else _graphs_of(folder, manifest, graphs)
+    model = _load_towers(folder) if graphs is None else _load_graphs(folder, manifest, graphs)
     if STORE_FILE in manifest["files"]:
         store = remote.open_store(folder, identity)
-        _check_made_by(folder, manifest, model, store.dim)
+        _check_model_ids(folder, manifest, model, store.dim)
         _check_vectors(folder, model, *store.sample(8))
         return model, store, manifest
     texts = Texts.read(folder / TEXTS_FILE)
     columns = Columns.read(folder / FIELDS_FILE, manifest["fields"])
-    base = Base(VectorIndex.read(folder, index["kind"], index["stored"]), texts, columns)
+    base = IndexedDocuments(VectorIndex.read(folder, index["kind"], index["stored"]), texts, columns)
     if not len(base.index) == len(base.texts) == len(base.columns) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
-    return model, EmbeddedStore(folder, base, identity, manifest["id"], verify=verify), manifest
+    return model, LocalStore(folder, base, identity, manifest["id"], verify=verify), manifest
 
 
-def _towers(folder: Path) -> Encoder:
+def _load_towers(folder: Path) -> Encoder:
     from freemvmt.model import TwoTowersModel
 
-    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its sums
+    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its checksums
 
 
-def _graphs_of(folder: Path, manifest: dict[str, Any], graphs: Path) -> Encoder:
+def _load_graphs(folder: Path, manifest: dict[str, Any], graphs: Path) -> Encoder:
     encoder = OnnxEncoder(graphs)
     if encoder.model != {key: manifest["model"][key] for key in encoder.model}:
-        again = f"two-towers export {folder / MODEL_FOLDER} --format onnx"
+        command = f"two-towers export {folder / MODEL_FOLDER} --format onnx"
         raise UserError(
-            f"{graphs} holds graphs of another model than {folder} was indexed with; `{again}` makes its own"
+            f"{graphs} holds graphs of another model than {folder} was indexed with; `{command}` makes its own"
         )
     return encoder
 
 
-def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: Base) -> None:
-    """The vectors must be this model's: by the name of what made them, and by making a few of them again."""
-    _check_made_by(folder, manifest, model, base.index.dim)
-    rows = spread(len(base.texts), 8) if len(base.texts) else []
-    there = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
-    _check_vectors(folder, model, [base.texts[row] for row in rows], there)
+def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: IndexedDocuments) -> None:
+    """Raise ``UserError`` unless the vectors are from ``model``: compare its ids, and a few vectors with new ones."""
+    _check_model_ids(folder, manifest, model, base.index.dim)
+    rows = evenly_spaced(len(base.texts), 8) if len(base.texts) else []
+    stored = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
+    _check_vectors(folder, model, [base.texts[row] for row in rows], stored)
 
 
-def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], there: Vectors) -> None:
-    """Raise ``UserError`` unless ``there`` (documents, dim) are what ``model`` makes of ``documents``."""
+def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], stored: Vectors) -> None:
+    """Raise ``UserError`` unless ``stored`` (documents, dim) are the vectors that ``model`` gives ``documents``."""
     if not documents:
         return
-    made = plain(model.encode_documents([document.content for document in documents]))
-    if np.abs(made - there).max() >= 0.02:
-        raise _by_another(folder)
+    encoded = to_numpy(model.encode_documents([document.content for document in documents]))
+    if np.abs(encoded - stored).max() >= 0.02:
+        raise _wrong_model(folder)
 
 
-def _check_made_by(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
+def _check_model_ids(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
-    weights = manifest["files"].get(WEIGHTS_FILE, {}).get("sha256")  # checked with all others
+    weights = manifest["files"].get(WEIGHTS_FILE, {}).get("sha256")  # verified with the other files
     same = manifest["vectors_by"] == weights and manifest["model"]["tokenizer"] == tokenizer
     if not same or dim != model.dim:
-        raise _by_another(folder)
+        raise _wrong_model(folder)
 
 
-def _by_another(folder: Path) -> UserError:
+def _wrong_model(folder: Path) -> UserError:
     return UserError(f"{folder}: the vectors were made by another model than the one beside them; index it again")

@@ -1,4 +1,4 @@
-"""The recall of an approximate index: how many of the true ten best documents it finds."""
+"""Recall@10 of an approximate index, against exact search."""
 
 from typing import NamedTuple
 
@@ -10,54 +10,57 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.chunks import Chunks
 from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.exact import top_k
-from freemvmt.search.index.ranking import Vectors, spread
+from freemvmt.search.index.ranking import Vectors, evenly_spaced
 from freemvmt.search.stores.texts import Texts
 
 
 class Probes(NamedTuple):
-    """Queries that recall is measured with, (probes, dim), and the score of each one's true tenth best document,
-    (probes, 1)."""
+    """Queries to measure recall with.
+
+    ``queries`` (probes, dim) are their vectors; ``tenth`` (probes, 1) is the score of the tenth best document of each
+    query by exact search.
+    """
 
     queries: Vectors
     tenth: Vectors
 
 
-def tenths(queries: Vectors, chunks: Chunks) -> Vectors:
-    """(queries, 1): the score of the true tenth best document of each query."""
-    asked = torch.from_numpy(queries)
-    best = torch.cat(
-        [torch.from_numpy(top_k(asked, torch.from_numpy(np.array(chunk)), 10).scores) for chunk in chunks], 1
+def tenth_scores(queries: Vectors, chunks: Chunks) -> Vectors:
+    """(queries, 1): the score of the tenth best document of each query by exact search."""
+    query_tensor = torch.from_numpy(queries)
+    scores = torch.cat(
+        [torch.from_numpy(top_k(query_tensor, torch.from_numpy(np.array(chunk)), 10).scores) for chunk in chunks], 1
     )
-    tenth: Vectors = best.topk(min(10, best.shape[1])).values[:, -1:].numpy()
+    tenth: Vectors = scores.topk(min(10, scores.shape[1])).values[:, -1:].numpy()
     return tenth
 
 
 def recall_of(index: VectorIndex, queries: Vectors, chunks: Chunks) -> float:
-    """Share of the true ten best that ``index`` finds; a document as good as the true tenth counts."""
-    found = index.search(queries, min(10, len(index)))
-    numbers = np.maximum(found.documents, 0)
-    named = _rows_of(chunks, numbers.ravel())
-    scores = np.einsum("qd,qkd->qk", queries, named.reshape(*numbers.shape, -1))
-    hits = (found.documents >= 0) & (scores >= tenths(queries, chunks) - 1e-6)
+    """Recall@10: the share of hits of ``index`` that score at least as high as the tenth best by exact search."""
+    ranking = index.search(queries, min(10, len(index)))
+    numbers = np.maximum(ranking.documents, 0)
+    documents = _vectors_of(chunks, numbers.ravel())
+    scores = np.einsum("qd,qkd->qk", queries, documents.reshape(*numbers.shape, -1))
+    hits = (ranking.documents >= 0) & (scores >= tenth_scores(queries, chunks) - 1e-6)
     return round(float(hits.mean()), 4)
 
 
-def _rows_of(chunks: Chunks, numbers: NDArray[np.int64]) -> Vectors:
-    """(numbers, dim): each chunk is mapped once, and let go of."""
+def _vectors_of(chunks: Chunks, numbers: NDArray[np.int64]) -> Vectors:
+    """The vectors of those documents, (numbers, dim); each chunk is mapped once."""
     size, dim = chunks[0].shape
-    found = np.empty((len(numbers), dim), np.float32)
-    for part in np.unique(numbers // size).tolist():
-        wanted = numbers // size == part
-        found[wanted] = chunks[part][numbers[wanted] % size]
-    return found
+    vectors = np.empty((len(numbers), dim), np.float32)
+    for chunk in np.unique(numbers // size).tolist():
+        in_chunk = numbers // size == chunk
+        vectors[in_chunk] = chunks[chunk][numbers[in_chunk] % size]
+    return vectors
 
 
 PROBES = 200  # queries that recall is measured with
 
 
 def probe_queries(model: TwoTowersModel, texts: Texts) -> Vectors:
-    """Vectors of queries like those that will be asked: the beginnings of documents from all over the corpus."""
-    rows = spread(len(texts), PROBES)
+    """Vectors of queries to measure recall with: the first eight words of documents, evenly spaced in the corpus."""
+    rows = evenly_spaced(len(texts), PROBES)
     beginnings = [" ".join((texts[row].title or texts[row].text).split()[:8]) for row in rows]
     queries: Vectors = model.encode_queries(beginnings).cpu().numpy()
     return queries

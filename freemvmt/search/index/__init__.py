@@ -1,6 +1,5 @@
-"""Algorithms: a query and documents in, a ``Ranking`` out.
+"""Search algorithms: each takes queries and documents and returns a ``Ranking`` (``ranking``).
 
-``ranking`` is what each of them gives. ``exact`` and ``dense`` find near vectors (NumPy or PyTorch, FAISS),
-``analysis`` turns texts into words, ``lexical`` is BM25 by tantivy, ``bm25`` the same over documents in memory,
-``fusion`` makes one ranking of two.
+``exact`` and ``dense`` search vectors (PyTorch, FAISS). ``analysis`` splits texts into words, ``lexical`` is BM25 by
+tantivy, and ``bm25`` is BM25 over documents in memory. ``fusion`` combines two rankings.
 """

@@ -1,10 +1,12 @@
-"""A text becomes words: the one analysis of BM25, for what is measured, what is served, the static site and Milvus.
+"""The text analysis of BM25: splits a text into words. Evaluation, bundles, the static site and Milvus all use it.
 
-A text is normalised first: NFKC, case folding, no characters that are made to be ignored (soft hyphens, joiners). A
-word is then a run of letters and digits with their combining marks; all else, ``_`` and apostrophes too, stands between
-words. A longer run than 255 characters is cut into words of 255, so that no key or hash is lost. Scripts that put no
-spaces between words are cut into overlapping pairs of characters; Chinese characters and Korean syllables count alone
-too. English stop words go, and English words become their stems (Snowball).
+- A text is normalised: NFKC, case folding, and removal of ignorable characters (soft hyphens, joiners).
+- A word is a run of letters and digits with their combining marks. All other characters separate words, ``_`` and
+  apostrophes too.
+- A run of more than 255 characters is cut into words of 255, so that long keys and hashes can still be found.
+- Scripts without spaces between words are cut into overlapping pairs of characters; a Chinese character or a Korean
+  syllable is also a word by itself.
+- English stop words are removed, and English words are reduced to their stems (Snowball).
 """
 
 import base64
@@ -18,37 +20,37 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_WORD = 255  # characters
+MAX_WORD_LENGTH = 255  # characters
 STOP_WORDS = {
     "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not",
     "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will",
     "with",
 }  # fmt: skip
-_VERSION = 2  # of these rules
+_VERSION = 2  # the version of the rules above
 
-# Characters that Unicode asks to ignore (Default_Ignorable_Code_Point); but for U+200B, which stands between words.
+# Ignorable characters (Unicode: Default_Ignorable_Code_Point), except U+200B, which separates words.
 IGNORED = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-# Chinese characters and Korean syllables: each one means something.
+# Chinese characters and Korean syllables: each has a meaning of its own.
 SYMBOLS = (
     "\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003fffd"
 )
-# Kana, Bopomofo, Thai, Lao, Burmese, Khmer: sounds, written without spaces too.
+# Kana, Bopomofo, Thai, Lao, Burmese, Khmer: they write sounds, also without spaces.
 _SOUNDS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31a0-\u31bf\u31f0-\u31ff\ua9e0-\ua9ff"
     "\uaa60-\uaa7f\U0001aff0-\U0001afff\U0001b000-\U0001b16f"
 )
-LAST = 0x3FFFF  # no code point beyond is a letter
-_MOST_KNOWN = 200_000  # different words that are remembered, some 40 MB
+LAST_CODE = 0x3FFFF  # the last code point that may be a letter
+_MAX_CACHED = 200_000  # different words in the cache, about 40 MB
 _PROBE = "Happily flies the 3rd running nationalization of Stra\u00dfen in M\u00fcnchen, \u6771\u4eac\u90fd"
 
 
 def normalized(text: str) -> str:
-    """``text`` in the form in which texts compare: NFKC, case folded, without characters that are made to be ignored.
+    """The normal form of ``text``, by which texts are compared: NFKC, case folded, without ignorable characters.
 
-    Half of a surrogate pair counts as U+FFFD.
+    A half of a surrogate pair becomes U+FFFD.
     """
     if text.isascii():
         return text.lower()
@@ -60,28 +62,28 @@ def normalized(text: str) -> str:
 
 @functools.cache
 def matches(characters: str) -> re.Pattern[str]:
-    """What finds one of ``characters``, which may hold ranges."""
+    """A pattern for one of ``characters``, which may contain ranges such as ``a-z``."""
     return re.compile(f"[{characters}]")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of ``text``, each as often as it stands there; those with other letters than ASCII's come last."""
+    """The words of ``text``, repeated as often as they occur; words with non-ASCII characters come last."""
     return spaced_words(text).split()
 
 
 def spaced_words(text: str) -> str:
-    """``words_of`` with blanks between them."""
+    """The words of ``text``, joined by blanks."""
     if text.isascii():
-        return " ".join(map(_known().__getitem__, _ascii_runs(text)))
-    parts = text.split()  # no word and no normalisation reaches across white space
-    foreign = normalized(" ".join([part for part in parts if not part.isascii()]))
-    runs = _patterns(_reach(foreign)).run.findall(foreign)
-    plain = _ascii_runs(" ".join(filter(str.isascii, parts)))
-    return " ".join(map(_known().__getitem__, [*plain, *runs]))
+        return " ".join(map(_run_cache().__getitem__, _ascii_runs(text)))
+    chunks = text.split()  # neither words nor normalisation cross white space
+    non_ascii = normalized(" ".join([chunk for chunk in chunks if not chunk.isascii()]))
+    runs = _patterns(_last_code(non_ascii)).run.findall(non_ascii)
+    ascii_runs = _ascii_runs(" ".join(filter(str.isascii, chunks)))
+    return " ".join(map(_run_cache().__getitem__, [*ascii_runs, *runs]))
 
 
 def _ascii_runs(text: str) -> list[bytes]:
-    """Of an ASCII text; as bytes, which are several times as fast as a regular expression."""
+    """The runs of an ASCII text, as bytes: several times faster than a regular expression."""
     return text.encode().translate(_ASCII).split()
 
 
@@ -89,7 +91,7 @@ _ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() else ord(" ") for c
 
 
 def plain_words(text: str) -> str:
-    """``spaced_words``, each as ASCII letters and digits, so that no other analyser takes it apart: else by a hash."""
+    """``spaced_words`` in ASCII letters and digits, so that no other analyser splits a word: others become a hash."""
     return " ".join(word if word.isascii() else _hashed(word) for word in words_of(text))
 
 
@@ -98,61 +100,65 @@ def _hashed(word: str) -> str:
     return "0x" + base64.b32encode(digest).decode().lower()
 
 
-def _reach(text: str) -> int:
-    """Up to where classes of characters have to be known for ``text``: most need no others than the first 65,536."""
-    return LAST if matches("\U00010000-\U0010ffff").search(text) else 0xFFFF
+def _last_code(text: str) -> int:
+    """The ``last`` of ``_patterns`` that is enough for ``text``: for most texts it is 65,535."""
+    return LAST_CODE if matches("\U00010000-\U0010ffff").search(text) else 0xFFFF
 
 
 class _Patterns(NamedTuple):
-    run: re.Pattern[str]  # of which words are made: of letters and digits, or of letters of a script without spaces
-    letter: re.Pattern[str]  # one of a script without spaces, with its marks
+    run: re.Pattern[str]  # of letters and digits, or of letters of a script without spaces
+    letter: re.Pattern[str]  # one letter of a script without spaces, with its marks
 
 
 @functools.cache
 def _patterns(last: int) -> _Patterns:
-    """For texts whose characters are ``last`` at most: fewer stretches make them faster."""
-    spaceless, others, marks = map(_listed, classes(last))
+    """The patterns for texts without code points above ``last``; a lower ``last`` makes them faster."""
+    spaceless, others, marks = map(_character_class, classes(last))
     return _Patterns(
         re.compile(f"[{others}][{others}{marks}]*|[{spaceless}][{spaceless}{marks}]*"),
         re.compile(f"[{spaceless}][{marks}]*"),
     )
 
 
-Stretches = list[int]  # the first and the last code point of each, one after the other
+CodeRanges = list[int]  # ranges of code points: the first and the last of each, one range after the other
 
 
 @functools.cache
-def classes(last: int) -> tuple[Stretches, Stretches, Stretches]:
-    """Code points, up to ``last``: letters of scripts without spaces; other letters, and digits; combining marks."""
-    kinds = np.array([unicodedata.category(chr(code)) for code in range(last + 1)])
-    apart = np.zeros(last + 1, np.bool_)
-    for first, final in zip(*[iter(stretches_in(SYMBOLS + _SOUNDS))] * 2, strict=True):
-        apart[first : final + 1] = True
-    letters, digits = (kinds.astype("U1") == kind for kind in "LN")
-    spaceless = (letters | (kinds == "Nl")) & apart
-    return stretches(spaceless), stretches((letters | digits) & ~spaceless), stretches(np.isin(kinds, ("Mn", "Mc")))
+def classes(last: int) -> tuple[CodeRanges, CodeRanges, CodeRanges]:
+    """Code points up to ``last``: letters of scripts without spaces, other letters and digits, and combining marks."""
+    category = np.array([unicodedata.category(chr(code)) for code in range(last + 1)])
+    without_spaces = np.zeros(last + 1, np.bool_)
+    for first, final in zip(*[iter(parse_ranges(SYMBOLS + _SOUNDS))] * 2, strict=True):
+        without_spaces[first : final + 1] = True
+    letters, digits = (category.astype("U1") == initial for initial in "LN")
+    spaceless = (letters | (category == "Nl")) & without_spaces
+    return (
+        code_ranges(spaceless),
+        code_ranges((letters | digits) & ~spaceless),
+        code_ranges(np.isin(category, ("Mn", "Mc"))),
+    )
 
 
-def stretches(mask: NDArray[np.bool_]) -> Stretches:
-    """Those of the code points where ``mask`` holds."""
+def code_ranges(mask: NDArray[np.bool_]) -> CodeRanges:
+    """The ranges of code points where ``mask`` is true."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     edges[1::2] -= 1
-    found: Stretches = edges.tolist()
-    return found
+    ranges: CodeRanges = edges.tolist()
+    return ranges
 
 
-def stretches_in(characters: str) -> Stretches:
-    """Those that ``characters``, as a regular expression lists them, name."""
-    return [ord(one) for first, final in re.findall("(.)(?:-(.))?", characters) for one in (first, final or first)]
+def parse_ranges(characters: str) -> CodeRanges:
+    """The ranges in ``characters``, which are written as in a regular expression."""
+    return [ord(end) for first, final in re.findall("(.)(?:-(.))?", characters) for end in (first, final or first)]
 
 
-def _listed(stretches: Stretches) -> str:
-    pairs = zip(stretches[::2], stretches[1::2], strict=True)
+def _character_class(ranges: CodeRanges) -> str:
+    pairs = zip(ranges[::2], ranges[1::2], strict=True)
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in pairs)
 
 
-class _Known(dict[str | bytes, str]):
-    """From a run to its words, made when they are first needed."""
+class _RunCache(dict[str | bytes, str]):
+    """The words of each run, computed at its first use."""
 
     def __init__(self) -> None:
         import tantivy
@@ -163,23 +169,23 @@ class _Known(dict[str | bytes, str]):
     def __missing__(self, run: str | bytes) -> str:
         text = run if isinstance(run, str) else run.decode()
         if not text.isascii():
-            letter = _patterns(_reach(text)).letter
+            letter = _patterns(_last_code(text)).letter
             if letter.match(text):
                 return " ".join(_pairs(letter.findall(text)))
-        pieces = [text[start : start + LONGEST_WORD] for start in range(0, len(text), LONGEST_WORD)]
+        pieces = [text[start : start + MAX_WORD_LENGTH] for start in range(0, len(text), MAX_WORD_LENGTH)]
         words = " ".join(stem for piece in pieces if piece not in STOP_WORDS for stem in self._stem(piece))
         if len(pieces) == 1:
-            if len(self) >= _MOST_KNOWN:
+            if len(self) >= _MAX_CACHED:
                 self.clear()
             self[run] = words
         return words
 
 
-_known = functools.cache(_Known)
+_run_cache = functools.cache(_RunCache)
 
 
 def _pairs(letters: list[str]) -> Iterator[str]:
-    """Of a script without spaces: each pair of neighbours, and alone what counts alone, all with their marks."""
+    """The words of ``letters`` of a script without spaces: neighbouring pairs, and single symbols."""
     for number, letter in enumerate(letters):
         if len(letters) == 1 or matches(SYMBOLS).match(letter):
             yield letter
@@ -189,5 +195,5 @@ def _pairs(letters: list[str]) -> Iterator[str]:
 
 @functools.cache
 def signature() -> str:
-    """Which analysis this is: the number of its rules, and what this installation makes of a probe."""
+    """The version of the rules, and a hash of the words that this installation makes of a sample text."""
     return f"{_VERSION}-{hashlib.blake2b(spaced_words(_PROBE).encode(), digest_size=4).hexdigest()}"

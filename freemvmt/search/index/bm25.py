@@ -1,4 +1,4 @@
-"""BM25 over documents in memory: as bundles serve it, or with the parameters of papers (Anserini)."""
+"""BM25 over documents in memory: the one that bundles use, or the one of published tables (Anserini)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -7,39 +7,42 @@ import numpy as np
 
 from freemvmt.config import Lexical
 from freemvmt.data.values import texts_of
-from freemvmt.search.index.lexical import Snapshot, ranking_of
+from freemvmt.search.index.lexical import LexicalSnapshot, ranking_of
 from freemvmt.search.index.ranking import Ranking
 
 
-class ByWords(Protocol):
-    """Documents, ready to be searched by their words."""
+class WordSearch(Protocol):
+    """A BM25 index of documents."""
 
     def rank(self, queries: Iterable[str], k: int) -> Ranking:
-        """The best ``k`` documents of each query; a document that shares no word with it is no hit (-1, score 0)."""
+        """The ``k`` best documents of each query; only documents that share a word with it count.
+
+        Missing hits have number -1 and score 0.
+        """
 
 
-def by_words(kind: Lexical, documents: Sequence[str]) -> ByWords:
-    """The BM25 that bundles are served with, or Anserini's."""
+def word_search(kind: Lexical, documents: Sequence[str]) -> WordSearch:
+    """A BM25 index of ``documents``: that of bundles ("served"), or Anserini's."""
     return BM25(documents) if kind == "served" else Anserini(documents)
 
 
 class BM25:
-    """The BM25 of a bundle: the same words, parameters and engine, in memory."""
+    """The BM25 of bundles, in memory: the same analysis, parameters and engine."""
 
     def __init__(self, documents: Iterable[str]) -> None:
-        self._snapshot = Snapshot.of(texts_of(documents, "documents"))
+        self._snapshot = LexicalSnapshot.of(texts_of(documents, "documents"))
 
     def rank(self, queries: Iterable[str], k: int) -> Ranking:
-        """See ``ByWords``."""
+        """See ``WordSearch``."""
         queries = texts_of(queries, "queries")
         k = min(k, len(self._snapshot))
         return ranking_of([self._snapshot.rank(query, k) for query in queries], k)
 
 
 class Anserini:
-    """BM25 with the parameters of published tables (Lucene's baselines by Anserini: k1 0.9, b 0.4), by bm25s.
+    """BM25 with the parameters of published tables (Anserini's Lucene baselines: k1 0.9, b 0.4), computed by bm25s.
 
-    Words have two letters or more; English stop words and stems are those of bm25s and of PyStemmer.
+    Words have two letters or more. The English stop words are those of bm25s, the stemmer is PyStemmer's.
     """
 
     K1, B = 0.9, 0.4
@@ -63,7 +66,7 @@ class Anserini:
         return bm25s.tokenize(list(texts), stopwords="en", stemmer=self._stemmer, show_progress=False)
 
     def rank(self, queries: Iterable[str], k: int) -> Ranking:
-        """See ``ByWords``."""
+        """See ``WordSearch``."""
         queries = texts_of(queries, "queries")
         k = min(k, self._size)
         if not queries or not self._has_words:

@@ -1,9 +1,13 @@
-"""Nearest vectors among many, by inner product, with FAISS: exact, or by a faster index whose recall was measured.
+"""Vector search by inner product with FAISS: exact, or approximate and faster.
 
-All kinds hold the vectors themselves (``storage``: 4, 2 or 1 byte a dimension). ``exact`` scans them; ``pq`` scans a
-sketch of 4 bits a pair of dimensions, which stays in the cache, and scores the best of it again by ``storage`` (André
-et al. 2017, Quicker ADC); ``ivf`` scans the sketches of the nearest cells alone (Jégou et al. 2011); ``binary`` has a
-sketch of 1 bit a dimension (Gao and Long 2024, RaBitQ); ``hnsw`` walks a graph over them (Malkov and Yashunin 2016).
+Every kind of index stores the vectors themselves (``storage``: 4, 2 or 1 byte a dimension).
+
+- ``exact`` scans them.
+- ``pq`` scans a sketch of 4 bits for each pair of dimensions, which fits into the cache, and scores the best hits
+  again with ``storage`` (André et al. 2017, Quicker ADC).
+- ``ivf`` scans only the sketches of the nearest cells (Jégou et al. 2011).
+- ``binary`` scans a sketch of 1 bit a dimension (Gao and Long 2024, RaBitQ).
+- ``hnsw`` walks a graph of the vectors (Malkov and Yashunin 2016).
 """
 
 import math
@@ -18,30 +22,30 @@ from numpy.typing import NDArray
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Bar
 from freemvmt.runtime.cores import cores
-from freemvmt.runtime.optional import needed
+from freemvmt.runtime.optional import require
 from freemvmt.search.index.ranking import Ranking
 
-Kind = Literal["exact", "pq", "ivf", "binary", "hnsw"]
-Stored = Literal["fp32", "fp16", "int8"]
+IndexKind = Literal["exact", "pq", "ivf", "binary", "hnsw"]
+Quantization = Literal["fp32", "fp16", "int8"]
 Vectors = NDArray[np.float32]  # (n, dim)
 
-EXACT_BELOW = 100_000  # vectors; up to here a scan takes milliseconds
-PQ_FROM = 1000  # its sketch is fitted to at least so many
-PQ_BELOW = 1_000_000  # a scan of sketches; beyond, of some cells alone
+EXACT_BELOW = 100_000  # vectors; a scan of fewer takes milliseconds
+PQ_FROM = 1000  # vectors; the fewest that a product quantizer is trained on
+PQ_BELOW = 1_000_000  # vectors; from here on only some cells are scanned (ivf)
 STORAGE_FILE, SKETCH_FILE = "vectors.faiss", "sketch.faiss"
 
-_TRAINING = 50_000  # vectors that a sketch is fitted to
-_PER_CELL = 40  # and that each cell is fitted to
+_TRAINING_SIZE = 50_000  # vectors that a sketch is trained on
+_TRAINING_PER_CELL = 40  # vectors that a cell is trained on
 _CELLS_SCANNED = 128
-_SKETCHED = ("pq", "ivf", "binary")
-_REFINED, _REFINED_LEAST = 2, 256  # of k documents asked for, so many times k, and so many, are scored again
-_REFINED_OF_CELLS = 2  # so many times as many where cells are scanned
+_SKETCH_KINDS = ("pq", "ivf", "binary")
+_RESCORE_FACTOR, _MIN_RESCORED = 2, 256  # max(2 * k, 256) hits of a sketch are scored again with the storage
+_IVF_RESCORE_FACTOR = 2  # twice as many in an ivf index
 _HNSW_LINKS, _HNSW_CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
-_BATCH = 16  # queries from which more than one thread pays
+_MIN_BATCH = 16  # queries; fewer are searched faster by one thread
 
 
-def _check_quantizable(kind: Kind, dim: int, size: int) -> None:
-    """Raise ``UserError`` where a product quantizer cannot be made of so many vectors of that size."""
+def _check_quantizable(kind: IndexKind, dim: int, size: int) -> None:
+    """Raise ``UserError`` unless an index of ``kind`` can be made of ``size`` vectors."""
     if kind not in ("pq", "ivf"):
         return
     if dim % 2:
@@ -50,8 +54,8 @@ def _check_quantizable(kind: Kind, dim: int, size: int) -> None:
         raise UserError(f"--kind {kind} needs {PQ_FROM:,} documents or more, these are {size:,}; use exact")
 
 
-def kind_for(size: int, dim: int) -> Kind:
-    """The kind that suits ``size`` vectors."""
+def index_kind_for(size: int, dim: int) -> IndexKind:
+    """The default kind for ``size`` vectors."""
     if size < EXACT_BELOW:
         return "exact"
     if dim % 2:
@@ -60,34 +64,34 @@ def kind_for(size: int, dim: int) -> Kind:
 
 
 def _cells(size: int) -> int:
-    """Of so many vectors: the power of two below the square root, and enough vectors in each cell to fit it to."""
-    return int(2 ** int(math.log2(min(math.sqrt(size), size / _PER_CELL))))
+    """The number of ivf cells: a power of two, at most sqrt(size), with enough vectors to train each cell."""
+    return int(2 ** int(math.log2(min(math.sqrt(size), size / _TRAINING_PER_CELL))))
 
 
 class VectorIndex:
-    """Vectors numbered from 0 in the order in which they were given; it never changes once it is built.
+    """An index of vectors, which are numbered from 0 in the order in which ``build`` got them.
 
-    ``kind``, ``stored`` say what it is. Safe to be searched by several threads at once.
+    It does not change after it is built. Several threads may search it at once.
     """
 
-    def __init__(self, kind: Kind, stored: Stored, storage: Any, fast: Any) -> None:
-        self.kind: Kind = kind
-        self.stored: Stored = stored
+    def __init__(self, kind: IndexKind, stored: Quantization, storage: Any, fast: Any) -> None:
+        self.kind: IndexKind = kind
+        self.stored: Quantization = stored
         self._storage = storage
         self._fast = fast
         self._index = storage
-        if kind in _SKETCHED:
-            self._index = needed("faiss").IndexRefine(fast, storage)
+        if kind in _SKETCH_KINDS:
+            self._index = require("faiss").IndexRefine(fast, storage)
         elif kind == "hnsw":
             fast.storage, fast.own_fields = storage, False
             self._index = fast
 
     @classmethod
     def build(
-        cls, kind: Kind, stored: Stored, dim: int, blocks: Sequence[Vectors], bar: Bar | None = None
+        cls, kind: IndexKind, stored: Quantization, dim: int, blocks: Sequence[Vectors], bar: Bar | None = None
     ) -> "VectorIndex":
-        """An index of all ``blocks``, one behind the other, each (n, dim); ``bar`` advances by vectors."""
-        faiss = needed("faiss")
+        """An index of the vectors in ``blocks``, each (n, dim); ``bar`` counts vectors."""
+        faiss = require("faiss")
         size = sum(map(len, blocks))
         _check_quantizable(kind, dim, size)
         metric = faiss.METRIC_INNER_PRODUCT
@@ -99,27 +103,27 @@ class VectorIndex:
             fast = faiss.index_factory(dim, f"IVF{_cells(size)},PQ{dim // 2}x4fs", metric)
         elif kind == "binary":
             fast = faiss.IndexRaBitQFastScan(dim, metric)
-        whole = storage
+        full_index = storage
         if kind == "hnsw":
-            whole = fast = faiss.IndexHNSW(storage, _HNSW_LINKS)  # adds to the storage what it is given
+            full_index = fast = faiss.IndexHNSW(storage, _HNSW_LINKS)  # adding to it adds to the storage
             fast.hnsw.efConstruction = _HNSW_CONSTRUCTION
-        wanted = max(_TRAINING, _PER_CELL * fast.nlist) if kind == "ivf" else _TRAINING
-        sample = np.concatenate([np.array(block[:: max(1, size // wanted)]) for block in blocks])
+        sample_size = max(_TRAINING_SIZE, _TRAINING_PER_CELL * fast.nlist) if kind == "ivf" else _TRAINING_SIZE
+        sample = np.concatenate([np.array(block[:: max(1, size // sample_size)]) for block in blocks])
         if not storage.is_trained and size:
-            whole.train(sample)
+            full_index.train(sample)
         for block in blocks:
-            whole.add(block)
+            full_index.add(block)
             if bar is not None:
                 bar.advance(len(block))
-        if kind in _SKETCHED and size:
+        if kind in _SKETCH_KINDS and size:
             fast.train(sample)
             for block in blocks:
                 fast.add(block)
         return cls(kind, stored, storage, fast)
 
     def write(self, folder: Path) -> None:
-        """Write the files of the index into ``folder``."""
-        faiss = needed("faiss")
+        """Write the index into ``folder``; ``UserError`` when it cannot be written."""
+        faiss = require("faiss")
         try:
             faiss.write_index(self._storage, str(folder / STORAGE_FILE))
             if self._fast is not None:
@@ -131,10 +135,10 @@ class VectorIndex:
             ) from error
 
     @classmethod
-    def read(cls, folder: Path, kind: Kind, stored: Stored) -> "VectorIndex":
-        """Read what ``write`` wrote; ``UserError`` when the files are not such an index."""
-        faiss = needed("faiss")
-        assert kind in get_args(Kind)
+    def read(cls, folder: Path, kind: IndexKind, stored: Quantization) -> "VectorIndex":
+        """Read the index in ``folder``; ``UserError`` when the files are damaged."""
+        faiss = require("faiss")
+        assert kind in get_args(IndexKind)
         try:
             storage = faiss.read_index(str(folder / STORAGE_FILE), faiss.IO_FLAG_MMAP_IFC)
             fast = None if kind == "exact" else faiss.read_index(str(folder / SKETCH_FILE), _skip(faiss, kind))
@@ -152,61 +156,63 @@ class VectorIndex:
         return int(self._storage.d)
 
     def vector(self, number: int) -> Vectors:
-        """Vector ``number``, (dim,), as it is stored."""
+        """Vector ``number``, (dim,), after quantization."""
         vector: Vectors = self._storage.reconstruct(number)
         return vector
 
-    def search(self, queries: Vectors, k: int, among: NDArray[np.bool_] | None = None) -> Ranking:
-        """The ``k`` vectors nearest to each of ``queries`` (n, dim); fewer than ``k`` vectors fill up with -1.
+    def search(self, queries: Vectors, k: int, mask: NDArray[np.bool_] | None = None) -> Ranking:
+        """The ``k`` vectors nearest to each of ``queries`` (n, dim); missing hits have number -1.
 
-        ``among`` (vectors,) keeps only some vectors and is always answered exactly, by a scan of those.
+        With ``mask`` (vectors,), only vectors where it is true count, and the search is always an exact scan of those.
         """
-        faiss = needed("faiss")
-        k = min(k, len(self) if among is None else int(among.sum()))
+        faiss = require("faiss")
+        k = min(k, len(self) if mask is None else int(mask.sum()))
         if not k or not len(queries):
             return Ranking(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
         with _threads(faiss, len(queries)):
-            return self._ranking(faiss, queries, k, among)
+            return self._ranking(faiss, queries, k, mask)
 
-    def _ranking(self, faiss: Any, queries: Vectors, k: int, among: NDArray[np.bool_] | None) -> Ranking:
-        if among is not None:
-            bits = np.packbits(among, bitorder="little")
-            chosen = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(among), faiss.swig_ptr(bits)))
-            scores, numbers = self._storage.search(queries, k, params=chosen)
+    def _ranking(self, faiss: Any, queries: Vectors, k: int, mask: NDArray[np.bool_] | None) -> Ranking:
+        if mask is not None:
+            bits = np.packbits(mask, bitorder="little")
+            masked = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits)))
+            scores, numbers = self._storage.search(queries, k, params=masked)
         elif self.kind == "hnsw":
-            wide = faiss.SearchParametersHNSW(efSearch=max(k, _HNSW_SEARCH))
-            scores, numbers = self._index.search(queries, k, params=wide)
-        elif self.kind in _SKETCHED:
-            wide = faiss.IndexRefineSearchParameters(k_factor=max(_REFINED, _REFINED_LEAST / k))
+            parameters = faiss.SearchParametersHNSW(efSearch=max(k, _HNSW_SEARCH))
+            scores, numbers = self._index.search(queries, k, params=parameters)
+        elif self.kind in _SKETCH_KINDS:
+            parameters = faiss.IndexRefineSearchParameters(k_factor=max(_RESCORE_FACTOR, _MIN_RESCORED / k))
             if self.kind == "ivf":
-                wide.k_factor *= _REFINED_OF_CELLS
-                wide.base_index_params = cells = faiss.SearchParametersIVF(nprobe=_CELLS_SCANNED)  # noqa: F841 - held
-            scores, numbers = self._index.search(queries, k, params=wide)
+                parameters.k_factor *= _IVF_RESCORE_FACTOR
+                parameters.base_index_params = cells = faiss.SearchParametersIVF(nprobe=_CELLS_SCANNED)  # noqa: F841 - held
+            scores, numbers = self._index.search(queries, k, params=parameters)
         else:
             scores, numbers = self._index.search(queries, k)
-        if len(short := np.flatnonzero(numbers[:, -1] < 0)):  # many equal vectors lead a graph or a sketch astray
-            scores[short], numbers[short] = self._storage.search(queries[short], k)
+        if len(incomplete := np.flatnonzero(numbers[:, -1] < 0)):  # many equal vectors can mislead a graph or a sketch
+            scores[incomplete], numbers[incomplete] = self._storage.search(queries[incomplete], k)
         return Ranking(numbers, scores)
 
 
 @contextmanager
 def _threads(faiss: Any, queries: int) -> Iterator[None]:
-    """Search with as many threads as the caller lets OpenMP have, and one for few queries, which cost more than they
-    bring there. The caller's setting, which is its thread's own, is as before in the end."""
+    """Let OpenMP use the caller's number of threads, or one for few queries, for which more threads cost time.
+
+    The caller's setting, which belongs to its thread, is restored at the end.
+    """
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if queries < _BATCH else min(before, cores()))
+    faiss.omp_set_num_threads(1 if queries < _MIN_BATCH else min(before, cores()))
     try:
         yield
     finally:
         faiss.omp_set_num_threads(before)
 
 
-def _storage(faiss: Any, stored: Stored, dim: int) -> Any:
+def _storage(faiss: Any, stored: Quantization, dim: int) -> Any:
     if stored == "fp32":
         return faiss.IndexFlatIP(dim)
-    kinds = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
-    return faiss.IndexScalarQuantizer(dim, kinds[stored], faiss.METRIC_INNER_PRODUCT)
+    types = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
+    return faiss.IndexScalarQuantizer(dim, types[stored], faiss.METRIC_INNER_PRODUCT)
 
 
-def _skip(faiss: Any, kind: Kind) -> int:
+def _skip(faiss: Any, kind: IndexKind) -> int:
     return int(faiss.IO_FLAG_SKIP_STORAGE) if kind == "hnsw" else 0

@@ -1,4 +1,4 @@
-"""What every search gives: numbers of documents and their scores."""
+"""The result of every search: document numbers and their scores."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """For each query its best documents, best first.
+    """The best documents of each query, best first.
 
-    ``documents`` (queries, k): int64 numbers into the corpus, -1 where a query has fewer; ``scores`` (queries, k):
+    ``documents`` (queries, k) int64 are document numbers; -1 where a query has fewer hits. ``scores`` (queries, k) are
     float32.
     """
 
@@ -25,6 +25,6 @@ class Ranking:
 Vectors = NDArray[np.float32]  # (n, dim)
 
 
-def spread(size: int, most: int) -> list[int]:
-    """At most ``most`` of ``size`` rows, evenly from the first to the last."""
+def evenly_spaced(size: int, most: int) -> list[int]:
+    """At most ``most`` row numbers below ``size``, evenly spaced from the first to the last."""
     return sorted({int(row) for row in np.linspace(0, size - 1, min(most, size))})

@@ -1,6 +1,6 @@
-"""Where documents, their metadata and their indexes live.
+"""Stores: documents with their metadata and their indexes.
 
-``base`` says what every store can do; ``memory``, ``local`` (the folder of a bundle) and ``milvus`` do it.
-``filters`` says what can be filtered on, ``column`` and ``columns`` decide it, ``arrow`` and ``texts`` read a
-bundle's files without pyarrow, ``layout`` names them.
+``base`` is the interface of every store; ``memory``, ``local`` (the folder of a bundle) and ``milvus`` implement it.
+``filters`` defines filters on metadata, ``column`` and ``columns`` evaluate them. ``arrow`` and ``texts`` read a
+bundle's files without pyarrow, ``layout`` names these files.
 """

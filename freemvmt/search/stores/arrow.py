@@ -1,9 +1,8 @@
-"""Arrow's file format, read without Arrow: the columns of a mapped file as numpy sees them, without a copy.
+"""A reader of Arrow files without pyarrow: it maps the file and returns its columns as NumPy arrays, without a copy.
 
-Only what a bundle holds: text, numbers of 64 bits, booleans, structs and lists of these; no compression, no
-dictionaries. See
-"IPC File Format" at https://arrow.apache.org/docs/format/Columnar.html: what says where the columns lie are
-FlatBuffers, in which a table points back to a list of places, one a field, 0 where it has none.
+It reads only the types that a bundle has: text, numbers of 64 bits, booleans, structs and lists of these. Compression
+and dictionaries are not supported. See "IPC File Format" at https://arrow.apache.org/docs/format/Columnar.html. The
+headers are FlatBuffers: a table points back to a list with the offset of each field, which is 0 if the field is absent.
 """
 
 import mmap
@@ -18,18 +17,19 @@ from numpy.typing import NDArray
 
 Type = Literal["text", "int8", "int64", "float64", "boolean", "struct", "list"]
 _MAGIC = b"ARROW1"
-_INT, _FLOAT, _BOOL, _STRUCT, _LARGE_TEXT, _LARGE_LIST = 2, 3, 6, 13, 20, 21  # as Schema.fbs numbers the types
-_WHOLE: dict[int, Type] = {8: "int8", 64: "int64"}
+_INT, _FLOAT, _BOOL, _STRUCT, _LARGE_TEXT, _LARGE_LIST = 2, 3, 6, 13, 20, 21  # the type codes of Schema.fbs
+_INT_TYPES: dict[int, Type] = {8: "int8", 64: "int64"}
 _RECORD_BATCH = 3
 _DOUBLE = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """A column of one batch: ``values`` (rows,), or of text its UTF-8 (bytes,), which ``offsets`` (rows + 1,) divide.
+    """A column of one batch.
 
-    ``valid`` (rows,) says which are not null; None: all. ``parts`` are the columns of a struct; of lists the one column
-    of all members, which ``offsets`` divide.
+    ``values`` is (rows,). For text it is the UTF-8 of all rows (bytes,), and ``offsets`` (rows + 1,) says where each
+    row begins and ends. ``valid`` (rows,) is false for nulls; None when there are none. ``parts`` are the columns of a
+    struct, or the one column of all list members, which ``offsets`` divides into lists.
     """
 
     type: Type
@@ -41,7 +41,7 @@ class Array:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some rows of a file, column by column."""
+    """Some rows of a file, by column."""
 
     rows: int
     columns: dict[str, Array]
@@ -55,9 +55,9 @@ class _Field:
 
 
 def read_arrow(path: Path) -> list[Batch]:
-    """The batches of the file at ``path``, which stays mapped as long as one of their arrays is held.
+    """The batches of the file at ``path``, which stays mapped while one of their arrays is in use.
 
-    Raises ``OSError`` or ``ValueError`` where it cannot be read, or is not what is described above.
+    Raises ``OSError`` or ``ValueError`` when the file cannot be read or has other types than this reader supports.
     """
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -67,14 +67,14 @@ def read_arrow(path: Path) -> list[Batch]:
         end = len(content) - len(_MAGIC) - 4
         (length,) = struct.unpack_from("<i", content, end)
         footer = _Table.root(content, end - length)
-        fields = [_field(one) for one in footer.table(1).tables(1)]
+        fields = [_field(child) for child in footer.table(1).tables(1)]
         return [_batch(content, fields, *block) for block in footer.structs(3, "<qi4xq")]
     except (struct.error, IndexError, RecursionError) as error:
         raise ValueError(f"no sound Arrow file: {error}") from error
 
 
 class _Table:
-    """A table of a FlatBuffer; its fields are known by their numbers."""
+    """A table of a FlatBuffer; a field is addressed by its number."""
 
     def __init__(self, content: mmap.mmap, place: int) -> None:
         if not 0 <= place < len(content):
@@ -83,41 +83,41 @@ class _Table:
 
     @classmethod
     def root(cls, content: mmap.mmap, place: int) -> "_Table":
-        """The table that the FlatBuffer at ``place`` begins with."""
-        return cls(content, place)._pointed(place)
+        """The root table of the FlatBuffer at ``place``."""
+        return cls(content, place)._follow(place)
 
     def _read(self, form: str, place: int) -> int:
         return int(struct.unpack_from(form, self._content, place)[0])
 
-    def _pointed(self, place: int) -> "_Table":
+    def _follow(self, place: int) -> "_Table":
         return _Table(self._content, place + self._read("<I", place))
 
-    def _at(self, number: int) -> int:
-        """Where a field is; 0 where there is none."""
-        places = self._place - self._read("<i", self._place)
-        if 4 + 2 * number >= self._read("<H", places):
+    def _position(self, number: int) -> int:
+        """The position of a field in the file; 0 when it is absent."""
+        offsets = self._place - self._read("<i", self._place)
+        if 4 + 2 * number >= self._read("<H", offsets):
             return 0
-        offset = self._read("<H", places + 4 + 2 * number)
+        offset = self._read("<H", offsets + 4 + 2 * number)
         return self._place + offset if offset else 0
 
     def number(self, number: int, form: str) -> int:
-        """A number; 0 where there is none."""
-        place = self._at(number)
+        """A number; 0 when it is absent."""
+        place = self._position(number)
         return self._read(form, place) if place else 0
 
     def has(self, number: int) -> bool:
-        """Whether the field is there."""
-        return self._at(number) > 0
+        """Whether the field is present."""
+        return self._position(number) > 0
 
     def table(self, number: int) -> "_Table":
-        """A table within; ``ValueError`` where there is none."""
-        place = self._at(number)
+        """A nested table; ``ValueError`` when it is absent."""
+        place = self._position(number)
         if not place:
             raise ValueError("a table that is missing")
-        return self._pointed(place)
+        return self._follow(place)
 
     def _list(self, number: int) -> tuple[int, int]:
-        place = self._at(number)
+        place = self._position(number)
         if not place:
             return 0, 0
         start = place + self._read("<I", place)
@@ -127,7 +127,7 @@ class _Table:
         """A list of tables."""
         start, count = self._list(number)
         for place in range(start, start + 4 * count, 4):
-            yield self._pointed(place)
+            yield self._follow(place)
 
     def structs(self, number: int, form: str) -> list[tuple[int, ...]]:
         """A list of structs."""
@@ -135,65 +135,65 @@ class _Table:
         return list(struct.iter_unpack(form, self._content[start : start + count * struct.calcsize(form)]))
 
     def text(self, number: int) -> str:
-        """A text."""
+        """A string."""
         start, count = self._list(number)
         return self._content[start : start + count].decode()
 
 
-def _field(told: _Table) -> _Field:
-    kind, type = told.number(2, "<B"), told.table(3)
-    name, parts = told.text(0), tuple(_field(one) for one in told.tables(5))
-    known: Type | None = None
-    if kind == _INT:
-        known = _WHOLE.get(type.number(0, "<i"))
-    elif kind == _FLOAT and type.number(0, "<h") == _DOUBLE:
-        known = "float64"
+def _field(table: _Table) -> _Field:
+    code, type = table.number(2, "<B"), table.table(3)
+    name, parts = table.text(0), tuple(_field(child) for child in table.tables(5))
+    field_type: Type | None = None
+    if code == _INT:
+        field_type = _INT_TYPES.get(type.number(0, "<i"))
+    elif code == _FLOAT and type.number(0, "<h") == _DOUBLE:
+        field_type = "float64"
     else:
-        plain: dict[int, Type] = {_LARGE_TEXT: "text", _BOOL: "boolean", _STRUCT: "struct", _LARGE_LIST: "list"}
-        known = plain.get(kind)
-    if known is None or told.has(4):
+        types: dict[int, Type] = {_LARGE_TEXT: "text", _BOOL: "boolean", _STRUCT: "struct", _LARGE_LIST: "list"}
+        field_type = types.get(code)
+    if field_type is None or table.has(4):
         raise ValueError(f"the column {name!r} is of a kind that no bundle has")
-    return _Field(name, known, parts)
+    return _Field(name, field_type, parts)
 
 
 def _batch(content: mmap.mmap, fields: list[_Field], place: int, head: int, _: int) -> Batch:
-    """The rows of the message at ``place``, whose description has ``head`` bytes, the marks before it included."""
+    """The rows of the message at ``place``; its metadata has ``head`` bytes, including the prefix."""
     message = _Table.root(content, place + 8)
     if message.number(1, "<B") != _RECORD_BATCH:
         raise ValueError("a message that is no batch of rows")
-    told = message.table(2)
-    if told.has(3):
+    header = message.table(2)
+    if header.has(3):
         raise ValueError("it is compressed")
-    nodes = iter(told.structs(1, "<qq"))
-    buffers = iter([(place + head + start, length) for start, length in told.structs(2, "<qq")])
+    nodes = iter(header.structs(1, "<qq"))
+    buffers = iter([(place + head + start, length) for start, length in header.structs(2, "<qq")])
     try:
-        columns = {one.name: _array(content, one, nodes, buffers) for one in fields}
+        columns = {column.name: _array(content, column, nodes, buffers) for column in fields}
     except StopIteration:
         raise ValueError("columns are missing") from None
-    return Batch(told.number(0, "<q"), columns)
+    return Batch(header.number(0, "<q"), columns)
 
 
 def _array(
-    content: mmap.mmap, told: _Field, nodes: "Iterator[tuple[int, ...]]", buffers: Iterator[tuple[int, int]]
+    content: mmap.mmap, column: _Field, nodes: "Iterator[tuple[int, ...]]", buffers: Iterator[tuple[int, int]]
 ) -> Array:
     rows, nulls = next(nodes)
     place, length = next(buffers)
     valid = _bits(content, place, rows) if nulls and length else None
-    if told.type == "struct":
-        parts = tuple(_array(content, one, nodes, buffers) for one in told.parts)
-        return Array(told.type, valid, np.empty(0), parts=parts)
+    if column.type == "struct":
+        parts = tuple(_array(content, part, nodes, buffers) for part in column.parts)
+        return Array(column.type, valid, np.empty(0), parts=parts)
     place, length = next(buffers)
-    if told.type == "list":
+    if column.type == "list":
         offsets = _numbers(content, "<i8", place, rows + 1)
-        return Array(told.type, valid, np.empty(0), offsets, (_array(content, told.parts[0], nodes, buffers),))
-    if told.type == "text":
+        return Array(column.type, valid, np.empty(0), offsets, (_array(content, column.parts[0], nodes, buffers),))
+    if column.type == "text":
         data, size = next(buffers)
         return Array(
-            told.type, valid, _numbers(content, np.uint8, data, size), _numbers(content, "<i8", place, rows + 1)
+            column.type, valid, _numbers(content, np.uint8, data, size), _numbers(content, "<i8", place, rows + 1)
         )
-    if told.type == "boolean":
-        return Array(told.type, valid, _bits(content, place, rows))
-    return Array(told.type, valid, _numbers(content, np.dtype(told.type).newbyteorder("<"), place, rows))
+    if column.type == "boolean":
+        return Array(column.type, valid, _bits(content, place, rows))
+    return Array(column.type, valid, _numbers(content, np.dtype(column.type).newbyteorder("<"), place, rows))
 
 
 def _numbers(content: mmap.mmap, type: Any, place: int, count: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What every store can do: hold documents, and rank them by vectors and by words."""
+"""The interface of a store: it holds documents, and ranks them by vectors and by words."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,68 +6,68 @@ from typing import Protocol
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.search.index.ranking import Ranking, Vectors
-from freemvmt.search.stores.filters import Filter, Kind
+from freemvmt.search.stores.filters import FieldKind, Filter
 
 
-class Replaced(UserError):  # noqa: N818 - what has happened, and no fault
-    """Another bundle has taken the place of the one that was to be changed."""
+class BundleReplaced(UserError):  # noqa: N818 - an event, not a fault
+    """The bundle that was to be changed has been replaced by another."""
 
 
-class Among:
-    """The documents that a filter keeps, as the view that made it knows them."""
+class Selection:
+    """The documents that meet a filter; only the view that made it can read it."""
 
 
 class View(Protocol):
-    """One state of a store, which stays as it is while it is read; documents are known by numbers of this view."""
+    """One state of a store, which later changes do not affect. Each document has a number, valid only in this view."""
 
     def __len__(self) -> int:
-        """Documents that can be found."""
+        """The number of documents."""
         ...
 
     @property
-    def kinds(self) -> dict[str, Kind]:
-        """Metadata fields that can be filtered on."""
+    def kinds(self) -> dict[str, FieldKind]:
+        """The kind of each metadata field that can be filtered on."""
         ...
 
-    def among(self, conditions: Filter) -> Among:
-        """The documents that meet ``conditions``; ``UserError`` when they are no filter on ``kinds``."""
+    def among(self, conditions: Filter) -> Selection:
+        """The documents that meet ``conditions``; ``UserError`` unless they are a filter on ``kinds``."""
         ...
 
-    def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
-        """The ``k`` documents whose vectors are nearest to each of ``queries`` (n, dim), of those in ``among``."""
+    def dense(self, queries: Vectors, k: int, selection: Selection | None) -> Ranking:
+        """The ``k`` documents with the vectors nearest to each of ``queries`` (n, dim), of ``selection`` or of all."""
         ...
 
-    def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
-        """The best ``k`` documents of each query by BM25; one that shares no word with it is no hit."""
+    def lexical(self, queries: Sequence[str], k: int, selection: Selection | None) -> Ranking:
+        """The ``k`` best documents by BM25, of ``selection`` or of all; a hit shares a word with the query."""
         ...
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
-        """The documents of those numbers."""
+        """The documents with these numbers."""
         ...
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
-        """The ids of the documents of those numbers."""
+        """The ids of the documents with these numbers."""
         ...
 
     def number_of(self, name: str) -> int | None:
-        """The number of the document with that id, or None."""
+        """The number of the document with the id ``name``, or None."""
         ...
 
     def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` are those of a document."""
+        """How many of ``ids`` belong to a document."""
         ...
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
-        """(numbers, dim), as they are stored."""
+        """The vectors of the documents with these numbers, (numbers, dim), as they are stored."""
         ...
 
     def counts(self, field: str) -> dict[str, int]:
-        """In how many documents each value of a string field occurs, under its most frequent spelling."""
+        """The number of documents with each value of a string field; a value has its most frequent spelling."""
         ...
 
 
 class Store(Protocol):
-    """Where documents live."""
+    """Documents that can be searched through views, and changed if the store is writable."""
 
     @property
     def writable(self) -> bool:
@@ -76,28 +76,28 @@ class Store(Protocol):
 
     @property
     def replaced(self) -> bool:
-        """Whether another bundle has taken the place of this one, which only answers as it did until then."""
+        """Whether another bundle has replaced this one on disk; this store then answers as it did before."""
         ...
 
     def refresh(self) -> bool:
-        """Take up what other processes have changed; True when there was something."""
+        """Load the changes of other processes; True when there were any."""
         ...
 
     def view(self) -> View:
-        """What is there now."""
+        """The current state."""
         ...
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Put documents in, each in the place of one with its id; return how many were replaced.
+        """Add documents, each replacing the one with its id; return how many were replaced.
 
-        They are there for good when it returns. Raises ``UserError`` and changes nothing when it cannot.
+        When it returns, the change is on disk. When it raises ``UserError``, nothing has changed.
         """
         ...
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Take documents out, for good; return the ids that were there."""
+        """Delete documents for good; return the ids of those that existed."""
         ...
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close files and connections."""
         ...

@@ -1,7 +1,7 @@
-"""One field of many documents as an array: which documents meet a condition on it.
+"""One metadata field of many documents as an array, which decides which documents meet a condition.
 
-Text is kept as the number of each value among those that there are; numbers as whole ones, as floats, or, where no
-float holds all of them, as both: each in a column of its own. Where a field holds lists, the column is of all members.
+Strings are stored as codes, which number the distinct values. Numbers are stored as integers, as floats, or, where
+floats cannot hold all of them exactly, as one array of each. A field of lists is one column of all list members.
 """
 
 import functools
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from freemvmt.search.index.analysis import normalized
 from freemvmt.search.stores.arrow import Array
-from freemvmt.search.stores.filters import BEYOND, Kind, kind_of, members_of
+from freemvmt.search.stores.filters import BEYOND, FieldKind, kind_of, members_of
 
 Mask = NDArray[np.bool_]
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
@@ -28,86 +28,88 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Column(ABC):
-    """The values of one field, one a document; a document without one meets no condition."""
+    """The values of one field, one for each document; a document without a value meets no condition."""
 
     @abstractmethod
-    def among(self, values: Sequence[Any]) -> Mask:
-        """Which are one of ``values``."""
+    def equals_any(self, values: Sequence[Any]) -> Mask:
+        """Whether each document has one of ``values``."""
 
     @abstractmethod
     def within(self, bounds: Mapping[str, Any]) -> Mask:
-        """Which are within all of ``bounds``: gte, gt, lte, lt."""
+        """Whether each document meets all of ``bounds``, whose keys are gte, gt, lte and lt."""
 
-    def counts(self, among: Mask) -> dict[str, int]:
-        """How often each text stands in the documents of ``among``, as it is written; nothing of other kinds."""
+    def counts(self, mask: Mask) -> dict[str, int]:
+        """How often each string occurs in the documents where ``mask`` is true; empty for other kinds."""
         return {}
 
 
 class Lists(Column):
-    """A list a document, perhaps an empty one: document i has the ``members`` from ``offsets`` (documents + 1,) [i] to
-    [i + 1]. It meets a condition where one of its members does."""
+    """A list for each document, which may be empty. A document meets a condition if one member of its list does.
+
+    Document i has ``members[offsets[i] : offsets[i + 1]]``; ``offsets`` is (documents + 1,).
+    """
 
     def __init__(self, members: Column, offsets: NDArray[np.int64]) -> None:
         self.members, self.offsets = members, offsets
 
-    def among(self, values: Sequence[Any]) -> Mask:
-        return self._any(self.members.among(values))
+    def equals_any(self, values: Sequence[Any]) -> Mask:
+        return self._any(self.members.equals_any(values))
 
     def within(self, bounds: Mapping[str, Any]) -> Mask:
         return self._any(self.members.within(bounds))
 
-    def counts(self, among: Mask) -> dict[str, int]:
-        return self.members.counts(np.repeat(among, np.diff(self.offsets)))
+    def counts(self, mask: Mask) -> dict[str, int]:
+        return self.members.counts(np.repeat(mask, np.diff(self.offsets)))
 
-    def _any(self, met: Mask) -> Mask:
-        before = np.zeros(len(met) + 1, np.int64)  # so many members before each one meet it
-        np.cumsum(met, out=before[1:])
-        found: Mask = before[self.offsets[1:]] > before[self.offsets[:-1]]
-        return found
+    def _any(self, member_mask: Mask) -> Mask:
+        totals = np.zeros(len(member_mask) + 1, np.int64)  # the number of matching members before each
+        np.cumsum(member_mask, out=totals[1:])
+        mask: Mask = totals[self.offsets[1:]] > totals[self.offsets[:-1]]
+        return mask
 
 
 class Strings(Column):
-    """Text: the number of each document's value, -1 for none, among those that there are.
+    """Strings as codes: each document has the number of its value among the distinct values, or -1 for no value.
 
-    Numbers are given when they are first needed: for a million documents that takes a third of a second.
+    The codes are computed at their first use, which takes a third of a second for a million documents.
     """
 
     def __init__(self, read: Callable[[], Sequence[str | None]]) -> None:
         self._read = read
 
     @functools.cached_property
-    def _spelled(self) -> tuple[NDArray[np.int32], list[str]]:
-        return _numbered(self._read())
+    def _spellings(self) -> tuple[NDArray[np.int32], list[str]]:
+        return _encoded(self._read())
 
     @functools.cached_property
     def _folded(self) -> tuple[NDArray[np.int32], list[str]]:
-        """By the form in which texts compare."""
-        codes, spellings = self._spelled
-        numbers, forms = _numbered([normalized(text) for text in spellings])
+        """Codes, and the distinct normalised values."""
+        codes, spellings = self._spellings
+        numbers, forms = _encoded([normalized(text) for text in spellings])
         return _renumbered(codes, numbers), forms
 
     @functools.cached_property
-    def _known(self) -> dict[str, int]:
+    def _number_of(self) -> dict[str, int]:
         return {form: number for number, form in enumerate(self._folded[1])}
 
     @functools.cached_property
     def _ordered(self) -> tuple[NDArray[np.int32], list[str]]:
-        """The same, in the order of these forms."""
+        """Codes, and the distinct normalised values in sorted order."""
         codes, forms = self._folded
         order = sorted(range(len(forms)), key=forms.__getitem__)
-        places = np.empty(len(forms), np.int32)
-        places[order] = np.arange(len(forms), dtype=np.int32)
-        return _renumbered(codes, places), [forms[number] for number in order]
+        ranks = np.empty(len(forms), np.int32)
+        ranks[order] = np.arange(len(forms), dtype=np.int32)
+        return _renumbered(codes, ranks), [forms[number] for number in order]
 
     @property
     def codes(self) -> NDArray[np.int32]:
-        """(documents,)"""
-        return self._spelled[0]
+        """The code of each document, (documents,)."""
+        return self._spellings[0]
 
     @property
     def values(self) -> list[str]:
-        """Those that there are, as they are written, by number."""
-        return self._spelled[1]
+        """The distinct values as they are spelled, by code."""
+        return self._spellings[1]
 
     @classmethod
     def of(cls, values: Sequence[str | None]) -> "Strings":
@@ -115,168 +117,168 @@ class Strings(Column):
         return cls(lambda: values)
 
     @classmethod
-    def stored(cls, array: Array) -> "Strings":
-        """A column of a file; ``ValueError`` where it is not sound."""
+    def from_array(cls, array: Array) -> "Strings":
+        """The column that ``array`` holds; ``ValueError`` when it is damaged."""
         offsets, text = array.offsets, array.values
         if offsets[0] < 0 or offsets[-1] > len(text) or (np.diff(offsets) < 0).any():
             raise ValueError("text that lies outside of its column")
         text.tobytes().decode()
         starts = offsets[offsets < len(text)]
-        if ((text[starts] & 0xC0) == 0x80).any():  # UTF-8 goes on here
+        if ((text[starts] & 0xC0) == 0x80).any():  # a continuation byte of UTF-8
             raise ValueError("text that begins within a character")
         return cls(lambda: _texts(array))
 
-    def among(self, values: Sequence[Any]) -> Mask:
+    def equals_any(self, values: Sequence[Any]) -> Mask:
         codes, forms = self._folded
-        chosen = np.zeros(len(forms) + 1, np.bool_)  # the last one, which -1 names, is no value
-        chosen[[number for value in values if (number := self._known.get(normalized(value))) is not None]] = True
-        found: Mask = chosen[codes]
-        return found
+        matches = np.zeros(len(forms) + 1, np.bool_)  # code -1 (no value) reads the last, which stays false
+        matches[[number for value in values if (number := self._number_of.get(normalized(value))) is not None]] = True
+        mask: Mask = matches[codes]
+        return mask
 
     def within(self, bounds: Mapping[str, Any]) -> Mask:
         codes, forms = self._ordered
         first, last = 0, len(forms)
         for sign, bound in bounds.items():
-            place = (bisect_left if sign in ("gte", "lt") else bisect_right)(forms, normalized(bound))
-            first, last = (max(first, place), last) if sign in ("gte", "gt") else (first, min(last, place))
+            rank = (bisect_left if sign in ("gte", "lt") else bisect_right)(forms, normalized(bound))
+            first, last = (max(first, rank), last) if sign in ("gte", "gt") else (first, min(last, rank))
         return (codes >= first) & (codes < last)
 
-    def counts(self, among: Mask) -> dict[str, int]:
-        codes = self.codes[among]
+    def counts(self, mask: Mask) -> dict[str, int]:
+        codes = self.codes[mask]
         counts = np.bincount(codes[codes >= 0], minlength=len(self.values)).tolist()
         return {value: count for value, count in zip(self.values, counts, strict=True) if count}
 
 
-def _numbered(values: Sequence[str | None]) -> tuple[NDArray[np.int32], list[str]]:
-    """The number of each of ``values`` among the distinct ones, -1 for None; and these."""
-    known: dict[str, int] = {}
-    codes = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
-    return np.array(codes, np.int32), list(known)
+def _encoded(values: Sequence[str | None]) -> tuple[NDArray[np.int32], list[str]]:
+    """The code of each of ``values`` (-1 for None), and the distinct values by code."""
+    distinct: dict[str, int] = {}
+    codes = [-1 if value is None else distinct.setdefault(value, len(distinct)) for value in values]
+    return np.array(codes, np.int32), list(distinct)
 
 
 def _renumbered(codes: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``numbers`` of ``codes``; -1 stays."""
-    found: NDArray[np.int32] = np.append(numbers, np.int32(-1))[codes]
-    return found
+    """``numbers[codes]``, where -1 stays -1."""
+    new_codes: NDArray[np.int32] = np.append(numbers, np.int32(-1))[codes]
+    return new_codes
 
 
 def _texts(array: Array) -> list[str | None]:
-    whole, ends = array.values.tobytes(), array.offsets.tolist()
-    texts: list[str | None] = [whole[start:stop].decode() for start, stop in itertools.pairwise(ends)]
+    content, offsets = array.values.tobytes(), array.offsets.tolist()
+    texts: list[str | None] = [content[start:stop].decode() for start, stop in itertools.pairwise(offsets)]
     if array.valid is None:
         return texts
-    return [text if there else None for text, there in zip(texts, array.valid.tolist(), strict=True)]
+    return [text if valid else None for text, valid in zip(texts, array.valid.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Numbers of one kind, or booleans, (documents,), and which of them are there."""
+class MaskedArray:
+    """Integers, floats or booleans (documents,); ``there`` says which documents have a value."""
 
     values: NDArray[Any]
     there: Mask
 
 
 class Numbers(Column):
-    """Numbers, which compare exactly: whole ones, floats, or a part of each."""
+    """Numbers that compare exactly: ``parts`` is one of integers, one of floats, or one of each."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[MaskedArray]) -> None:
         self.parts = parts
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> "Numbers":
         """A column of ``values``."""
-        whole = [None if isinstance(value, float) else value for value in values]
+        integers = [None if isinstance(value, float) else value for value in values]
         if not any(isinstance(value, float) for value in values):
-            return cls([_part(whole, np.int64)])
+            return cls([_part(integers, np.int64)])
         if all(value is None or float(value) == value for value in values):
             return cls([_part(values, np.float64)])
-        fractions = [value if isinstance(value, float) else None for value in values]
-        return cls([_part(whole, np.int64), _part(fractions, np.float64)])
+        floats = [value if isinstance(value, float) else None for value in values]
+        return cls([_part(integers, np.int64), _part(floats, np.float64)])
 
-    def among(self, values: Sequence[Any]) -> Mask:
+    def equals_any(self, values: Sequence[Any]) -> Mask:
         return functools.reduce(operator.or_, (self.within({"eq": value}) for value in values))
 
     def within(self, bounds: Mapping[str, Any]) -> Mask:
         return functools.reduce(operator.or_, (self._within(part, bounds) for part in self.parts))
 
-    def _within(self, part: Part, bounds: Mapping[str, Any]) -> Mask:
+    def _within(self, part: MaskedArray, bounds: Mapping[str, Any]) -> Mask:
         return functools.reduce(operator.and_, (_holds(part.values, *bound) for bound in bounds.items()), part.there)
 
 
 class Booleans(Column):
-    """True or false."""
+    """Booleans, which can be compared for equality only."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: MaskedArray) -> None:
         self.part = part
 
-    def among(self, values: Sequence[Any]) -> Mask:
-        found: Mask = np.isin(self.part.values, values) & self.part.there
-        return found
+    def equals_any(self, values: Sequence[Any]) -> Mask:
+        mask: Mask = np.isin(self.part.values, values) & self.part.there
+        return mask
 
     def within(self, bounds: Mapping[str, Any]) -> Mask:
         raise AssertionError("booleans have no order")
 
 
-def column_of(values: Sequence[Any], kind: Kind) -> Column:
-    """The column of metadata values; one of another kind than ``kind`` is none."""
+def column_of(values: Sequence[Any], kind: FieldKind) -> Column:
+    """A column of metadata values; a value that is not of ``kind`` counts as missing."""
     if not any(isinstance(value, list | tuple) for value in values):
-        return _plain([value if kind_of(value) == kind else None for value in values], kind)
+        return _flat_column([value if kind_of(value) == kind else None for value in values], kind)
     lists = [members if kind_of((members := members_of(value) or [None])[0]) == kind else [] for value in values]
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(members) for members in lists], out=offsets[1:])
-    return Lists(_plain(list(itertools.chain.from_iterable(lists)), kind), offsets)
+    return Lists(_flat_column(list(itertools.chain.from_iterable(lists)), kind), offsets)
 
 
-def _plain(sound: Sequence[Any], kind: Kind) -> Column:
+def _flat_column(values: Sequence[Any], kind: FieldKind) -> Column:
     if kind == "string":
-        return Strings.of(sound)
-    return Booleans(_part(sound, np.bool_)) if kind == "boolean" else Numbers.of(sound)
+        return Strings.of(values)
+    return Booleans(_part(values, np.bool_)) if kind == "boolean" else Numbers.of(values)
 
 
-def _part(values: Sequence[Any], type: Any) -> Part:
-    there = np.array([value is not None for value in values], np.bool_)
-    return Part(np.array([0 if value is None else value for value in values], type), there)
+def _part(values: Sequence[Any], type: Any) -> MaskedArray:
+    valid = np.array([value is not None for value in values], np.bool_)
+    return MaskedArray(np.array([0 if value is None else value for value in values], type), valid)
 
 
-def stored_column(array: Array, kind: Kind, rows: int) -> Column | None:
-    """A column of a file; None where it is not one that ``of`` makes of ``kind``."""
+def column_from_array(array: Array, kind: FieldKind, rows: int) -> Column | None:
+    """The column that ``array`` of a file holds; None when it is not of ``kind``, ``ValueError`` when it is damaged."""
     if array.type == "list":
         offsets = array.offsets
         if len(offsets) != rows + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise ValueError("lists that lie outside of their column")
-        members = None if array.parts[0].type == "list" else stored_column(array.parts[0], kind, int(offsets[-1]))
+        members = None if array.parts[0].type == "list" else column_from_array(array.parts[0], kind, int(offsets[-1]))
         return None if members is None else Lists(members, offsets)
     if kind == "string" and array.type == "text":
-        return Strings.stored(array) if len(array.offsets) == rows + 1 else None
+        return Strings.from_array(array) if len(array.offsets) == rows + 1 else None
     if kind == "boolean" and array.type == "boolean":
-        return Booleans(_part_of(array, rows))
+        return Booleans(_part_from_array(array, rows))
     if kind != "number":
         return None
     if array.type == "struct" and [part.type for part in array.parts] == ["int64", "float64"]:
-        return Numbers([_part_of(part, rows) for part in array.parts])
-    return Numbers([_part_of(array, rows)]) if array.type in ("int64", "float64") else None
+        return Numbers([_part_from_array(part, rows) for part in array.parts])
+    return Numbers([_part_from_array(array, rows)]) if array.type in ("int64", "float64") else None
 
 
-def _part_of(array: Array, rows: int) -> Part:
+def _part_from_array(array: Array, rows: int) -> MaskedArray:
     if len(array.values) != rows:
         raise ValueError("columns of different lengths")
-    return Part(array.values, np.ones(rows, np.bool_) if array.valid is None else array.valid)
+    return MaskedArray(array.values, np.ones(rows, np.bool_) if array.valid is None else array.valid)
 
 
 def _holds(values: NDArray[Any], sign: str, bound: Any) -> Mask:
-    """Whether each of ``values`` compares so with ``bound``: exactly, whatever the kinds of both."""
+    """Whether each of ``values`` meets ``sign bound``; exact also between integers and floats."""
     if values.dtype == np.int64 and isinstance(bound, float):
-        sign, bound = _among_whole(sign, bound)
+        sign, bound = _integer_bound(sign, bound)
     elif values.dtype == np.float64 and isinstance(bound, int):
-        sign, bound = _among_floats(sign, bound)
+        sign, bound = _float_bound(sign, bound)
     if bound is None:
         return np.zeros(len(values), np.bool_)
-    found: Mask = _SIGNS[sign](values, bound)
-    return found
+    mask: Mask = _SIGNS[sign](values, bound)
+    return mask
 
 
-def _among_whole(sign: str, bound: float) -> tuple[str, int | None]:
-    """A comparison with a float as one with a whole number of 64 bits; None where nothing is equal to it."""
+def _integer_bound(sign: str, bound: float) -> tuple[str, int | None]:
+    """The comparison with a float as one with an integer of 64 bits; None when no integer equals the float."""
     if sign == "eq":
         return sign, int(bound) if bound.is_integer() and -BEYOND <= bound < BEYOND else None
     number = math.ceil(bound) if sign in ("gte", "lt") else math.floor(bound)
@@ -287,8 +289,8 @@ def _among_whole(sign: str, bound: float) -> tuple[str, int | None]:
     return sign, number
 
 
-def _among_floats(sign: str, bound: int) -> tuple[str, float | None]:
-    """A comparison with a whole number as one with the float nearest to it; None where nothing is equal to it."""
+def _float_bound(sign: str, bound: int) -> tuple[str, float | None]:
+    """The comparison with an integer as one with the nearest float; None when no float equals the integer."""
     nearest = float(bound)
     if nearest == bound:
         return sign, nearest

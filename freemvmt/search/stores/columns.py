@@ -1,4 +1,4 @@
-"""Metadata as typed columns: which documents meet a filter is decided exactly, before the search."""
+"""Metadata as typed columns, which decide exactly which documents meet a filter."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 
 from freemvmt.errors import UserError
 from freemvmt.search.stores.arrow import read_arrow
-from freemvmt.search.stores.column import Column, Mask, column_of, stored_column
-from freemvmt.search.stores.filters import Filter, Kind
+from freemvmt.search.stores.column import Column, Mask, column_from_array, column_of
+from freemvmt.search.stores.filters import FieldKind, Filter
 
 
 class Columns:
-    """The fields of ``size`` documents, of those ``kinds``."""
+    """A column for each metadata field of ``size`` documents."""
 
-    def __init__(self, size: int, columns: Mapping[str, Column], kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, size: int, columns: Mapping[str, Column], kinds: Mapping[str, FieldKind]) -> None:
         self.size = size
         self.columns = columns
         self.kinds = dict(kinds)
@@ -24,14 +24,14 @@ class Columns:
         return self.size
 
     @classmethod
-    def of(cls, metadata: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> "Columns":
-        """Columns of ``kinds``, a row for each of ``metadata``."""
+    def of(cls, metadata: Sequence[Mapping[str, Any]], kinds: Mapping[str, FieldKind]) -> "Columns":
+        """A column for each of ``kinds``, with a row for each of ``metadata``."""
         columns = {name: column_of([item.get(name) for item in metadata], kind) for name, kind in kinds.items()}
         return cls(len(metadata), columns, kinds)
 
     @classmethod
-    def read(cls, path: Path, kinds: Mapping[str, Kind]) -> "Columns":
-        """The columns in a bundle's fields.arrow; ``UserError`` unless there is a sound one for each of ``kinds``."""
+    def read(cls, path: Path, kinds: Mapping[str, FieldKind]) -> "Columns":
+        """The columns in a bundle's fields.arrow; ``UserError`` unless there is a valid one for each of ``kinds``."""
         try:
             batches = read_arrow(path)
             if len(batches) != 1:
@@ -39,21 +39,21 @@ class Columns:
             (batch,) = batches
             if missing := [name for name in kinds if name not in batch.columns]:
                 raise ValueError(f"no column {missing[0]!r}")
-            columns = {name: stored_column(batch.columns[name], kind, batch.rows) for name, kind in kinds.items()}
+            columns = {name: column_from_array(batch.columns[name], kind, batch.rows) for name, kind in kinds.items()}
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); index the corpus again") from error
-        if wrong := [name for name, column in columns.items() if column is None]:
+        if mismatches := [name for name, column in columns.items() if column is None]:
             raise UserError(
-                f"{path} has columns of other kinds than the bundle names ({wrong[0]}); index the corpus again"
+                f"{path} has columns of other kinds than the bundle names ({mismatches[0]}); index the corpus again"
             )
         return cls(batch.rows, {name: column for name, column in columns.items() if column is not None}, kinds)
 
     def mask(self, conditions: Filter) -> Mask:
-        """Whether each document meets ``conditions``, which ``fields.check`` has passed."""
-        kept = np.ones(self.size, np.bool_)
+        """Whether each document meets ``conditions``, which ``filters.check`` has accepted."""
+        mask = np.ones(self.size, np.bool_)
         for name, condition in conditions.items():
-            kept &= self._meets(name, condition)
-        return kept
+            mask &= self._meets(name, condition)
+        return mask
 
     def _meets(self, name: str, condition: Any) -> Mask:
         if name not in self.columns:
@@ -61,9 +61,9 @@ class Columns:
         column = self.columns[name]
         if isinstance(condition, dict):
             return column.within(condition)
-        return column.among(condition if isinstance(condition, list) else [condition])
+        return column.equals_any(condition if isinstance(condition, list) else [condition])
 
-    def counts(self, name: str, among: Mask) -> dict[str, int]:
-        """How often each value of a string field occurs in the documents of ``among``, as it is written."""
+    def counts(self, name: str, mask: Mask) -> dict[str, int]:
+        """How often each spelling of a string field occurs in the documents where ``mask`` is true."""
         column = self.columns.get(name)
-        return {} if column is None else column.counts(among)
+        return {} if column is None else column.counts(mask)

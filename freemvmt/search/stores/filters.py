@@ -1,11 +1,12 @@
-"""Metadata that can be filtered on, and what a filter is.
+"""Filters, and the metadata that they apply to.
 
-``{"source": "debian"}`` is equality, ``{"source": ["debian", "reuters"]}`` any of them, ``{"year": {"gte": 1990,
-"lt": 2000}}`` a range; of several fields all must hold. A field has one kind in a bundle: string, number or boolean.
+``{"source": "debian"}`` means equality, ``{"source": ["debian", "reuters"]}`` means any of these values, and
+``{"year": {"gte": 1990, "lt": 2000}}`` means a range. A document must meet the conditions on all fields. In a bundle,
+every field has one kind: string, number or boolean.
 
-A list of such values is met where one of its members meets the condition. Text compares in one form, ``normalized``:
-neither case nor the way in which Unicode writes a character counts. A range of text goes by the order of its
-characters, in which dates of ISO 8601 are in order.
+A metadata value that is a list meets a condition if one of its members does. Strings are compared after ``normalized``,
+so case and Unicode variants do not matter. A range of strings follows the order of code points, in which ISO 8601 dates
+are in order.
 """
 
 import hashlib
@@ -20,18 +21,18 @@ import numpy as np
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import normalized
 
-Kind = Literal["string", "number", "boolean"]
+FieldKind = Literal["string", "number", "boolean"]
 Filter = Mapping[str, Any]
-Unseen = dict[str, dict[str, int]]  # field -> what it holds that no filter sees -> in how many documents
+IgnoredValues = dict[str, dict[str, int]]  # field -> type of its values that filters ignore -> number of documents
 
 _RANGES = ("gte", "gt", "lte", "lt")
-BEYOND = 2**63  # whole numbers have 64 bits
-_MOST_CHOICES = 1000  # of one "any of"
-_MOST_NAMED = 5  # fields of a note
+BEYOND = 2**63  # the first integer beyond 64 bits
+_MAX_CHOICES = 1000  # values of one "any of" condition
+_MAX_NAMED = 5  # fields in a note
 
 
-def kind_of(value: object) -> Kind | None:
-    """The kind of one value that can be filtered on; None for any other, such as a whole number beyond 64 bits."""
+def kind_of(value: object) -> FieldKind | None:
+    """The kind of a single value; None when it cannot be filtered on, such as an integer beyond 64 bits."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -40,82 +41,82 @@ def kind_of(value: object) -> Kind | None:
 
 
 def members_of(value: object) -> list[Any]:
-    """What a filter sees of a metadata value, all of one kind: itself, or the members of a list, each once.
+    """The values of one kind that a filter compares: the value itself, or the distinct members of a list.
 
-    Null is no value, nor is it a member. Nothing is seen of objects, lists of more than one kind, lists that hold
-    lists or objects, and whole numbers beyond 64 bits.
+    Nulls are left out. Empty for values that filters ignore: objects, integers beyond 64 bits, and lists that mix kinds
+    or contain lists or objects.
     """
     if not isinstance(value, list | tuple):
         return [] if kind_of(value) is None else [value]
-    there = [member for member in value if member is not None]
-    kinds = {kind_of(member) for member in there}
+    present = [member for member in value if member is not None]
+    kinds = {kind_of(member) for member in present}
     if len(kinds) != 1 or None in kinds:
         return []
-    found: dict[Any, Any] = {}
-    for member in there:
-        found.setdefault(normalized(member) if isinstance(member, str) else member, member)
-    return list(found.values())
+    distinct: dict[Any, Any] = {}
+    for member in present:
+        distinct.setdefault(normalized(member) if isinstance(member, str) else member, member)
+    return list(distinct.values())
 
 
-def unseen_as(value: object) -> str | None:
-    """What a metadata value is that no filter sees; None for one that it sees, and for no value."""
+def ignored_type(value: object) -> str | None:
+    """The type of a metadata value that filters ignore; None for a value that they use, and for null."""
     if value is None or members_of(value):
         return None
     if not isinstance(value, list | tuple):
         return "numbers beyond 64 bits" if isinstance(value, int) else "objects"
-    there = [member for member in value if member is not None]
-    if not there:
+    present = [member for member in value if member is not None]
+    if not present:
         return None
     for kind, name in ((dict, "lists of objects"), (list | tuple, "lists of lists")):
-        if any(isinstance(member, kind) for member in there):
+        if any(isinstance(member, kind) for member in present):
             return name
-    beyond = any(kind_of(member) is None for member in there)
+    beyond = any(kind_of(member) is None for member in present)
     return "lists with numbers beyond 64 bits" if beyond else "mixed lists"
 
 
-def count_unseen(documents: Iterable[Mapping[str, Any]]) -> Unseen:
-    """What no filter sees of the metadata of ``documents``, by field."""
-    found: Unseen = {}
+def count_ignored(documents: Iterable[Mapping[str, Any]]) -> IgnoredValues:
+    """The metadata values of ``documents`` that filters ignore, counted by field and type."""
+    unseen: IgnoredValues = {}
     for metadata in documents:
         for name, value in metadata.items():
-            if (what := unseen_as(value)) is not None:
-                counts = found.setdefault(name, {})
-                counts[what] = counts.get(what, 0) + 1
-    return found
+            if (type_name := ignored_type(value)) is not None:
+                counts = unseen.setdefault(name, {})
+                counts[type_name] = counts.get(type_name, 0) + 1
+    return unseen
 
 
-def unseen_note(unseen: Unseen) -> str:
-    """``unseen`` in a line, or no text where there is nothing."""
-    parts = [
-        f'{count:,} value{"" if count == 1 else "s"} of "{name[:60]}" ({what})'
+def ignored_note(unseen: IgnoredValues) -> str:
+    """One line about ``unseen``; empty when nothing is ignored."""
+    notes = [
+        f'{count:,} value{"" if count == 1 else "s"} of "{name[:60]}" ({type_name})'
         for name, counts in unseen.items()
-        for what, count in counts.items()
+        for type_name, count in counts.items()
     ]
-    more = f", and of {len(parts) - _MOST_NAMED:,} more" if len(parts) > _MOST_NAMED else ""
-    return f"filters do not see {', '.join(parts[:_MOST_NAMED])}{more}" if parts else ""
+    more = f", and of {len(notes) - _MAX_NAMED:,} more" if len(notes) > _MAX_NAMED else ""
+    return f"filters do not see {', '.join(notes[:_MAX_NAMED])}{more}" if notes else ""
 
 
-def kinds_of(metadata: Mapping[str, Any], known: Mapping[str, Kind], where: str) -> dict[str, Kind]:
-    """The kinds of the fields of ``metadata`` that ``known`` lacks.
+def kinds_of(metadata: Mapping[str, Any], known_kinds: Mapping[str, FieldKind], where: str) -> dict[str, FieldKind]:
+    """The kinds of the fields of ``metadata`` that are not in ``known_kinds``.
 
-    Raises ``UserError``, which begins with ``where``, for a value of another kind than its field has.
+    Raises ``UserError``, which begins with ``where``, for a value that is not of its field's kind.
     """
-    found: dict[str, Kind] = {}
+    kinds: dict[str, FieldKind] = {}
     for name, value in metadata.items():
         if not (members := members_of(value)):
             continue
         kind = kind_of(members[0])
         assert kind is not None
-        if known.get(name, kind) != kind:
-            wanted = f'the field "{name}" is a {known[name]} in the documents before it'
-            raise UserError(f"{where}: {wanted}, here it holds {json.dumps(value)[:60]}; keep to one kind a field")
-        if name not in known:
-            found[name] = kind
-    return found
+        if known_kinds.get(name, kind) != kind:
+            conflict = f'the field "{name}" is a {known_kinds[name]} in the documents before it'
+            raise UserError(f"{where}: {conflict}, here it holds {json.dumps(value)[:60]}; keep to one kind a field")
+        if name not in known_kinds:
+            kinds[name] = kind
+    return kinds
 
 
-def folded(counts: Mapping[str, int]) -> dict[str, int]:
-    """``counts`` of texts with those together that compare equal, each as it is written most often."""
+def merge_spellings(counts: Mapping[str, int]) -> dict[str, int]:
+    """``counts`` with the spellings of a text added up, under the most frequent of them."""
     spellings: dict[str, list[str]] = {}
     for text in counts:
         spellings.setdefault(normalized(text), []).append(text)
@@ -126,19 +127,19 @@ def folded(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def check_kinds(place: Path, kinds: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` unless ``kinds``, as ``place`` has them, are of those that there are."""
-    if wrong := [kind for kind in kinds.values() if kind not in get_args(Kind)]:
-        raise UserError(f"{place} has a field of kind {wrong[0]!r}, which is not known; update two-towers")
+    """Raise ``UserError`` unless each of ``kinds``, read from ``place``, is a ``FieldKind``."""
+    if unknown := [kind for kind in kinds.values() if kind not in get_args(FieldKind)]:
+        raise UserError(f"{place} has a field of kind {unknown[0]!r}, which is not known; update two-towers")
 
 
-def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
-    """``conditions`` if they are a filter on fields of ``kinds``; else ``UserError`` says what is wrong."""
+def check(conditions: object, kinds: Mapping[str, FieldKind]) -> Filter:
+    """Return ``conditions``; ``UserError`` unless they are a filter on fields of ``kinds``."""
     if not isinstance(conditions, Mapping):
         raise UserError(f'a filter is an object like {{"field": value}}, not {type(conditions).__name__}; give one')
     for name, condition in conditions.items():
         if name not in kinds:
-            known = ", ".join(sorted(kinds)) or "none"
-            raise UserError(f"there is no field {str(name)[:60]!r} to filter on; the fields are: {known}")
+            names = ", ".join(sorted(kinds)) or "none"
+            raise UserError(f"there is no field {str(name)[:60]!r} to filter on; the fields are: {names}")
         kind = kinds[name]
         if isinstance(condition, dict):
             if not condition or not set(condition) <= set(_RANGES):
@@ -147,8 +148,8 @@ def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
                 raise UserError(f'the field "{name}" is a boolean, which has no order; give true or false')
             values = list(condition.values())
         elif isinstance(condition, list):
-            if not 1 <= len(condition) <= _MOST_CHOICES:
-                raise UserError(f'the filter on "{name}" lists {len(condition)} values; give 1 to {_MOST_CHOICES}')
+            if not 1 <= len(condition) <= _MAX_CHOICES:
+                raise UserError(f'the filter on "{name}" lists {len(condition)} values; give 1 to {_MAX_CHOICES}')
             values = condition
         else:
             values = [condition]
@@ -157,7 +158,7 @@ def check(conditions: object, kinds: Mapping[str, Kind]) -> Filter:
     return conditions
 
 
-def _check_value(name: str, kind: Kind, value: object) -> None:
+def _check_value(name: str, kind: FieldKind, value: object) -> None:
     if isinstance(value, int) and kind_of(value) is None:
         raise UserError(f'the filter on "{name}" holds a whole number beyond 64 bits; give a smaller one')
     if kind_of(value) != kind:
@@ -172,19 +173,19 @@ def _check_value(name: str, kind: Kind, value: object) -> None:
 
 
 def facets_of(metadata: Mapping[str, Any]) -> list[str]:
-    """A short name for each value of a string or boolean field, for an index of words to keep."""
+    """A facet for each string or boolean of ``metadata``: a hash of field and value, stored in the index of words."""
     return [
         _facet(name, member) for name, value in metadata.items() for member in members_of(value)
         if isinstance(member, str | bool)
     ]  # fmt: skip
 
 
-def facets_wanted(conditions: Filter) -> list[list[str]]:
-    """Of each list a document that meets ``conditions`` has one facet; ranges and numbers are not among them."""
-    listed = {name: value if isinstance(value, list) else [value] for name, value in conditions.items()}
+def facet_groups(conditions: Filter) -> list[list[str]]:
+    """The facets of each condition on strings or booleans (no ranges); a match has one facet of each group."""
+    choices = {name: value if isinstance(value, list) else [value] for name, value in conditions.items()}
     return [
         [_facet(name, value) for value in values]
-        for name, values in listed.items()
+        for name, values in choices.items()
         if all(isinstance(value, str | bool) for value in values)
     ]
 
@@ -194,13 +195,14 @@ def _facet(name: str, value: str | bool) -> str:
     return hashlib.blake2b(json.dumps([name, plain]).encode(), digest_size=16).hexdigest()
 
 
-def parse_filters(given: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """A filter from a command line's ``field=value``, ``field>=value``, ``<``, ``>``, ``<=``.
+def parse_filters(arguments: Sequence[str], kinds: Mapping[str, FieldKind]) -> dict[str, Any]:
+    """The filter that a command line gives as ``field=value``, ``field>=value``, ``<=``, ``>`` or ``<``.
 
-    ``field=["a", "b"]`` is any of them. What a value means depends on its field's kind; ``check`` judges the result.
+    ``field=["a", "b"]`` means any of the values. A value is parsed according to the kind of its field. The result must
+    still be checked with ``check``.
     """
-    found: dict[str, Any] = {}
-    for text in given:
+    conditions: dict[str, Any] = {}
+    for text in arguments:
         match = re.fullmatch(r"([^<>=]+)(>=|<=|>|<|=)(.*)", text, re.DOTALL)
         if not match:
             raise UserError(f"--filter {text!r} is not understood; write field=value, field>=value or field<value")
@@ -212,12 +214,12 @@ def parse_filters(given: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, 
         if kinds.get(name) == "string" and not isinstance(value, list | str):
             value = raw
         if sign == "=":
-            if name in found:
+            if name in conditions:
                 raise UserError(f'--filter gives "{name}" twice; give one value, one range, or {name}=["a", "b"]')
-            found[name] = value
+            conditions[name] = value
             continue
         bound = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}[sign]
-        if not isinstance(found.setdefault(name, {}), dict) or bound in found[name]:
+        if not isinstance(conditions.setdefault(name, {}), dict) or bound in conditions[name]:
             raise UserError(f'--filter gives "{name}" twice; give one value, or one range')
-        found[name][bound] = value
-    return found
+        conditions[name][bound] = value
+    return conditions

@@ -1,4 +1,4 @@
-"""The names of a bundle's files, and what tells one state of a bundle from another."""
+"""The names of a bundle's files, and a stamp that tells one version of a bundle from another."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ Identity = tuple[int, int]
 
 
 def identity_of(folder: Path) -> Identity:
-    """Which bundle is in ``folder``: another one has another manifest."""
+    """The identity of the bundle in ``folder``: the stamp of its manifest, which differs for every bundle."""
     return stamp_of(folder / MANIFEST_FILE)
 
 

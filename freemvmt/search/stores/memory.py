@@ -1,4 +1,4 @@
-"""Documents in memory for as long as the program runs: exact search, and BM25 as a bundle has it."""
+"""A store in memory: exact vector search, and BM25."""
 
 import functools
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from freemvmt.config import Lexical
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
-from freemvmt.search.encoder import Encoder, Made, plain
-from freemvmt.search.index.bm25 import ByWords, by_words
+from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
+from freemvmt.search.index.bm25 import WordSearch, word_search
 from freemvmt.search.index.ranking import Ranking, Vectors
 from freemvmt.search.stores import filters as fields
-from freemvmt.search.stores.base import Among, View
-from freemvmt.search.stores.filters import Filter, Kind
+from freemvmt.search.stores.base import Selection, View
+from freemvmt.search.stores.filters import FieldKind, Filter
 
 
 class MemoryStore:
-    """``documents`` under ``ids``, without metadata; each index is made when it is first needed. It never changes.
+    """A store of ``documents`` with ``ids`` and no metadata. It never changes; each index is built at its first use.
 
-    The only filter is the empty one, which keeps all.
+    The only valid filter is the empty one.
     """
 
     def __init__(
@@ -29,16 +29,16 @@ class MemoryStore:
         self._lexical = lexical
 
     @functools.cached_property
-    def all_vectors(self) -> Made:
-        """(documents, dim), each of length 1, on the model's device."""
+    def all_vectors(self) -> TensorOrArray:
+        """The document vectors, (documents, dim), each of length 1, on the model's device."""
         if self._model is None:
             raise UserError("dense and hybrid search need a model; give one, or search with bm25")
         return self._model.encode_documents(self._documents)
 
     @functools.cached_property
-    def bm25(self) -> ByWords:
-        """The documents by their words."""
-        return by_words(self._lexical, self._documents)
+    def bm25(self) -> WordSearch:
+        """The BM25 index of the documents."""
+        return word_search(self._lexical, self._documents)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
@@ -46,79 +46,79 @@ class MemoryStore:
 
     @property
     def writable(self) -> bool:
-        """No."""
+        """Always false."""
         return False
 
     @property
     def replaced(self) -> bool:
-        """Never."""
+        """Always false."""
         return False
 
     def refresh(self) -> bool:
-        """Nothing ever changes."""
+        """Always false: the store never changes."""
         return False
 
     def view(self) -> View:
-        """This, which never changes."""
+        """The store itself."""
         return self
 
     def __len__(self) -> int:
         return len(self._documents)
 
     @property
-    def kinds(self) -> dict[str, Kind]:
-        """None: there is no metadata."""
+    def kinds(self) -> dict[str, FieldKind]:
+        """Empty: there is no metadata."""
         return {}
 
-    def among(self, conditions: Filter) -> Among:
-        """All documents, if there is no condition; there is no field to set one on."""
+    def among(self, conditions: Filter) -> Selection:
+        """All documents; ``UserError`` when there is a condition."""
         fields.check(conditions, {})
-        return Among()
+        return Selection()
 
-    def dense(self, queries: Vectors, k: int, among: Among | None) -> Ranking:
-        """The nearest documents, exactly."""
-        import torch  # a bundle is served without it
+    def dense(self, queries: Vectors, k: int, selection: Selection | None) -> Ranking:
+        """The nearest documents, by exact search."""
+        import torch  # bundles are served without torch
 
         from freemvmt.search.index.exact import top_k
 
         vectors = torch.as_tensor(self.all_vectors)
         return top_k(torch.from_numpy(queries).to(vectors.device), vectors, k)
 
-    def lexical(self, queries: Sequence[str], k: int, among: Among | None) -> Ranking:
-        """The best documents by their words."""
+    def lexical(self, queries: Sequence[str], k: int, selection: Selection | None) -> Ranking:
+        """The best documents by BM25."""
         return self.bm25.rank(queries, k)
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
-        """The documents of those numbers."""
+        """The documents with these numbers."""
         return [Document(self._ids[number], self._documents[number]) for number in numbers]
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
-        """Their ids."""
+        """The ids of the documents with these numbers."""
         return [self._ids[number] for number in numbers]
 
     def number_of(self, name: str) -> int | None:
-        """The number of the document with that id."""
+        """The number of the document with the id ``name``, or None."""
         return self._numbers.get(name)
 
     def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` are those of a document."""
+        """How many of ``ids`` belong to a document."""
         return sum(self.number_of(id) is not None for id in ids)
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
-        """(numbers, dim)."""
-        return plain(self.all_vectors[list(numbers)])
+        """The vectors of the documents with these numbers, (numbers, dim)."""
+        return to_numpy(self.all_vectors[list(numbers)])
 
     def counts(self, field: str) -> dict[str, int]:
-        """None: there is no metadata."""
+        """Empty: there is no metadata."""
         return {}
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Refused."""
+        """Raises ``UserError``: the store never changes."""
         raise UserError("documents in memory are fixed; index them with `two-towers index` and add to the bundle")
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Refused."""
+        """Raises ``UserError``: the store never changes."""
         raise UserError("documents in memory are fixed; index them with `two-towers index` and delete from the bundle")
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""

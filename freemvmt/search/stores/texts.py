@@ -1,4 +1,4 @@
-"""The documents of a bundle, read by row from the mapped file."""
+"""The documents of a bundle, read by row from a memory-mapped file."""
 
 import bisect
 import itertools
@@ -6,24 +6,24 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from freemvmt.data.documents import Document, stored_document
+from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.errors import UserError
 from freemvmt.search.stores.arrow import Array, Batch, read_arrow
 
 TEXTS = ("id", "title", "text", "metadata")  # the columns of documents.arrow
-_READ = ("id", "text", "title", "metadata")  # as a document takes them
+_ARGUMENTS = ("id", "text", "title", "metadata")  # in the order of ``unchecked_document``
 
 
 class Texts:
-    """The columns id, title, text and metadata (as JSON) of documents.arrow, read by row from the mapped file."""
+    """The documents in documents.arrow, whose columns are id, title, text and metadata (as JSON)."""
 
     def __init__(self, batches: Sequence[Batch]) -> None:
-        self._batches = [[_Strings(batch.columns[name]) for name in _READ] for batch in batches]
+        self._batches = [[_Strings(batch.columns[name]) for name in _ARGUMENTS] for batch in batches]
         self._starts = list(itertools.accumulate((batch.rows for batch in batches), initial=0))
 
     @classmethod
     def read(cls, path: Path) -> "Texts":
-        """The documents in the file at ``path``; ``UserError`` when it is not a bundle's."""
+        """Open the file at ``path``; ``UserError`` when it is not documents.arrow of a bundle."""
         try:
             batches = read_arrow(path)
         except (OSError, ValueError) as error:
@@ -37,14 +37,14 @@ class Texts:
         return self._starts[-1]
 
     def __getitem__(self, row: int) -> Document:
-        columns, within = self._place(row)
-        name, text, title, metadata = (column[within] for column in columns)
-        return stored_document(name, text, title, {} if metadata == "{}" else json.loads(metadata))
+        columns, offset = self._place(row)
+        name, text, title, metadata = (column[offset] for column in columns)
+        return unchecked_document(name, text, title, {} if metadata == "{}" else json.loads(metadata))
 
     def id_of(self, row: int) -> str:
-        """The id alone."""
-        columns, within = self._place(row)
-        return columns[0][within]
+        """The id of the document in ``row``, without reading the rest."""
+        columns, offset = self._place(row)
+        return columns[0][offset]
 
     def _place(self, row: int) -> "tuple[list[_Strings], int]":
         batch = bisect.bisect_right(self._starts, row) - 1
@@ -52,7 +52,7 @@ class Texts:
 
 
 class _Strings:
-    """A column of text, row by row."""
+    """A column of text, decoded row by row."""
 
     def __init__(self, array: Array) -> None:
         self._offsets = array.offsets

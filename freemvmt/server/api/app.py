@@ -14,32 +14,32 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.server.api.openapi import describe
 from freemvmt.server.api.routes import add_routes
 from freemvmt.server.api.service import Service
-from freemvmt.server.http.auth import Access
+from freemvmt.server.http.auth import Authenticator
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.http.metrics import Metrics
-from freemvmt.server.http.middleware import Guard
+from freemvmt.server.http.middleware import RequestMiddleware
 from freemvmt.server.settings import ServeSettings
 
 
 class API(FastAPI):
-    """FastAPI with the description of the bundle that is served."""
+    """A FastAPI application whose description fits the bundle that is served."""
 
-    access: Access
+    authenticator: Authenticator
     service: Service
 
     def openapi(self) -> dict[str, Any]:
-        """The description, with the fields that the documents have now and the sizes of the model's vectors."""
-        found = self.service.retriever.fields, self.service.sizes()
-        if self.openapi_schema is None or found != self._described:
-            self.openapi_schema = describe(self, self.access, *found)
-            self._described = found
+        """The OpenAPI description, with the current fields of the documents and the sizes of the model's vectors."""
+        inputs = self.service.retriever.fields, self.service.sizes()
+        if self.openapi_schema is None or inputs != self._schema_inputs:
+            self.openapi_schema = describe(self, self.authenticator, *inputs)
+            self._schema_inputs = inputs
         return self.openapi_schema
 
-    _described: tuple[Mapping[str, str], list[int]]
+    _schema_inputs: tuple[Mapping[str, str], list[int]]
 
 
 def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> API:
-    """The API over ``retriever``, which stays the caller's to close."""
+    """The API over ``retriever``, which the caller must close."""
     settings = settings or ServeSettings()
     service = Service(retriever, settings)
 
@@ -49,38 +49,40 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
         service.close()
 
     app = API(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    app.access, app.service = Access(settings), service
+    app.authenticator, app.service = Authenticator(settings), service
     metrics = Metrics(retriever)
-    pools = (service.reading, service.writing)
+    pools = (service.read_pool, service.write_pool)
     for pool in pools:
-        pool.changed = lambda: metrics.note_queue(sum(pool.waiting for pool in pools))
-    add_routes(app, service, app.access, metrics)
-    app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Guard, settings=settings, access=app.access, metrics=metrics, folder=retriever.folder)
+        pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in pools))
+    add_routes(app, service, app.authenticator, metrics)
+    app.add_exception_handler(HTTPException, _raise_refusal)
+    app.add_middleware(
+        RequestMiddleware, settings=settings, authenticator=app.authenticator, metrics=metrics, folder=retriever.folder
+    )
     return app
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    """What the router refuses, in our shape; and OPTIONS, which no route has and every one answers."""
+async def _raise_refusal(request: Request, error: Exception) -> Response:
+    """Turn an error of the router into a ``Refusal``, and answer OPTIONS for every route."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         methods = _methods(request, request.url.path)
         allowed = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
-        if request.method == "OPTIONS":  # without a word of CORS: no page of another origin may write or read
+        if request.method == "OPTIONS":  # without CORS headers: pages of other origins may not read or write
             return Response(status_code=204, headers={"Allow": allowed})
         message = f"{request.method} is not possible here; use {', '.join(sorted(methods))}"
         raise Refusal(405, "invalid_request", message, {"Allow": allowed})
     if error.status_code == 404:
-        raise Refusal(404, "not_found", f"there is nothing at this path; {_way_on(request)}")
+        raise Refusal(404, "not_found", f"there is nothing at this path; {_suggestion(request)}")
     raise Refusal(error.status_code, "invalid_request", str(error.detail))
 
 
-def _way_on(request: Request) -> str:
-    """What to ask instead of a path that is not there: clients add a slash, or leave out the version."""
+def _suggestion(request: Request) -> str:
+    """The hint for an unknown path: clients add a slash at the end, or leave out the version."""
     path = request.url.path.rstrip("/")
-    for meant in (path, f"/v1{path}"):
-        if path and _methods(request, meant):
-            return f"ask for {meant}"
+    for alternative in (path, f"/v1{path}"):
+        if path and _methods(request, alternative):
+            return f"ask for {alternative}"
     return "/docs lists what there is"
 
 

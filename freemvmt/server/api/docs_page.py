@@ -1,4 +1,4 @@
-"""The API's description as a page to read: made here, of HTML alone, loading nothing."""
+"""The API's description as a page: plain HTML that is made here and loads nothing else."""
 
 import base64
 import hashlib
@@ -48,27 +48,27 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     token = " Needs the token." if operation.get("security") else ""
     yield f"<h2>{method} {escape(path)}</h2><p>{escape(operation.get('description', ''))}{token}</p><table>"
     if content := operation.get("requestBody", {}).get("content"):
-        yield f"<tr><td>body</td><td>{_kind(next(iter(content.values()))['schema'])}</td><td></td></tr>"
+        yield f"<tr><td>body</td><td>{_type(next(iter(content.values()))['schema'])}</td><td></td></tr>"
     for status, response in operation["responses"].items():
-        kinds = ", ".join(_kind(item.get("schema", {})) for item in response.get("content", {}).values())
-        yield f"<tr><td>{escape(status)}</td><td>{kinds}</td><td>{escape(response['description'])}</td></tr>"
+        types = ", ".join(_type(item.get("schema", {})) for item in response.get("content", {}).values())
+        yield f"<tr><td>{escape(status)}</td><td>{types}</td><td>{escape(response['description'])}</td></tr>"
     yield "</table>"
 
 
 def _schema(name: str, schema: dict[str, Any]) -> Iterator[str]:
     yield f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{escape(schema.get("description", ""))}</p><table>'
     required = schema.get("required", [])
-    for field, kind in schema.get("properties", {}).items():
+    for field, prop in schema.get("properties", {}).items():
         default = "required" if field in required else ""
-        if "default" in kind:
-            default = f"default {escape(json.dumps(kind['default'], ensure_ascii=False))}"
-        says = escape(kind.get("description", ""))
-        yield f"<tr><td>{escape(field)}</td><td>{_kind(kind)}{_limits(kind)}</td><td>{default}</td><td>{says}</td></tr>"
+        if "default" in prop:
+            default = f"default {escape(json.dumps(prop['default'], ensure_ascii=False))}"
+        text = escape(prop.get("description", ""))
+        yield f"<tr><td>{escape(field)}</td><td>{_type(prop)}{_limits(prop)}</td><td>{default}</td><td>{text}</td></tr>"
     yield "</table>"
 
 
-def _kind(schema: dict[str, Any]) -> str:
-    """The type of a value in a few words; a schema by its name, as a link."""
+def _type(schema: dict[str, Any]) -> str:
+    """The type of a value as HTML; a named schema becomes a link."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -77,15 +77,15 @@ def _kind(schema: dict[str, Any]) -> str:
             f"<code>{escape(json.dumps(value))}</code>" for value in schema.get("enum", [schema.get("const")])
         )
     if "anyOf" in schema and "type" not in schema:
-        return " or ".join(f"{_kind(choice)}{_limits(choice)}" for choice in schema["anyOf"])
+        return " or ".join(f"{_type(choice)}{_limits(choice)}" for choice in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items', {})) or 'anything'}"
-    kinds = schema.get("type", "")
-    return escape(" or ".join(kinds) if isinstance(kinds, list) else kinds)
+        return f"list of {_type(schema.get('items', {})) or 'anything'}"
+    types = schema.get("type", "")
+    return escape(" or ".join(types) if isinstance(types, list) else types)
 
 
 def _limits(schema: dict[str, Any]) -> str:
     names = {"minimum": "from", "maximum": "to", "minLength": "length from", "maxLength": "length to"}
     names |= {"minItems": "items from", "maxItems": "items to"}
-    said = [f"{word} {schema[name]:.15g}" for name, word in names.items() if name in schema]
-    return f" ({', '.join(said)})" if said else ""
+    limits = [f"{word} {schema[name]:.15g}" for name, word in names.items() if name in schema]
+    return f" ({', '.join(limits)})" if limits else ""

@@ -1,4 +1,4 @@
-"""The OpenAPI description of one running server: with the fields of its bundle, and the token where it asks for one."""
+"""The OpenAPI description of a running server, with the fields of its bundle and the routes that need the token."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from freemvmt.server.api.requests import range_schema
-from freemvmt.server.http.auth import Access, need_of
+from freemvmt.server.http.auth import Authenticator, permission_for
 
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer"}}
 _VALUES: dict[str, dict[str, Any]] = {
@@ -17,29 +17,31 @@ _VALUES: dict[str, dict[str, Any]] = {
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
 }
-_MOST_CHOICES = 1000
+_MAX_CHOICES = 1000
 
 
-def describe(app: FastAPI, access: Access, fields: Mapping[str, str], sizes: Sequence[int]) -> dict[str, Any]:
+def describe(
+    app: FastAPI, authenticator: Authenticator, fields: Mapping[str, str], sizes: Sequence[int]
+) -> dict[str, Any]:
     """The description of ``app`` over a bundle with ``fields`` (name to kind), whose vectors have one of ``sizes``."""
-    found: dict[str, Any] = get_openapi(
+    result: dict[str, Any] = get_openapi(
         title="two-towers", version=version("two-towers"), description=_ABOUT, routes=app.routes
     )
-    schemas = found["components"]["schemas"]
+    schemas = result["components"]["schemas"]
     schemas["Filter"]["properties"] = {name: _condition(kind) for name, kind in sorted(fields.items())}
     schemas["Filter"]["additionalProperties"] = False
     dimensions = schemas["EmbeddingsRequest"]["properties"]["dimensions"]
     dimensions["anyOf"][0] = {"type": "integer", "enum": list(sizes)}
     schemas["Metadata"]["properties"] = {name: _value_or_none(kind) for name, kind in sorted(fields.items())}
-    del found["paths"]["/metrics"]["get"]["responses"]["200"]["content"]["application/json"]  # only refusals are JSON
+    del result["paths"]["/metrics"]["get"]["responses"]["200"]["content"]["application/json"]  # only errors are JSON
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
-            need = need_of(route.path_format, route.methods or set())
-            if access.needs_token(need):
-                found["components"]["securitySchemes"] = _BEARER
+            permission = permission_for(route.path_format, route.methods or set())
+            if authenticator.needs_token(permission):
+                result["components"]["securitySchemes"] = _BEARER
                 for method in route.methods or ():
-                    found["paths"][route.path_format][method.lower()]["security"] = [{"bearer": []}]
-    return found
+                    result["paths"][route.path_format][method.lower()]["security"] = [{"bearer": []}]
+    return result
 
 
 _ABOUT = """Search by meaning (dense), by words (bm25) or by both (hybrid). Every answer carries X-Request-Id; every
@@ -47,14 +49,14 @@ error is {"error": {"type", "message", "request_id"}}."""
 
 
 def _value_or_none(kind: str) -> dict[str, Any]:
-    """What a document may hold in a field; lists have such members, and what cannot be filtered on is only kept."""
+    """The schema of a field's value in a document. Values that no filter can use, such as objects, are only stored."""
     return {"anyOf": [_VALUES[kind], {"type": ["null", "array", "object"]}]}
 
 
 def _condition(kind: str) -> dict[str, Any]:
-    """What a filter may say of a field."""
+    """The schema of a filter's condition on a field."""
     value = _VALUES[kind]
-    choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": _MOST_CHOICES}]
+    choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": _MAX_CHOICES}]
     if kind != "boolean":
         choices.append(range_schema(value))
     return {"anyOf": choices}

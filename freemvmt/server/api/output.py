@@ -1,4 +1,4 @@
-"""What was found, as JSON in UTF-8, whatever is in it."""
+"""Hits and explanations as JSON in UTF-8."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from freemvmt.search.hits import Hit
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
-    """A document that was found, as ``answers.Found`` describes it."""
+    """The fields of a hit, as in ``responses.FoundDocument``."""
     return {
         "id": hit.id,
         "score": hit.score,
@@ -23,26 +23,26 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
     }
 
 
-def explanation_fields(explained: Explanation) -> dict[str, Any]:
-    """An explanation, as ``answers.Explanation`` describes it."""
+def explanation_fields(explanation: Explanation) -> dict[str, Any]:
+    """The fields of an explanation, as in ``responses.Explanation``."""
     pieces = {
-        side: [{"text": piece.text, "share": piece.share} for piece in getattr(explained, side)]
+        side: [{"text": piece.text, "share": piece.share} for piece in getattr(explanation, side)]
         for side in ("title", "text")
     }
-    return {"score": explained.score, **pieces}
+    return {"score": explanation.score, **pieces}
 
 
-def dumps(answer: dict[str, Any]) -> bytes:
-    """``answer`` as JSON in UTF-8, whatever is in it: half a surrogate pair becomes ``?``, NaN null."""
+def dumps(response: dict[str, Any]) -> bytes:
+    """``response`` as JSON in UTF-8; half a surrogate pair becomes ``?``, NaN and infinity become null."""
     try:
-        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # what is no UTF-8, or a whole number beyond 64 bits
-        return json.dumps(_finite(answer), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # text that is not valid UTF-8, or an integer beyond 64 bits
+        return json.dumps(_without_nan(response), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _finite(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,7 @@
-"""What a request may hold. A body is read by pydantic's own JSON reader: strict, and no field beside these.
+"""The request bodies. Pydantic's JSON parser reads them strictly and allows no other fields.
 
-That reader refuses what is no UTF-8, half a surrogate pair, nesting beyond 200 and numbers beyond 4,300 digits, so
-none of these reaches the package.
+The parser refuses invalid UTF-8, half a surrogate pair, nesting beyond 200 levels and numbers beyond 4,300 digits, so
+none of these reaches the rest of the package.
 """
 
 import math
@@ -21,106 +21,106 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from freemvmt.config import HYBRID_WEIGHT, Method
-from freemvmt.data.documents import LONGEST_ID
+from freemvmt.data.documents import MAX_ID_BYTES
 from freemvmt.data.values import id_of
 from freemvmt.errors import UserError
 
-MOST_HITS = 1000  # k of one search
-MOST_HITS_IN_BATCH = 100  # k of each search of a batch
-LONGEST_QUERY = 10_000  # characters
-MOST_IN_BATCH = 256  # queries of a batch
-MOST_TEXTS = 2048  # to encode, as many as OpenAI takes; MOST_IN_BATCH at a time
-MOST_DOCUMENTS = 1000  # added by one request
-MOST_EXPLAINED = 100  # hits of a search
+MAX_HITS = 1000  # k of one search
+MAX_HITS_IN_BATCH = 100  # k of each search of a batch
+MAX_QUERY_CHARACTERS = 10_000  # characters
+MAX_BATCH_QUERIES = 256  # queries of a batch
+MAX_TEXTS = 2048  # texts to encode, as many as OpenAI allows; MAX_BATCH_QUERIES at a time
+MAX_DOCUMENTS = 1000  # documents added by one request
+MAX_EXPLAINED = 100  # hits of a search with an explanation
 
 
-def _whole(value: object) -> object:
-    """A float without a fraction is the integer that it is, in JSON as in its schemas."""
+def _float_to_int(value: object) -> object:
+    """A float without a fraction as an integer: JSON Schema does not tell them apart."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _digits(value: object) -> object:
-    """A whole number as the id that its digits are; ``UserError`` for what is no id."""
+def _int_to_id(value: object) -> object:
+    """The id of a document; the id of an integer is its digits. ``PydanticCustomError`` when the value is no id."""
     try:
         return id_of(value, "id", "")
     except UserError as error:
         raise PydanticCustomError("id", "{wrong}", {"wrong": str(error).removeprefix(": ")}) from None
 
 
-def _texts(value: object) -> object:
-    """One text as a list of one. Token ids, which some clients send for texts, are refused in words that help."""
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list):
+def _to_texts(value: object) -> object:
+    """A list of texts; one text becomes a list. Token ids, which some clients send, get a message that helps."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list):
         raise PydanticCustomError("texts", "input should be a text or a list of texts")
-    inner = listed[0] if listed else None
-    inner = inner[0] if isinstance(inner, list) and inner else inner
-    if isinstance(inner, int) and not isinstance(inner, bool):
+    first = texts[0] if texts else None
+    first = first[0] if isinstance(first, list) and first else first
+    if isinstance(first, int) and not isinstance(first, bool):
         raise PydanticCustomError("token_ids", _IDS_NOT_TEXTS)
-    return listed
+    return texts
 
 
 _IDS_NOT_TEXTS = "send texts, not token ids, which are another model's (LangChain: check_embedding_ctx_length=False)"
 
 
-def _conditions(given: dict[str, Any]) -> Any:
-    """A filter without the bounds of ranges that are null, in numbers that can be compared with."""
-    present = {
+def _filter_conditions(conditions: dict[str, Any]) -> Any:
+    """The conditions of a filter, without bounds that are null, and with integers within 64 bits."""
+    without_nulls = {
         name: {bound: value for bound, value in condition.items() if value is not None}
         if isinstance(condition, dict)
         else condition
-        for name, condition in given.items()
+        for name, condition in conditions.items()
     }
-    return _within_64_bits(present)
+    return _limit_to_64_bits(without_nulls)
 
 
-def _within_64_bits(value: Any) -> Any:
-    """A whole number beyond 64 bits as the float next to it: to compare with, it is as good."""
+def _limit_to_64_bits(value: Any) -> Any:
+    """An integer beyond 64 bits as the nearest float, which compares the same."""
     if isinstance(value, dict):
-        return {name: _within_64_bits(item) for name, item in value.items()}
+        return {name: _limit_to_64_bits(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_within_64_bits(item) for item in value]
+        return [_limit_to_64_bits(item) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value) if abs(value) < 10**308 else math.inf  # which no filter takes
+        return float(value) if abs(value) < 10**308 else math.inf  # no filter accepts infinity
     return value
 
 
-Query = Annotated[str, Field(max_length=LONGEST_QUERY, description="What is searched for.")]
+Query = Annotated[str, Field(max_length=MAX_QUERY_CHARACTERS, description="What is searched for.")]
 Id = Annotated[
     str,
-    Field(min_length=1, max_length=LONGEST_ID),
-    BeforeValidator(_digits),
+    Field(min_length=1, max_length=MAX_ID_BYTES),
+    BeforeValidator(_int_to_id),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "string", "minLength": 1, "maxLength": LONGEST_ID}, {"type": "integer"}],
+            "anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}, {"type": "integer"}],
             "description": "A document's id; a whole number is its digits.",
         }
     ),
 ]
 Texts = Annotated[
     list[str],
-    Field(min_length=1, max_length=MOST_TEXTS),
-    BeforeValidator(_texts),
+    Field(min_length=1, max_length=MAX_TEXTS),
+    BeforeValidator(_to_texts),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_TEXTS},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_TEXTS},
             ],
             "description": "One text or several.",
         }
     ),
 ]
 Hits = Annotated[
-    int, Field(ge=1, le=MOST_HITS, description="So many hits, fewer when fewer match."), BeforeValidator(_whole)
+    int, Field(ge=1, le=MAX_HITS, description="So many hits, fewer when fewer match."), BeforeValidator(_float_to_int)
 ]
 HitsInBatch = Annotated[
-    int, Field(ge=1, le=MOST_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(_whole)
+    int, Field(ge=1, le=MAX_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(_float_to_int)
 ]
 Weight = Annotated[float, Field(ge=0, le=1, description="Hybrid: the share of the dense side.")]
 
 
 def range_schema(bound: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a range, whose bounds have the schema ``bound``: one of them at least is there, and not null."""
+    """The schema of a range: at least one bound that is not null; ``bound`` is the schema of a bound."""
     names = ("gte", "gt", "lte", "lt")
     return {
         "type": "object",
@@ -130,7 +130,7 @@ def range_schema(bound: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Numbers that a 64-bit integer or float holds; of each field of a filter, `description` knows more.
+# The general schema of a condition; `openapi` replaces it with one for each field of the bundle.
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 _CONDITION: dict[str, Any] = {
     "anyOf": [
@@ -142,11 +142,11 @@ _CONDITION: dict[str, Any] = {
 
 
 def _or_null(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """Say in a body's schema that null is taken wherever a field may be left out."""
+    """Allow null in a body's schema for every optional field."""
     for name, field in schema["properties"].items():
         if name not in schema.get("required", []):
-            about = {word: field.pop(word) for word in ("title", "description", "default") if word in field}
-            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **about}
+            annotations = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **annotations}
 
 
 class Body(BaseModel):
@@ -156,14 +156,14 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
+    def _without_nulls(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
-        return {name: value for name, value in given.items() if value is not None or name not in optional}
+        return {name: value for name, value in body.items() if value is not None or name not in optional}
 
 
-class Filter(RootModel[Annotated[dict[str, JsonValue], AfterValidator(_conditions)]]):
+class Filter(RootModel[Annotated[dict[str, JsonValue], AfterValidator(_filter_conditions)]]):
     """Conditions on metadata, all of which must hold: a value, a list of values, or a range (gte, gt, lte, lt). A list
     in a document is met by one of its members; text compares without case."""
 
@@ -188,13 +188,13 @@ class SearchRequest(Body):
     method: Method = "hybrid"
     weight: Weight = HYBRID_WEIGHT
     filter: Filter = _NO_FILTER
-    explain: bool = Field(False, description=f"Explain the first {MOST_EXPLAINED} hits.")
+    explain: bool = Field(False, description=f"Explain the first {MAX_EXPLAINED} hits.")
 
 
 class BatchRequest(Body):
     """Several queries, searched alike."""
 
-    queries: Annotated[list[Query], Field(min_length=1, max_length=MOST_IN_BATCH)]
+    queries: Annotated[list[Query], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
     k: HitsInBatch = 10
     method: Method = "hybrid"
     weight: Weight = HYBRID_WEIGHT
@@ -228,7 +228,7 @@ class NewDocument(Body):
 class AddRequest(Body):
     """Documents to add."""
 
-    documents: Annotated[list[NewDocument], Field(min_length=1, max_length=MOST_DOCUMENTS)]
+    documents: Annotated[list[NewDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
 
 
 class EmbeddingsRequest(Body):
@@ -238,7 +238,7 @@ class EmbeddingsRequest(Body):
     model: str = Field("", description="Any name: there is one model.")
     input_type: Literal["query", "document"] = Field("query", description="Which tower encodes.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: float32, little-endian.")
-    dimensions: Annotated[int, Field(ge=1), BeforeValidator(_whole)] | None = Field(
+    dimensions: Annotated[int, Field(ge=1), BeforeValidator(_float_to_int)] | None = Field(
         None, description="Numbers of a vector: the model's own, or a size that it was trained to be cut to."
     )
     user: str = Field("", description="Not used.")

@@ -1,11 +1,11 @@
-"""What answers hold, for the API's description. Answers themselves are plain dicts, not checked on their way."""
+"""The response bodies, for the OpenAPI description. Responses are plain dicts, not validated against these models."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from freemvmt.config import Method
-from freemvmt.server.http.errors import Kind
+from freemvmt.server.http.errors import ErrorKind
 
 
 class Answer(BaseModel):
@@ -17,7 +17,7 @@ class Answer(BaseModel):
 class Error(Answer):
     """Why a request was refused."""
 
-    type: Kind
+    type: ErrorKind
     message: str
     request_id: str
 
@@ -43,7 +43,7 @@ class Explanation(Answer):
     text: list[Piece]
 
 
-class Found(Answer):
+class FoundDocument(Answer):
     """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it."""
 
     id: str
@@ -64,13 +64,13 @@ class SearchAnswer(Answer):
     k: int
     took_ms: float
     documents: int
-    hits: list[Found]
+    hits: list[FoundDocument]
 
 
 class BatchAnswer(Answer):
     """The hits of each query, in the order of the queries."""
 
-    results: list[list[Found]]
+    results: list[list[FoundDocument]]
     method: Method
     k: int
     took_ms: float
@@ -80,7 +80,7 @@ class SimilarAnswer(Answer):
     """The neighbours of a document."""
 
     id: str
-    hits: list[Found]
+    hits: list[FoundDocument]
     took_ms: float
 
 

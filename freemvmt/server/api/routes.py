@@ -1,4 +1,4 @@
-"""The routes: pydantic reads a request's body, and the service gives JSON that is ready to send."""
+"""The routes: pydantic reads the body of a request, and the service returns JSON that is ready to send."""
 
 import typing
 from codecs import BOM_UTF8
@@ -18,17 +18,17 @@ from freemvmt.server.api.docs_page import docs_page
 from freemvmt.server.api.output import dumps
 from freemvmt.server.api.service import Service
 from freemvmt.server.api.static_files import page_file
-from freemvmt.server.http.auth import Access, need_of
+from freemvmt.server.http.auth import Authenticator, permission_for
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.http.metrics import CONTENT_TYPE, Metrics
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
+_DEFAULT_ERROR: dict[int | str, dict[str, Any]] = {
     "default": {"model": answers.ErrorAnswer, "description": "Refused; the error says why."}
 }
 
 
 def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    said = {
+    descriptions = {
         401: "The token is missing or wrong.",
         403: "The server only reads.",
         404: "There is no such document, or model.",
@@ -39,45 +39,45 @@ def _responses(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[s
         503: "Too many requests wait.",
         504: "It took too long.",
     }
-    refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": answers.ErrorAnswer, "description": said[status]} for status in statuses
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": answers.ErrorAnswer, "description": descriptions[status]} for status in statuses
     }
-    done = {"model": model, "description": (model.__doc__ or "").strip()}
-    return {200: done, **refused, **_REFUSED}
+    success = {"model": model, "description": (model.__doc__ or "").strip()}
+    return {200: success, **errors, **_DEFAULT_ERROR}
 
 
-def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics) -> None:
+def add_routes(app: FastAPI, service: Service, authenticator: Authenticator, metrics: Metrics) -> None:
     """Give ``app`` its routes."""
-    app.router.route_class = type("BoundRoute", (JSONRoute,), {"access": access, "service": service})
+    app.router.route_class = type("BoundRoute", (JSONRoute,), {"access": authenticator, "service": service})
 
     @app.post("/search", tags=["search"], responses=_responses(answers.SearchAnswer, 422, 503, 504))
-    async def search(asked: schemas.SearchRequest) -> Any:
+    async def search(body: schemas.SearchRequest) -> Any:
         """The documents that best answer a query."""
-        return await service.search(asked)
+        return await service.search(body)
 
     @app.post("/search/batch", tags=["search"], responses=_responses(answers.BatchAnswer, 422, 503, 504))
-    async def search_batch(asked: schemas.BatchRequest) -> Any:
+    async def search_batch(body: schemas.BatchRequest) -> Any:
         """The documents that best answer each of several queries."""
-        return await service.search_batch(asked)
+        return await service.search_batch(body)
 
     @app.post("/similar", tags=["search"], responses=_responses(answers.SimilarAnswer, 404, 422, 503, 504))
-    async def similar(asked: schemas.SimilarRequest) -> Any:
+    async def similar(body: schemas.SimilarRequest) -> Any:
         """The documents that are most like one of them, itself left out."""
-        return await service.similar(asked)
+        return await service.similar(body)
 
     @app.post("/explain", tags=["search"], responses=_responses(answers.ExplainAnswer, 404, 422, 503, 504))
-    async def explain(asked: schemas.ExplainRequest) -> Any:
+    async def explain(body: schemas.ExplainRequest) -> Any:
         """Why a document matches a query: the cosine, split exactly over the words of the document."""
-        return await service.explain(asked)
+        return await service.explain(body)
 
     @app.post(
         "/documents",
         tags=["documents"],
         responses=_responses(answers.AddAnswer, 401, 403, 409, 413, 422, 429, 503, 504),
     )
-    async def add(asked: schemas.AddRequest) -> Any:
+    async def add(body: schemas.AddRequest) -> Any:
         """Add documents, or replace those of the same id. They are on disk, and found, when the answer comes."""
-        return await service.add(asked)
+        return await service.add(body)
 
     @app.get("/documents/{id:path}", tags=["documents"], responses=_responses(answers.DocumentAnswer, 404))
     async def get(id: str) -> Any:
@@ -94,9 +94,9 @@ def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics)
         return await service.delete(id)
 
     @app.post("/v1/embeddings", tags=["vectors"], responses=_responses(answers.EmbeddingsAnswer, 413, 422, 503, 504))
-    async def embeddings(asked: schemas.EmbeddingsRequest) -> Any:
+    async def embeddings(body: schemas.EmbeddingsRequest) -> Any:
         """Vectors of texts, in the shape of OpenAI's API; ``input_type`` says which tower encodes."""
-        return await service.embeddings(asked)
+        return await service.embeddings(body)
 
     @app.get("/v1/models", tags=["vectors"], responses=_responses(answers.ModelsAnswer))
     async def models() -> Any:
@@ -123,7 +123,7 @@ def add_routes(app: FastAPI, service: Service, access: Access, metrics: Metrics)
         """The bundle answers."""
         return await service.ready()
 
-    @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}, **_REFUSED})
+    @app.get("/metrics", tags=["service"], responses={200: {"content": {"text/plain": {}}}, **_DEFAULT_ERROR})
     async def measures() -> Any:
         """Counts and times in Prometheus's text format."""
         return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -149,48 +149,48 @@ _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JSONRoute(APIRoute):
-    """A route whose endpoint takes at most one model (the body) and path parameters, and gives JSON or a response."""
+    """A route whose endpoint takes path parameters and at most one model (the body), and returns JSON or a response."""
 
-    access: Access  # set on a subclass, by `add_routes`
+    access: Authenticator  # set on a subclass, by `add_routes`
     service: Service
 
     def get_route_handler(self) -> _Handler:
-        """How a request becomes an answer."""
+        """The handler, which turns a request into a response."""
         endpoint = self.endpoint
         hints = typing.get_type_hints(endpoint)
-        bodies = [(name, kind) for name, kind in hints.items() if name != "return" and _is_model(kind)]
-        need = need_of(self.path_format, self.methods or set())
+        bodies = [(name, model) for name, model in hints.items() if name != "return" and _is_model(model)]
+        permission = permission_for(self.path_format, self.methods or set())
 
         async def handle(request: Request) -> Response:
-            self.access.check(request.scope, need)
+            self.access.check(request.scope, permission)
             arguments: dict[str, Any] = dict(request.path_params)
             if "request" in hints:
                 arguments["request"] = request
-            for name, kind in bodies:
-                body = arguments[name] = await self._read(request, kind)
+            for name, model in bodies:
+                body = arguments[name] = await self._read_body(request, model)
                 request.scope["search_method"] = getattr(body, "method", "")
-            answer = await endpoint(**arguments)
-            return answer if isinstance(answer, Response) else Response(answer, media_type="application/json")
+            response = await endpoint(**arguments)
+            return response if isinstance(response, Response) else Response(response, media_type="application/json")
 
         return handle
 
-    async def _read(self, request: Request, kind: type[BaseModel]) -> BaseModel:
-        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if given != "application/json":
-            message = f"the body is {given[:60] or 'of no type'}; send JSON with Content-Type: application/json"
+    async def _read_body(self, request: Request, model: type[BaseModel]) -> BaseModel:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
+            message = f"the body is {content_type[:60] or 'of no type'}; send JSON with Content-Type: application/json"
             raise Refusal(415, "invalid_request", message)
-        if (packed := request.headers.get("content-encoding", "identity").lower()) != "identity":
-            raise Refusal(415, "invalid_request", f"the body is packed ({packed[:60]}); send it as it is")
-        return await self.service.parse(lambda body: _parsed(body, kind), await request.body())
+        if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise Refusal(415, "invalid_request", f"the body is packed ({encoding[:60]}); send it as it is")
+        return await self.service.parse(lambda body: _parse(body, model), await request.body())
 
 
-def _parsed(body: bytes, kind: type[BaseModel]) -> BaseModel:
-    """What stands in ``body``. Pydantic's reader takes the last value of a name that stands twice; here none counts."""
+def _parse(body: bytes, model: type[BaseModel]) -> BaseModel:
+    """The request in ``body``. A name that stands twice is an error; pydantic alone would take the last value."""
     text = body.removeprefix(BOM_UTF8)
-    found = kind.model_validate_json(text)
+    request_model = model.model_validate_json(text)
     check_json(text, "the body")
-    return found
+    return request_model
 
 
-def _is_model(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _is_model(model: object) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)

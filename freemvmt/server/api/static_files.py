@@ -1,4 +1,4 @@
-"""The files of the search page, with a policy under which they can load and reach nothing but this server."""
+"""The files of the search page, with a content security policy: they can load from this server only."""
 
 import hashlib
 from pathlib import Path
@@ -24,8 +24,8 @@ _POLICY = (
 
 
 def page_file(name: str, request: Request) -> Response:
-    """The file ``name`` of the page, or 304 when the browser has it. ``Refusal`` (404) when there is none."""
-    # Only a name that the folders list: nothing that a request names becomes a path of its own.
+    """The file ``name`` of the page; 304 when the browser has it; ``Refusal`` (404) when there is no such file."""
+    # The name is looked up in a list of the folders: a request never forms a path.
     path = {file.name: file for folder in (_WEB, _WEB / "server") for file in folder.iterdir()}.get(name)
     if path is None or path.suffix not in _TYPES:
         raise Refusal(404, "not_found", "there is no such page")

@@ -1,4 +1,4 @@
-"""Threads for blocking work behind a bounded queue: what finds it full is refused, what lasts too long is let go."""
+"""Threads for blocking work behind a bounded queue: calls are refused when it is full, and have a timeout."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,57 +10,55 @@ from freemvmt.server.http.errors import Refusal
 T = TypeVar("T")
 
 
-class Workers:
-    """``threads`` calls run at once and ``queue`` more wait; each has ``timeout`` seconds until it is answered.
+class ThreadPool:
+    """Runs up to ``threads`` calls at once while ``queue`` more wait; each has ``timeout`` seconds in all.
 
-    ``prepare`` is called once in each thread.
-
-    All methods but ``close`` belong to the event loop's thread.
+    ``prepare`` is called once in each thread. All methods except ``close`` must be called in the event loop's thread.
     """
 
     def __init__(self, threads: int, queue: int, timeout: float, prepare: Callable[[], None] = lambda: None) -> None:
         self.threads, self.queue, self.timeout = threads, queue, timeout
         self._pool = ThreadPoolExecutor(threads, initializer=prepare)
-        self._admitted = 0
-        self.changed: Callable[[], None] = lambda: None  # called when more or fewer may wait
+        self._active = 0
+        self.on_change: Callable[[], None] = lambda: None  # called when ``waiting`` may have changed
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a thread."""
-        return max(0, self._admitted - self.threads)
+        """The number of calls that wait for a thread."""
+        return max(0, self._active - self.threads)
 
     def admit(self) -> None:
-        """Take a place in the queue; ``Refusal`` (503) when there is none."""
-        if self._admitted >= self.threads + self.queue:
+        """Take a place in the queue; ``Refusal`` (503) when the queue is full."""
+        if self._active >= self.threads + self.queue:
             raise Refusal(503, "busy", "too many requests wait already; try again", {"Retry-After": "1"})
-        self._admitted += 1
-        self.changed()
+        self._active += 1
+        self.on_change()
 
     def leave(self) -> None:
-        """Give a place back."""
-        self._admitted -= 1
-        self.changed()
+        """Give a place in the queue back."""
+        self._active -= 1
+        self.on_change()
 
     async def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """``call(*arguments)`` in a thread.
+        """The result of ``call(*arguments)``, run in a thread.
 
-        Raises ``Refusal``: 503 when the queue is full, 504 when the time is over. A call that has begun cannot be
-        stopped: it keeps its place until it ends, so that calls that never end fill the queue, not the memory.
+        Raises ``Refusal``: 503 when the queue is full, 504 after the timeout. A call that has begun cannot be stopped.
+        It keeps its place until it ends, so that calls that never end fill the queue, not the memory.
         """
         self.admit()
         loop = asyncio.get_running_loop()
         future = self._pool.submit(call, *arguments)
 
         def leave(_: "Future[T]") -> None:
-            # An event loop that is closed has nobody left to count for.
+            # Once the event loop is closed, the count is not used.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self.leave)
 
         future.add_done_callback(leave)
-        return await self.in_time(asyncio.wrap_future(future))
+        return await self.with_timeout(asyncio.wrap_future(future))
 
-    async def in_time(self, future: "asyncio.Future[T]") -> T:
-        """What ``future`` gives, or ``Refusal`` (504) when the time is over."""
+    async def with_timeout(self, future: "asyncio.Future[T]") -> T:
+        """The result of ``future``; ``Refusal`` (504) after the timeout."""
         try:
             async with asyncio.timeout(self.timeout):
                 return await future
@@ -69,9 +67,9 @@ class Workers:
             raise Refusal(504, "timeout", message) from None
 
     def submit(self, call: Callable[[], None]) -> None:
-        """Start ``call`` in a thread for requests that were admitted already."""
+        """Run ``call`` in a thread, for requests that ``admit`` has let in."""
         self._pool.submit(call)
 
     def close(self) -> None:
-        """Wait for what has begun, drop what waits."""
+        """Wait for the calls that have begun, and drop the ones that wait."""
         self._pool.shutdown(wait=True, cancel_futures=True)

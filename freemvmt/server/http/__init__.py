@@ -1,6 +1,6 @@
-"""What stands around every request, whatever it asks for.
+"""The handling that all requests share.
 
-``protocol`` bounds what uvicorn reads and writes, ``middleware`` gives ids, limits, logs and measures, ``auth``
-checks tokens and hosts, ``errors`` is the one shape of a refusal, ``metrics`` what Prometheus reads, ``listener``
-the socket.
+``protocol`` limits what uvicorn reads and writes. ``middleware`` adds request ids, limits, logs and metrics.
+``auth`` checks tokens and hosts. ``errors`` defines the one form of an error. ``metrics`` holds the numbers for
+Prometheus. ``listener`` opens the socket.
 """

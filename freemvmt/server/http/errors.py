@@ -1,4 +1,4 @@
-"""Everything that a request can be refused for, in one shape: ``{"error": {"type", "message", "request_id"}}``."""
+"""The errors of the API, all in one form: ``{"error": {"type", "message", "request_id"}}``."""
 
 import json
 from collections.abc import Mapping
@@ -8,36 +8,38 @@ from pydantic import ValidationError
 
 from freemvmt.errors import NotFound, UserError
 
-Kind = Literal["invalid_request", "unauthorized", "not_found", "too_large", "busy", "timeout", "read_only", "internal"]
-KINDS: tuple[str, ...] = get_args(Kind)
+ErrorKind = Literal[
+    "invalid_request", "unauthorized", "not_found", "too_large", "busy", "timeout", "read_only", "internal"
+]
+ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
-_LONGEST = 300  # characters of a message: what a client sent can stand in it
+_MAX_MESSAGE_LENGTH = 300  # characters; a message can quote what a client sent
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """An answer other than 200: its status, its kind, one line that says why, and headers."""
+class Refusal(Exception):  # noqa: N818 - a response, not a failure
+    """An error response: its status, its kind, a message of one line, and headers."""
 
-    def __init__(self, status: int, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, kind: ErrorKind, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.headers = dict(headers or {})
 
     def body(self, request_id: str) -> bytes:
-        """The JSON of the answer."""
+        """The JSON of the response."""
         return error_body(self.kind, str(self), request_id)
 
 
-def error_body(kind: Kind, message: str, request_id: str) -> bytes:
-    """The JSON of an answer that refuses; ``message`` becomes one line of at most 300 characters."""
+def error_body(kind: ErrorKind, message: str, request_id: str) -> bytes:
+    """The JSON of an error response; ``message`` becomes one line of at most 300 characters."""
     line = " ".join(message.split())
-    line = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    line = line if len(line) <= _MAX_MESSAGE_LENGTH else line[: _MAX_MESSAGE_LENGTH - 1] + "…"
     error = {"type": kind, "message": line, "request_id": request_id}
     return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def as_refusal(error: Exception) -> Refusal | None:
-    """What to answer for an error; None for one that no request should bring about."""
+    """The refusal for an exception; None for an exception that no request should cause."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, NotFound):
@@ -50,16 +52,16 @@ def as_refusal(error: Exception) -> Refusal | None:
 
 
 def _first_error(error: ValidationError) -> str:
-    """The first thing that is wrong with a body, and where."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part)[:60] for part in found["loc"])
-    message = found["msg"]
-    if found["type"] == "json_invalid":
+    """The message of the first error in a body, with the path of the field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part)[:60] for part in first["loc"])
+    message = first["msg"]
+    if first["type"] == "json_invalid":
         if "hex escape" in message or "code point" in message:
             message = f"the body holds half of a surrogate pair, or what is no UTF-8 ({message})"
         return message[0].lower() + message[1:] + "; send one JSON object in UTF-8"
-    if found["type"] == "model_type" and not where:
+    if first["type"] == "model_type" and not where:
         return "the body is no object; send one JSON object"
-    if found["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         return f"{where}: there is no such field; leave it out"
     return f"{where}: {message[0].lower()}{message[1:]}" if where else message

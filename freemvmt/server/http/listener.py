@@ -1,4 +1,4 @@
-"""The socket that a server listens on; light, for a process that only holds it."""
+"""The socket that a server listens on. The imports are few: the supervisor needs nothing else of a server."""
 
 import socket
 
@@ -7,7 +7,7 @@ from freemvmt.server.settings import ServeSettings
 
 
 def listen(settings: ServeSettings) -> socket.socket:
-    """The socket that listens at the address of ``settings``; ``UserError`` when it cannot be had."""
+    """Listen at the address of ``settings``; ``UserError`` when the address cannot be used."""
     host = settings.host.strip("[]")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
@@ -15,7 +15,7 @@ def listen(settings: ServeSettings) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(1)  # a second server of this address is refused now, not when the bundle is loaded
+            listener.listen(1)  # a second server at this address fails now, not after it has loaded its bundle
         except OSError:
             listener.close()
             raise

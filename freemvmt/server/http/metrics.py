@@ -1,8 +1,8 @@
-"""What Prometheus reads at /metrics: requests, their seconds, the queue, and the size of what is searched.
+"""The metrics that Prometheus reads at /metrics: requests, their seconds, the queue, and the size of the index.
 
-Where several processes serve, each keeps its numbers in a file of one folder (prometheus-client's multiprocess mode),
-and whoever is asked adds them all up. Requests that a process counted stay counted when it dies; what it was doing
-(``two_towers_in_flight``, ``two_towers_queue_depth``) goes with it.
+With several processes, each keeps its numbers in a file of one shared folder (prometheus-client's multiprocess mode);
+the process that answers /metrics adds them up. When a process dies, its counts stay, and its current values
+(``two_towers_in_flight``, ``two_towers_queue_depth``) are removed.
 """
 
 import os
@@ -22,7 +22,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 
 
 class Metrics:
-    """The measures of one server, in a registry of its own."""
+    """The metrics of one server, in a registry of its own."""
 
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
@@ -45,26 +45,26 @@ class Metrics:
         self._documents = self._gauge("documents", "Documents that can be found.", "livemostrecent")
         self._size = self._gauge("index_size_bytes", "Bytes of the vectors, as float32.", "livemostrecent")
 
-    def _gauge(self, name: str, says: str, over_processes: Literal["livesum", "livemostrecent"]) -> Gauge:
-        return Gauge(f"two_towers_{name}", says, registry=self._registry, multiprocess_mode=over_processes)
+    def _gauge(self, name: str, description: str, multiprocess_mode: Literal["livesum", "livemostrecent"]) -> Gauge:
+        return Gauge(f"two_towers_{name}", description, registry=self._registry, multiprocess_mode=multiprocess_mode)
 
     def note_queue(self, waiting: int) -> None:
-        """So many requests wait for a thread now."""
+        """Set the number of requests that wait for a thread."""
         self._queue.set(waiting)
 
     def begin(self) -> None:
-        """A request is under way, until ``count``."""
+        """Count a request as in flight, until ``count`` is called."""
         self._in_flight.inc()
 
     def count(self, route: str, method: str, search_method: str, status: int, seconds: float) -> None:
-        """One request is done. Labels come from short lists, so that no client can add to them without end."""
+        """Count a finished request. The labels come from short lists: a client cannot create ever more of them."""
         self._in_flight.dec()
         method = method if method in _METHODS else "other"
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route, search_method).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, of all processes that serve, in Prometheus's text format."""
+        """The metrics of all processes, in Prometheus's text format; ``Refusal`` (503) when their folder is gone."""
         documents = len(self._retriever)
         self._documents.set(documents)
         self._size.set(4 * documents * int(self._retriever.about["dim"]))
@@ -73,7 +73,7 @@ class Metrics:
             registry = CollectorRegistry()
             try:
                 MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-            except ValueError:  # some systems clear such places when a user leaves
+            except ValueError:  # some systems clear shared memory when a user logs out
                 message = "the numbers of the processes were taken away; start the server again"
                 raise Refusal(503, "busy", message, {"Retry-After": "60"}) from None
         return generate_latest(registry)

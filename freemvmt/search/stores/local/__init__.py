@@ -1,1 +1,1 @@
-"""Documents in the folder of a bundle: ``store`` opens and changes it, ``view`` is one state of it that is searched."""
+"""The store in the folder of a bundle: ``store`` opens and changes it, ``view`` is one state that can be searched."""

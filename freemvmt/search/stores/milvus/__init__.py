@@ -1,1 +1,1 @@
-"""Documents in Milvus: ``client`` connects, ``store`` changes a collection, ``view`` searches it."""
+"""The store in Milvus: ``client`` connects, ``store`` changes a collection, ``view`` searches it."""

@@ -1,4 +1,4 @@
-"""Documents in Milvus, in a file of this machine (Milvus Lite) or on a server, through the same client."""
+"""A store in Milvus, in a local file (Milvus Lite) or on a server."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,104 +7,104 @@ from typing import Any
 
 import numpy as np
 
-from freemvmt.data.documents import Document, is_storable, stored_document
+from freemvmt.data.documents import Document, is_storable, unchecked_document
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import plain_words
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.search.stores.base import Replaced
-from freemvmt.search.stores.filters import Kind, check_kinds, facets_of, kinds_of
+from freemvmt.search.stores.base import BundleReplaced
+from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.layout import Identity, identity_of
-from freemvmt.search.stores.milvus.client import Client, Place
-from freemvmt.search.stores.milvus.view import ROWS_AT_ONCE, MilvusView, ends_of, key_of, short, there
+from freemvmt.search.stores.milvus.client import Client, MilvusAddress
+from freemvmt.search.stores.milvus.view import ROWS_AT_ONCE, MilvusView, ends_of, existing_keys, key_of, short_hash
 
-LONGEST = 65_535  # bytes of a text in Milvus
-_FIELD = "two-towers.field."  # a collection's properties that say which fields it has
+MAX_TEXT_BYTES = 65_535  # the longest text that Milvus stores
+_FIELD_PREFIX = "two-towers.field."  # of the properties of a collection that name its metadata fields
 _BYTES_AT_ONCE = 8_000_000
 
 
 class MilvusStore:
     """The documents of ``collection`` at ``place``, which the bundle in ``folder`` names.
 
-    Several processes may search and change them. A change of many documents is sent in parts, each of which is there
-    whole or not at all.
+    Several processes may search and change them. A change of many documents is sent in several requests; each request
+    is applied completely or not at all.
     """
 
-    def __init__(self, folder: Path, identity: Identity, place: Place, collection: str) -> None:
+    def __init__(self, folder: Path, identity: Identity, place: MilvusAddress, collection: str) -> None:
         self._folder, self._identity = folder, identity
         self.collection = collection
         self._client = Client(place)
         if not self._client("has_collection", collection):
             raise UserError(f"{place} has no collection {collection}, which {folder} names; index the corpus again")
         self._client("load_collection", collection)
-        described = self._client("describe_collection", collection)
-        known = {field["name"]: field for field in described["fields"]}
-        if not known.keys() >= {"key", "id", "title", "text", "metadata", "facets", "ends", "vector"}:
+        description = self._client("describe_collection", collection)
+        columns = {field["name"]: field for field in description["fields"]}
+        if not columns.keys() >= {"key", "id", "title", "text", "metadata", "facets", "ends", "vector"}:
             raise UserError(f"{place}: the collection {collection} is none of ours; index the corpus again")
-        self.dim = int(known["vector"]["params"]["dim"])
-        self._has_words = "words" in known
+        self.dim = int(columns["vector"]["params"]["dim"])
+        self._has_words = "words" in columns
 
     @property
     def writable(self) -> bool:
-        """Whether documents can be added and deleted: what the server lets this client do is seen when it is done."""
+        """Always true; the server may still refuse a change when it is made."""
         return True
 
     @property
     def replaced(self) -> bool:
-        """Whether another bundle has taken the place of the one that names this collection."""
+        """Whether another bundle has replaced the one that names this collection."""
         try:
             return identity_of(self._folder) != self._identity
         except OSError:
             return False
 
-    def _check_place(self) -> None:
+    def _check_not_replaced(self) -> None:
         if self.replaced:
-            raise Replaced(f"{self._folder} was replaced by another bundle; open it again")
+            raise BundleReplaced(f"{self._folder} was replaced by another bundle; open it again")
 
     def refresh(self) -> bool:
-        """Every search sees what is there: there is nothing to take up."""
+        """Always false: every search sees all changes, so there is nothing to load."""
         return False
 
     def view(self) -> "MilvusView":
-        """What is there now."""
+        """The current state."""
         return MilvusView(self._client, self.collection, self._kinds, self._has_words)
 
-    def _kinds(self) -> dict[str, Kind]:
+    def _kinds(self) -> dict[str, FieldKind]:
         properties = self._client("describe_collection", self.collection).get("properties") or {}
-        found = dict(json.loads(value) for name, value in sorted(properties.items()) if name.startswith(_FIELD))
-        check_kinds(self._folder, found)
-        return found
+        kinds = dict(json.loads(value) for name, value in sorted(properties.items()) if name.startswith(_FIELD_PREFIX))
+        check_kinds(self._folder, kinds)
+        return kinds
 
     def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Put documents in, each in the place of one with its id; return how many were replaced."""
-        self._check_place()
-        known = self._kinds()
-        new: dict[str, Kind] = {}
+        """Add documents, each replacing the one with its id; return how many were replaced."""
+        self._check_not_replaced()
+        known_kinds = self._kinds()
+        new_kinds: dict[str, FieldKind] = {}
         for document in documents:
-            new |= kinds_of(document.metadata, {**known, **new}, f"document {document.id!r}")
+            new_kinds |= kinds_of(document.metadata, {**known_kinds, **new_kinds}, f"document {document.id!r}")
         rows = [self._row(document, vector) for document, vector in zip(documents, vectors, strict=True)]
-        replaced = len(there(self._client, self.collection, [row["key"] for row in rows]))
-        self._name_fields(new)
+        replaced = len(existing_keys(self._client, self.collection, [row["key"] for row in rows]))
+        self._add_fields(new_kinds)
         self._write(rows)
         return replaced
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Take documents out, for good; return the ids that were there."""
-        self._check_place()
-        keys = {key_of(name): name for name in dict.fromkeys(ids) if is_storable(name)}
-        found = there(self._client, self.collection, list(keys))
-        for start in range(0, len(found), ROWS_AT_ONCE):
-            self._client("delete", self.collection, ids=found[start : start + ROWS_AT_ONCE])
-        return [keys[key] for key in found]
+        """Delete documents for good; return the ids of those that existed."""
+        self._check_not_replaced()
+        names = {key_of(name): name for name in dict.fromkeys(ids) if is_storable(name)}
+        keys = existing_keys(self._client, self.collection, list(names))
+        for start in range(0, len(keys), ROWS_AT_ONCE):
+            self._client("delete", self.collection, ids=keys[start : start + ROWS_AT_ONCE])
+        return [names[key] for key in keys]
 
     def fill(
         self,
         documents: Iterable[Document],
         vectors: Iterable[Vectors],
-        kinds: dict[str, Kind],
+        kinds: dict[str, FieldKind],
         done: Callable[[int], None],
     ) -> None:
-        """Put the documents of a whole corpus in; ``done`` is told how many were sent."""
-        self._name_fields(kinds)
+        """Add the documents of a new collection; ``done`` gets the number of documents after each request."""
+        self._add_fields(kinds)
         rows: list[dict[str, Any]] = []
         for document, vector in zip(documents, (vector for block in vectors for vector in block), strict=True):
             rows.append(self._row(document, vector))
@@ -116,51 +116,53 @@ class MilvusStore:
         done(len(rows))
         self._client("flush", self.collection)
 
-    def _name_fields(self, kinds: dict[str, Kind]) -> None:
+    def _add_fields(self, kinds: dict[str, FieldKind]) -> None:
         if kinds:
-            named = {_FIELD + short(name): json.dumps([name, kind]) for name, kind in kinds.items()}
-            self._client("alter_collection_properties", self.collection, properties=named)
+            properties = {_FIELD_PREFIX + short_hash(name): json.dumps([name, kind]) for name, kind in kinds.items()}
+            self._client("alter_collection_properties", self.collection, properties=properties)
 
     def _row(self, document: Document, vector: Vectors) -> dict[str, Any]:
-        plain = json.dumps(document.metadata, ensure_ascii=False)
+        metadata = json.dumps(document.metadata, ensure_ascii=False)
         row: dict[str, Any] = {
             "key": key_of(document.id), "id": document.id, "title": document.title, "text": document.text,
-            "metadata": plain, "facets": {"all": facets_of(document.metadata)}, "vector": vector.tolist(),
+            "metadata": metadata, "facets": {"all": facets_of(document.metadata)}, "vector": vector.tolist(),
             "ends": ends_of(document.metadata),
         }  # fmt: skip
         if self._has_words:
             row["words"] = plain_words(document.content)
         for name in ("title", "text", "metadata", "words"):
-            if len(row.get(name, "").encode()) > LONGEST:
-                raise UserError(f"document {document.id!r}: its {name} is over {LONGEST:,} bytes; cut it for Milvus")
+            if len(row.get(name, "").encode()) > MAX_TEXT_BYTES:
+                raise UserError(
+                    f"document {document.id!r}: its {name} is over {MAX_TEXT_BYTES:,} bytes; cut it for Milvus"
+                )
         return row
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        for part in _parts(rows):
-            self._client("upsert", self.collection, part)
+        for batch in _batches(rows):
+            self._client("upsert", self.collection, batch)
 
-    def sample(self, most: int) -> tuple[list[Document], Vectors]:
-        """Some documents and their vectors (documents, dim), as many as ``most``."""
+    def sample(self, limit: int) -> tuple[list[Document], Vectors]:
+        """At most ``limit`` documents and their vectors, (documents, dim)."""
         columns = ["id", "title", "text", "vector"]
-        rows = self._client("query", self.collection, "", limit=most, output_fields=columns)
-        documents = [stored_document(row["id"], row["text"], row["title"], {}) for row in rows]
+        rows = self._client("query", self.collection, "", limit=limit, output_fields=columns)
+        documents = [unchecked_document(row["id"], row["text"], row["title"], {}) for row in rows]
         return documents, np.array([row["vector"] for row in rows], np.float32)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
 
-def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """``rows`` in parts that one request holds."""
-    part: list[dict[str, Any]] = []
+def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """``rows`` in batches that fit into one request."""
+    batch: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        own = sum(len(value) for value in row.values() if isinstance(value, str)) * 3 + 9 * len(row["vector"])
-        if part and (len(part) == ROWS_AT_ONCE or size + own > _BYTES_AT_ONCE):
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += own
-    if part:
-        yield part
+        row_size = sum(len(value) for value in row.values() if isinstance(value, str)) * 3 + 9 * len(row["vector"])
+        if batch and (len(batch) == ROWS_AT_ONCE or size + row_size > _BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += row_size
+    if batch:
+        yield batch
