@@ -85,7 +85,7 @@ def documents(size: int) -> Iterator[dict[str, Any]]:
 
 def write_arrow(path: Path, metadata: list[dict[str, Any]]) -> None:
     """The file that a bundle has."""
-    table = build._table(Columns.of(metadata, KINDS))
+    table = build._arrow_table(Columns.of(metadata, KINDS))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 

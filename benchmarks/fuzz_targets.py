@@ -22,11 +22,13 @@ from safetensors.torch import load_file, save_file
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.collection import Collection
 from freemvmt.data.corpus import read_corpus
+from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import load_collection
-from freemvmt.data.readers import jsonl as formats
 from freemvmt.data.readers import parquet as tables
 from freemvmt.data.readers import pydocs
+from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.qrels import read_qrels
+from freemvmt.data.readers.tsv import read_tsv
 from freemvmt.data.values import passage_id
 from freemvmt.evaluation.runs import read_run, write_run
 from freemvmt.model import TwoTowersModel
@@ -181,13 +183,13 @@ def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
     folder = _new(place / "rows")
     jsonl(folder / "rows.jsonl", _rows(draw))
     fields = (None, "query", "passage")
-    reader = read("rows.jsonl", lambda path: _judged(formats.read_jsonl(path, *fields)))
+    reader = read("rows.jsonl", lambda path: _judged(read_jsonl(path, *fields)))
     yield Target("rows, JSONL", _all_files, reader, read("rows.jsonl", _true_rows)), folder
 
     triples = [(words(5), words(5), words(5)) for _ in range(30)]
     folder = _new(place / "tsv")
     (folder / "pairs.tsv").write_text("\n".join(map("\t".join, triples)), encoding="utf-8")
-    reader = read("pairs.tsv", lambda path: _judged(formats.read_tsv(path, None)))
+    reader = read("pairs.tsv", lambda path: _judged(read_tsv(path, None)))
     yield Target("pairs, TSV", _all_files, reader, read("pairs.tsv", _true_pairs)), folder
 
     folder = _new(place / "parquet")
@@ -338,7 +340,7 @@ def _true_run(path: Path) -> Any:
     return {query: scores for query, scores in found.items() if query in ("q0", "q1")}
 
 
-def _judged(judgements: formats.Judgements) -> Any:
+def _judged(judgements: Judgements) -> Any:
     """(query, (passage, whether it answers)) of each row."""
     found: list[tuple[str, list[tuple[str, bool]]]] = [(query, []) for query in judgements.queries.to_pylist()]
     for text, row, label in zip(

@@ -45,9 +45,9 @@ class Train(Task):
     def act(self) -> None:
         write = checkpoint.Checkpoints.write
 
-        def announced(self: checkpoint.Checkpoints, *given: Any) -> bool:
-            there = write(self, *given)
-            done("train", str(given[1].step))
+        def announced(self: checkpoint.Checkpoints, run: checkpoint.Resumable) -> bool:
+            there = write(self, run)
+            done("train", str(run.state.step))
             return there
 
         checkpoint.Checkpoints.write = announced  # type: ignore[method-assign]

@@ -43,10 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GRU, one way": GRU | {"bidirectional": False, "hidden": 128},
     "GRU, two layers": GRU | {"layers": 2},
     "LSTM": GRU | {"cell": "lstm"},
-    "SRU": GRU | {"cell": "sru"},
     "GRU, mean of states added": GRU | {"pooling": "mean"},
-    "GRU, largest states added": GRU | {"pooling": "max"},
-    "GRU, last states added": GRU | {"pooling": "last"},
     "GRU, mean of states alone": GRU | {"pooling": "mean", "residual": False},
 }
 

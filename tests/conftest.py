@@ -18,6 +18,7 @@ os.environ |= {
     "TWO_TOWERS_CACHE": f"{_WORLD}/cache",
     "MPLCONFIGDIR": f"{_WORLD}/matplotlib",  # it looks for fonts once, and not in every process with a home of its own
     "WANDB_MODE": "offline",
+    "GRPC_VERBOSITY": "ERROR",  # Milvus Lite talks while other tests look at stderr
     "WANDB_DIR": f"{_WORLD}/wandb",
 }
 # A job in the background of a shell ignores SIGINT, and so would everything that it starts.
@@ -38,7 +39,10 @@ from freemvmt.trainer.dataset import TrainingData, prepare
 from forked import Forks, forks
 from rows import write_rows
 
-pytest_plugins = ["browser", "outside", "page_site", "sweep_toy"]
+pytest_plugins = [
+    "browser", "outside", "page_site", "sweep_toy",
+    "fixtures_data", "fixtures_search", "fixtures_server", "fixtures_trainer",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ class Pages(serving_page.Transcript):
                 answer = self._python(self._here(block.body))
             elif block.kind == "text" and answer is not None:
                 found_here, answer = answer, None
-                return f"```text\n{found_here}```\n"
+                return f"```text\n{found_here.rstrip(chr(10))}\n```\n"
             else:
                 raise AssertionError(f"a block of {block.kind!r} is no command, no file and no output:\n{block.body}")
             return found[0]

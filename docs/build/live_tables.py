@@ -1,17 +1,32 @@
 """Tables on a live corpus and its server, from results/engines.json and results/serving.json."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from record import read
 
 Row = Callable[[dict[str, Any]], str]
 
+PACKAGE = Path(__file__).parents[2] / "freemvmt" / "search"
+# By engine, the code of the package that stands on it, with all that a bundle needs of it and a benchmark does not.
+SHIPPED = {
+    "faiss+tantivy": ("stores/local", "stores/texts.py", "stores/arrow.py", "index/dense.py", "index/lexical.py"),
+    "milvus-lite": ("stores/milvus", "bundle/milvus.py"),
+}
+
+
+def _lines(*parts: str) -> int:
+    """Lines that are not empty, of files and of folders."""
+    files = [file for part in parts for file in sorted((PACKAGE / part).rglob("*.py")) or [PACKAGE / part]]
+    return sum(bool(line.strip()) for file in files for line in file.read_text(encoding="utf-8").splitlines())
+
 
 def engine_table() -> str:
     """Engines as columns, what was measured as rows."""
     result = read("engines")
-    engines: dict[str, dict[str, Any]] = result["engines"]
+    engines: dict[str, dict[str, Any]] = {name: {**found, "name": name} for name, found in result["engines"].items()}
+    stores = {name: _lines(*parts) for name, parts in SHIPPED.items()}
     rows: dict[str, Row] = {}
     for depth in (1000, 100):
         measure = f"hybrid_{depth}"
@@ -43,7 +58,10 @@ def engine_table() -> str:
     rows["`kill -9`: acknowledged and missing; batches half there; did not open, of kills"] = lambda found: (
         "{missing} of {acknowledged:,}; {half_written_batches}; {did_not_open} of {kills}".format(**found["kill_9"])
     )
-    rows["lines of our code"] = lambda found: str(found["adapter_lines"])
+    rows["lines of the adapter that was measured"] = lambda found: str(found["adapter_lines"])
+    rows["lines of the store that ships"] = lambda found: (
+        f"{stores[found['name']]:,}" if found["name"] in stores else ""
+    )
     versions = result["versions"]
     names = ("lancedb", "milvus-lite", "faiss-cpu", "tantivy", "bm25s")
     head = f"| {result['documents']:,} documents | {' | '.join(engines)} |\n" + "|---" * (len(engines) + 1) + "|\n"
@@ -106,3 +124,18 @@ def _latency(found: dict[str, Any], measure: str) -> str:
 
 def _spread(found: dict[str, float]) -> str:
     return f"{found['p50']:.3f} ({found['max']:.3f})"
+
+
+def filters_table() -> str:
+    """Milliseconds of opening the metadata and of each filter, ours and SQLite's, by the number of documents."""
+    sizes: dict[str, dict[str, Any]] = read("filters")["sizes"]
+    head = "| ms, ours / SQLite | " + " | ".join(f"{int(size):,} documents" for size in sizes) + " |\n"
+    lines = []
+    for name in next(iter(sizes.values())):
+        if name != "bytes":
+            cells = (
+                " / ".join(f"{1000 * found[name][way]['seconds']:.1f}" for way in ("columns", "SQLite"))
+                for found in sizes.values()
+            )
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return head + "|---" * (len(sizes) + 1) + "|\n" + "\n".join(lines) + "\n\nMade by `benchmarks/filters.py`."

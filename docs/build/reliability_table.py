@@ -16,7 +16,11 @@ def reliability_table() -> str:
     memory = faults["memory_mb_by_minute"][WARM_UP:]
     p99, files = faults["p99_ms_by_minute"], faults["open_files_by_minute"]
     rows = [
-        ("a stopped training ends with the bytes of one that was not", "`tests/learning/test_checkpoint.py`", "equal"),
+        (
+            "a stopped training ends with the bytes of one that was not",
+            "`tests/e2e/training/test_checkpoint.py`",
+            "equal",
+        ),
         (
             "a checkpoint costs less than 3 % of the time",
             "`benchmarks/checkpoint_cost.py`",

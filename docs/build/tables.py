@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
 from install_tables import extras_table, lite_table, pythons_table
-from live_tables import engine_table, serving_table
+from live_tables import engine_table, filters_table, serving_table
 from record import read, reading
 from recurrent_tables import (
     fusions_table,
@@ -106,7 +106,7 @@ PAGES = {
         "infonce": lambda: quality_table(["qa_infonce"]),
         "smaller": smaller_table,
     },
-    "docs/engines.md": {"engines": engine_table},
+    "docs/engines.md": {"engines": engine_table, "filters": filters_table},
     "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},

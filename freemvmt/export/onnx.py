@@ -5,8 +5,8 @@
 
 ``attention_mask`` is 1 for a token and 0 for padding. ``embedding`` is the vector after normalization to length 1, and
 ``length`` its length before. If the vector is a weighted sum of token vectors, the graph also returns the ``weights``,
-which add up to 1. int8 quantizes the token table, with one scale for each row, and nothing else. The steps of an SRU
-are a Scan node; GRU and LSTM are nodes of ONNX.
+which add up to 1. int8 quantizes the token table, with one scale for each row, and nothing else. GRU and LSTM
+are nodes of ONNX.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from freemvmt.storage.files import atomic_folder, sha256_of
 from freemvmt.storage.manifest import hash_files, write_manifest
 from freemvmt.storage.outputs import check_empty
 from freemvmt.towers.average import AverageTower
-from freemvmt.towers.cells import Gru, Lstm, Sru
+from freemvmt.towers.cells import Gru, Lstm
 from freemvmt.towers.model_folder import TOKENIZER, WEIGHTS
 from freemvmt.towers.recurrent import RecurrentTower
 
@@ -122,7 +122,7 @@ def _recurrent_vector(
     """The vectors of a recurrent tower before the head, (texts, width)."""
     inputs = build("Transpose", build("Mul", rows, build.constant(tower.scale.numpy())), perm=[1, 0, 2])
     lengths = build("Cast", build("ReduceSum", "attention_mask", build.ints(1), keepdims=0), to=build.types.INT32)
-    states, ends = _states(build, tower.cell, inputs, lengths)  # (tokens, texts, all hidden), (texts, all hidden)
+    states = _states(build, tower.cell, inputs, lengths)  # (tokens, texts, all hidden)
     output = build.weights(tower.output.weight.T)
     if tower.pooling == "weighted":
         logits = build("Transpose", build("Squeeze", build("MatMul", states, output), build.ints(2)), perm=[1, 0])
@@ -132,23 +132,12 @@ def _recurrent_vector(
         shares = build("Div", weights, total, output="weights")
         return _weighted_sum(build, rows, build("Unsqueeze", shares, build.ints(2)))
     by_text = build("Transpose", states, perm=[1, 0, 2])
-    if tower.pooling == "mean":
-        state = build("Div", _weighted_sum(build, by_text, token_mask), count)
-    elif tower.pooling == "last":
-        state = ends
-    else:
-        offset = build("Mul", build("Sub", token_mask, build.floats(1.0)), build.floats(1e9))
-        largest = build("ReduceMax", build("Add", by_text, offset), build.ints(1), keepdims=0)
-        has_tokens = build("Min", build("ReduceSum", mask, build.ints(1), keepdims=1), build.floats(1.0))
-        state = build("Where", build("Cast", has_tokens, to=build.types.BOOL), largest, build.floats(0.0))
-    projected = build("MatMul", state, output)
+    projected = build("MatMul", build("Div", _weighted_sum(build, by_text, token_mask), count), output)
     return build("Add", projected, mean) if tower.residual else projected
 
 
-def _states(build: Builder, cell: Gru | Lstm | Sru, inputs: str, lengths: str) -> tuple[str, str]:
-    """(the states of all directions, joined; the last state of each direction, joined)."""
-    if isinstance(cell, Sru):
-        return _sru(build, cell, inputs, lengths)
+def _states(build: Builder, cell: Gru | Lstm, inputs: str, lengths: str) -> str:
+    """The states of all directions, joined."""
     recurrence, directions = cell.recurrence, 2 if cell.bidirectional else 1
     kind = "GRU" if isinstance(cell, Gru) else "LSTM"
     # Order of the gates: r, z, n and i, f, g, o in PyTorch; z, r, n and i, o, f, g in ONNX.
@@ -159,7 +148,7 @@ def _states(build: Builder, cell: Gru | Lstm | Sru, inputs: str, lengths: str) -
     }
     if kind == "GRU":
         settings["linear_before_reset"] = 1
-    states, ends = inputs, ""
+    states = inputs
     for layer in range(recurrence.num_layers):
         w, r, b = [], [], []
         for direction in range(directions):
@@ -170,42 +159,13 @@ def _states(build: Builder, cell: Gru | Lstm | Sru, inputs: str, lengths: str) -
             r.append(matrices[1])
             b.append(np.concatenate(bias))
         weights = [build.constant(np.stack(group)) for group in (w, r, b)]
-        sequence, final = build(kind, states, *weights, lengths, outputs=2, **settings)
-        states = _join_directions(build, sequence, [0, 2, 1, 3], [0, 0, directions * cell.hidden])
-        ends = _join_directions(build, final, [1, 0, 2], [0, directions * cell.hidden])
-    return states, ends
-
-
-def _join_directions(build: Builder, values: str, order: list[int], shape: list[int]) -> str:
-    return build("Reshape", build("Transpose", values, perm=order), build.ints(*shape))
+        sequence = build(kind, states, *weights, lengths, **settings)
+        by_token = build("Transpose", sequence, perm=[0, 2, 1, 3])
+        states = build("Reshape", by_token, build.ints(0, 0, directions * cell.hidden))
+    return states
 
 
 def _reorder_gates(weight: torch.Tensor, order: list[int]) -> Array:
     gates = weight.detach().cpu().chunk(len(order))
     reordered: Array = torch.cat([gates[gate] for gate in order]).numpy()
     return reordered
-
-
-def _sru(build: Builder, cell: Sru, inputs: str, lengths: str) -> tuple[str, str]:
-    directions, hidden, states, ends = 2 if cell.bidirectional else 1, cell.hidden, inputs, ""
-    long_lengths = build("Cast", lengths, to=build.types.INT64)
-    for layer in cell.layers:
-        assert isinstance(layer, nn.Linear)
-        gates = build("Add", build("MatMul", states, build.weights(layer.weight.T)), build.weights(layer.bias))
-        sequences, finals = [], []
-        for direction, values in enumerate(
-            build("Split", gates, build.ints(*[4 * hidden] * directions), outputs=directions, axis=2)
-        ):
-            in_order = (
-                values if direction == 0 else build("ReverseSequence", values, long_lengths, time_axis=0, batch_axis=1)
-            )
-            sequence, final = build.sru_steps(in_order, hidden, lengths)
-            sequences.append(
-                sequence
-                if direction == 0
-                else build("ReverseSequence", sequence, long_lengths, time_axis=0, batch_axis=1)
-            )
-            finals.append(final)
-        states = build("Concat", *sequences, axis=2) if directions == 2 else sequences[0]
-        ends = build("Concat", *finals, axis=1) if directions == 2 else finals[0]
-    return states, ends

@@ -58,44 +58,6 @@ class Builder:
         """A constant float32 scalar."""
         return self.constant(np.array(value, np.float32))
 
-    def sru_steps(self, gates: str, hidden: int, lengths: str) -> tuple[str, str]:
-        """The steps of an SRU (Lei et al. 2017): (the states of all tokens, the state at each text's last token).
-
-        ``gates`` (tokens, texts, 4 hidden) holds, for each token, f and r before the sigmoid, W x, and the skip input.
-        """
-        forget, reset, value, skip = self("Split", gates, self.ints(*[hidden] * 4), outputs=4, axis=2)
-        forget, reset = self("Sigmoid", forget), self("Sigmoid", reset)
-        helper, kind = self._helper, self.types.FLOAT
-        one = helper.make_node("Constant", [], ["one"], value=self._numpy.from_array(np.ones((), np.float32)))
-        body = helper.make_graph(
-            [
-                one,
-                helper.make_node("Mul", ["f", "before"], ["kept"]),
-                helper.make_node("Sub", ["one", "f"], ["rest"]),
-                helper.make_node("Mul", ["rest", "x"], ["new"]),
-                helper.make_node("Add", ["kept", "new"], ["after"]),
-                helper.make_node("Identity", ["after"], ["cell"]),
-            ],
-            "sru",
-            [helper.make_tensor_value_info(name, kind, ["texts", hidden]) for name in ("before", "f", "x")],
-            [helper.make_tensor_value_info(name, kind, ["texts", hidden]) for name in ("after", "cell")],
-        )
-        texts = self("Shape", lengths)
-        start = self("ConstantOfShape", self("Concat", texts, self.ints(hidden), axis=0))
-        _, cells = self("Scan", start, forget, value, outputs=2, body=body, num_scan_inputs=2)
-        difference = self("Sub", self("Tanh", cells), skip)
-        states = self("Add", self("Mul", reset, difference), skip)
-        # The state at each text's last token; zeros for a text without tokens.
-        long_lengths = self("Cast", lengths, to=self.types.INT64)
-        last = self("Max", self("Sub", long_lengths, self.ints(1)), self.ints(0))
-        text_numbers = self("Range", self.constant(np.array(0)), self("Squeeze", texts), self.constant(np.array(1)))
-        indices = self(
-            "Concat", self("Unsqueeze", last, self.ints(1)), self("Unsqueeze", text_numbers, self.ints(1)), axis=1
-        )
-        ends = self("GatherND", states, indices)
-        has_tokens = self("Cast", self("Min", long_lengths, self.ints(1)), to=kind)
-        return states, self("Mul", ends, self("Unsqueeze", has_tokens, self.ints(1)))
-
     def model(self, outputs: dict[str, list[str | int]]) -> Any:
         """The complete ONNX model; ``outputs`` are the shapes of its outputs, by name."""
         helper = self._helper

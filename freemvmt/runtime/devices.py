@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from freemvmt.errors import UserError
-from freemvmt.runtime.threads import forget_pool
 
 if TYPE_CHECKING:  # imported where it is used: a server without PyTorch needs this module
     import torch
@@ -71,7 +70,3 @@ def _set_malloc_options(options: Mapping[int, int]) -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in options.items():
             mallopt(option, value)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forget_pool)

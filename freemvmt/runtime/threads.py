@@ -1,5 +1,6 @@
 """Parallel work in the threads of one process."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -7,9 +8,9 @@ from typing import TypeVar
 from freemvmt.runtime.cores import cores
 
 A = TypeVar("A")
-
-
 B = TypeVar("B")
+
+_pool: ThreadPoolExecutor | None = None
 
 
 def side_by_side(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
@@ -27,13 +28,14 @@ def side_by_side(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]
         future.cancel()
 
 
-def forget_pool() -> None:
+def _forget_pool() -> None:
     """Drop the pool: a forked process has none of its parent's threads."""
     global _pool
     _pool = None
 
 
-_pool: ThreadPoolExecutor | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:

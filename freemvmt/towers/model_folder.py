@@ -20,7 +20,6 @@ from freemvmt.towers.transformer import EncoderConfig, special_tokens
 ACCUMULATORS = "accumulators.safetensors"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 FORMAT = 2  # of config.json and the names in model.safetensors
-FORMAT_WITHOUT_HASHES = 1  # the format before; it has no hashes of its files, and is still read
 _HINT = "save the model again"
 
 
@@ -83,20 +82,15 @@ def read_description(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a model that `train` wrote") from error
     if not isinstance(description, dict) or "two_towers" not in description:
         raise UserError(f"{path} is not a two-towers model's; give the folder of a model that `train` wrote")
-    if description["two_towers"] == FORMAT_WITHOUT_HASHES and "files" not in description:
-        return description
-    if description["two_towers"] != FORMAT:
-        raise UserError(
-            f"{path} has format {description['two_towers']!r}, this version reads {FORMAT}; update two-towers"
-        )
+    if (version := description["two_towers"]) != FORMAT:
+        todo = "train it again" if version == 1 else "update two-towers"
+        raise UserError(f"{path} has format {version!r}, this version reads {FORMAT}; {todo}")
     verify_manifest(path, text, description, _HINT)
     return description
 
 
 def check_files(folder: Path, description: dict[str, Any], *names: str) -> None:
     """Raise ``UserError`` when one of these files of a model is missing or damaged."""
-    if description["two_towers"] == FORMAT_WITHOUT_HASHES:
-        return
     hashes = description.get("files")
     verify_files(folder, {name: hashes.get(name) if isinstance(hashes, dict) else None for name in names}, _HINT)
 

@@ -3,8 +3,8 @@
     vector = sum of w_t x_t / sum of w_t        w_t = exp(v . h_t), the exponent clamped to -3 .. 3
 
 x_t is the token's row of the table, h_t the state of the recurrence at that token. The vector is a weighted sum of
-token vectors, so a score can be split exactly over the tokens. Other poolings take the mean, the maximum or the last
-of the states, added to the plain average (``residual``) or alone.
+token vectors, so a score can be split exactly over the tokens. ``--pooling mean`` takes the mean of the states, added
+to the plain average (``residual``) or alone.
 """
 
 import numpy as np
@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from freemvmt.config import ModelConfig
 from freemvmt.data.ragged import TokenArray
-from freemvmt.errors import UserError
-from freemvmt.towers.cells import Gru, Lstm, Sru, in_text_order
+from freemvmt.towers.cells import Gru, Lstm, in_text_order
 from freemvmt.towers.packing import Packing
 from freemvmt.towers.sparse_rows import permute_rows, used_rows
 
@@ -34,8 +33,7 @@ class RecurrentTower(nn.Module):
         self.hidden, self.dropout = config.hidden, config.dropout
         width = table.shape[1]
         shape = (width, config.hidden, config.layers, config.bidirectional, config.dropout)
-        cells: dict[str, type[Gru | Lstm | Sru]] = {"gru": Gru, "lstm": Lstm, "sru": Sru}
-        self.cell: Gru | Lstm | Sru = cells[config.cell](*shape)
+        self.cell: Gru | Lstm = Gru(*shape) if config.cell == "gru" else Lstm(*shape)
         outputs = 1 if config.pooling == "weighted" else width
         self.output = nn.Linear(config.hidden * (1 + config.bidirectional), outputs, bias=False)
         if config.pooling == "weighted" or config.residual:
@@ -64,18 +62,16 @@ class RecurrentTower(nn.Module):
             return F.embedding_bag(
                 places, rows, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True
             )
-        vectors: Tensor = self.output(self._pooled(in_text_order(states, packing), offsets))
+        numbers = torch.arange(len(tokens.ids), device=self.table.device)
+        every_state = in_text_order(states, packing)
+        pooled = F.embedding_bag(numbers, every_state, offsets, mode="mean", include_last_offset=True)
+        vectors: Tensor = self.output(pooled)
         if self.residual:
             vectors = vectors + F.embedding_bag(places, rows, offsets, mode="mean", include_last_offset=True)
         return vectors
 
     def split(self, tokens: TokenArray) -> Tensor:
-        """What each token adds to its text's vector, (tokens, width); the sum over a text is ``forward``.
-
-        Raises ``UserError`` for a pooling that is no sum over tokens.
-        """
-        if self.pooling in ("max", "last"):
-            raise UserError(f"--pooling {self.pooling} cannot be split over the words of a text; weighted and mean can")
+        """What each token adds to its text's vector, (tokens, width); the sum over a text is ``forward``."""
         if len(tokens.ids) == 0:
             return self.table.new_zeros(0, self.table.shape[1])
         rows, places, states, packing = self._read(tokens)
@@ -108,14 +104,3 @@ class RecurrentTower(nn.Module):
         totals = weights.new_zeros(len(tokens)).index_add(0, text_of_token, weights)
         shares: Tensor = weights / totals[text_of_token]
         return shares
-
-    def _pooled(self, states: Tensor, offsets: Tensor) -> Tensor:
-        """One state for each text, (texts, directions * hidden)."""
-        if self.pooling == "last":
-            # The backward direction ends at the first token. A text without tokens gets zeros.
-            first, last = offsets[:-1].clamp(max=len(states) - 1), (offsets[1:] - 1).clamp(min=0)
-            ends = torch.cat([states[last, : self.hidden], states[first, self.hidden :]], 1)
-            return ends.masked_fill((offsets.diff() == 0).unsqueeze(1), 0.0)
-        numbers = torch.arange(len(states), device=states.device)
-        mode = "max" if self.pooling == "max" else "mean"
-        return F.embedding_bag(numbers, states, offsets, mode=mode, include_last_offset=True)

@@ -28,7 +28,7 @@ from freemvmt.runtime.console import QUIET, Bar, Console
 from freemvmt.search.bundle import load as bundle
 from freemvmt.search.bundle import milvus as remote
 from freemvmt.search.bundle.chunks import Chunks, contents_of, encode_chunks, memory_mapped
-from freemvmt.search.bundle.recall import Probes, probe_queries, recall_of, tenth_scores
+from freemvmt.search.bundle.recall import probe_queries, recall_of, tenth_scores
 from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.dense import VectorIndex
@@ -106,7 +106,7 @@ def build(
         if place is None:
             id, index = _write_indexes(folder, table, chunks, queries, kind, stored, console)
         else:
-            probes = Probes(queries, tenth_scores(queries, chunks))
+            probes = remote.Probes(queries, tenth_scores(queries, chunks))
             id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
         model.save(folder / MODEL_FOLDER)
         manifest = _manifest(folder, model, corpus, output.name, count, kinds) | {

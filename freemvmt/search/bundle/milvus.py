@@ -8,11 +8,10 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console
-from freemvmt.search.bundle.recall import Probes
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.filters import FieldKind
@@ -25,6 +24,17 @@ from freemvmt.storage.manifest import Shape, read_manifest, write_manifest
 EXACT_BELOW = 100_000  # documents; from there on, HNSW
 _GRACE = 10.0  # seconds that servers have to open the new bundle
 _SHAPE: Shape = {"uri": str, "base": str, "collection": str}
+
+
+class Probes(NamedTuple):
+    """Queries to measure recall with.
+
+    ``queries`` (probes, dim) are their vectors; ``tenth`` (probes, 1) is the score of the tenth best document of each
+    query by exact search.
+    """
+
+    queries: Vectors
+    tenth: Vectors
 
 
 def place_of(store: str, kind: vectors.IndexKind | None, stored: vectors.Quantization) -> MilvusAddress:

@@ -1,7 +1,5 @@
 """Recall@10 of an approximate index, against exact search."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,17 +10,6 @@ from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.ranking import Vectors, evenly_spaced
 from freemvmt.search.stores.texts import Texts
-
-
-class Probes(NamedTuple):
-    """Queries to measure recall with.
-
-    ``queries`` (probes, dim) are their vectors; ``tenth`` (probes, 1) is the score of the tenth best document of each
-    query by exact search.
-    """
-
-    queries: Vectors
-    tenth: Vectors
 
 
 def tenth_scores(queries: Vectors, chunks: Chunks) -> Vectors:

@@ -1,0 +1,181 @@
+"""What leaves is read by the real libraries and gives our vectors; what comes from them gives theirs."""
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from freemvmt.cli import main
+from freemvmt.config import ModelConfig, TrainConfig
+from freemvmt.errors import UserError
+from freemvmt.export.sentence_transformers import export_static
+from freemvmt.model import TwoTowersModel
+from freemvmt.trainer.dataset import prepare
+from freemvmt.training import train
+
+from exports import TEXTS
+from refusals import refusal
+
+
+def theirs(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the library's own imports
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(folder), device="cpu")
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "shared": {},
+    "head": {"dim": 20},
+    "apart": {"separate_towers": True},
+    "apart, heads": {"separate_towers": True, "dim": 12},
+    "apart, one table": {"separate_towers": True, "shared_table": True, "dim": 12, "max_length": 7},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sentence_transformers_gives_our_vectors_and_gives_them_back(
+    variant: str, tiny_base: str, tmp_path: Path
+) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_base, **VARIANTS[variant]))
+    with torch.no_grad():
+        for name, weight in model.tensors().items():
+            weight.add_(torch.randn_like(weight) * (0.02 if "head" in name or name.startswith("query") else 0.005))
+    model.save(tmp_path / "model")
+    command = ["export", str(tmp_path / "model"), "--format", "sentence-transformers"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    loaded = theirs(tmp_path / "out")
+    near = 1e-6 if model.config.dim is None else 2e-6  # sums of 256 rows, projected before or after
+    for ours, found in (
+        (model.encode_queries(TEXTS), loaded.encode_query(TEXTS)),
+        (model.encode_documents(TEXTS), loaded.encode_document(TEXTS)),
+    ):
+        np.testing.assert_allclose(found, ours.numpy(), atol=near)
+    assert loaded.similarity_fn_name == "cosine"
+    back = TwoTowersModel.load(tmp_path / "out")
+    assert (back.dim, back.config.max_length) == (model.dim, model.config.max_length)
+    torch.testing.assert_close(back.encode_queries(TEXTS), model.encode_queries(TEXTS), atol=near, rtol=0)
+    torch.testing.assert_close(back.encode_documents(TEXTS), model.encode_documents(TEXTS), atol=near, rtol=0)
+    back.save(tmp_path / "again")
+    again = TwoTowersModel.load(tmp_path / "again")
+    assert torch.equal(again.encode_queries(TEXTS), back.encode_queries(TEXTS))
+
+
+def test_what_the_library_saves_comes_in(tiny_base: str, tmp_path: Path) -> None:
+    export_static(TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True)), tmp_path / "apart")
+    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "shared")
+    for name in ("apart", "shared"):
+        loaded = theirs(tmp_path / name)
+        loaded.save(str(tmp_path / f"{name}-saved"))
+        ours = TwoTowersModel.load(tmp_path / f"{name}-saved")
+        np.testing.assert_allclose(ours.encode_queries(TEXTS).numpy(), loaded.encode_query(TEXTS), atol=1e-6)
+        np.testing.assert_allclose(ours.encode_documents(TEXTS).numpy(), loaded.encode_document(TEXTS), atol=1e-6)
+
+
+@pytest.fixture
+def model2vec_folder(tiny_base: str, tmp_path: Path) -> Path:
+    """What the real library saves of a table whose tokens share rows and have weights."""
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+
+    table = load_file(Path(tiny_base) / "model.safetensors")["embeddings.word_embeddings.weight"].numpy()
+    tokenizer = Tokenizer.from_file(f"{tiny_base}/tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    draw = np.random.default_rng(0)
+    mapping = draw.integers(0, 5000, len(table))
+    weights = draw.uniform(0.1, 2.0, len(table)).astype(np.float32)
+    model = StaticModel(table[:5000], tokenizer, normalize=True, weights=weights, token_mapping=mapping)
+    model.save_pretrained(tmp_path / "model2vec")
+    return tmp_path / "model2vec"
+
+
+def test_a_model2vec_folder_gives_its_vectors(model2vec_folder: Path) -> None:
+    from model2vec import StaticModel
+
+    found = StaticModel.from_pretrained(model2vec_folder)
+    # It leaves out unknown words, and measures a long text by its characters.
+    texts = [text for text in TEXTS if text.isascii() and len(text) < 300]
+    ours = TwoTowersModel.load(model2vec_folder)
+    np.testing.assert_allclose(ours.encode_documents(texts).numpy(), found.encode(texts), atol=1e-6)
+
+
+def test_training_goes_on_from_a_folder_of_others(model2vec_folder: Path, tiny_config: TrainConfig) -> None:
+    start = TwoTowersModel.load(model2vec_folder)
+    config = dataclasses.replace(tiny_config, base=str(model2vec_folder), init=str(model2vec_folder), idf_scale=0.0)
+    assert torch.equal(TwoTowersModel(config.model_config()).encode_queries(TEXTS[:3]), start.encode_queries(TEXTS[:3]))
+    result = train(config, prepare(config))
+    assert result.val_ndcg_10 > result.untrained_ndcg_10
+
+
+def test_an_encoders_table_comes_in(tiny_encoder: str) -> None:
+    model = TwoTowersModel.load(tiny_encoder)
+    assert torch.equal(
+        model.encode_queries(TEXTS[:3]), TwoTowersModel(ModelConfig(base=tiny_encoder)).encode_queries(TEXTS[:3])
+    )
+
+
+@pytest.mark.parametrize("tower", ["recurrent", "transformer"])
+def test_towers_that_do_more_than_average_cannot_be_static(
+    tower: Any, tiny_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TwoTowersModel(ModelConfig(base=tiny_encoder, tower=tower, hidden=4)).save(tmp_path / "model")
+    command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "out"]
+    assert "no StaticEmbedding" in refusal(capsys, tmp_path, *command)
+
+
+def test_an_output_that_is_there_is_refused(tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TwoTowersModel(ModelConfig(base=tiny_base)).save(tmp_path / "model")
+    command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "model"]
+    assert "which is read; write elsewhere" in refusal(capsys, tmp_path, *command)
+
+
+def _static(folder: Path, **changes: object) -> Path:
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"},
+        {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
+    ]
+    modules[0] |= {key: str(value) for key, value in changes.items()}
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"type": "sentence_transformers.models.Transformer"}, "of Transformer, Normalize; only"),
+        ({"type": "sentence_transformers.models.Router"}, "only a StaticEmbedding"),
+        ({"path": "../elsewhere"}, "names a folder outside"),
+        ({"path": "missing"}, "cannot be read"),
+    ],
+)
+def test_models_that_are_not_static_rows_are_refused(
+    changes: dict[str, Any], reason: str, tiny_base: str, tmp_path: Path
+) -> None:
+    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
+    (tmp_path / "out" / "router_config.json").write_text("{}")
+    with pytest.raises(UserError, match=reason):
+        TwoTowersModel.load(_static(tmp_path / "out", **changes))
+
+
+@pytest.mark.parametrize("name", ["modules.json", "tokenizer.json", "model.safetensors"])
+def test_damaged_files_of_others_are_refused(name: str, tiny_base: str, tmp_path: Path) -> None:
+    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"\xff damaged")
+    with pytest.raises(UserError, match="; "):
+        TwoTowersModel.load(tmp_path / "out")
+
+
+def test_a_mapping_beyond_the_rows_is_refused(model2vec_folder: Path) -> None:
+    tensors = load_file(model2vec_folder / "model.safetensors")
+    for name, wrong in (("mapping", tensors["mapping"] + 4000), ("weights", tensors["weights"][:7])):
+        save_file({**tensors, name: wrong.contiguous()}, model2vec_folder / "model.safetensors")
+        with pytest.raises(UserError, match=r"not a sound safetensors file .*; fetch it again"):
+            TwoTowersModel.load(model2vec_folder)

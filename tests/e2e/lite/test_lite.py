@@ -1,0 +1,223 @@
+"""A bundle is served by ONNX graphs where there is no PyTorch: the same answers, and nothing of it is imported."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from freemvmt.cli import main
+from freemvmt.config import ModelConfig
+from freemvmt.errors import UserError
+from freemvmt.model import TwoTowersModel
+from freemvmt.search.bundle.build import build
+from freemvmt.search.onnx_encoder import OnnxEncoder
+from freemvmt.search.retriever import Retriever
+
+from exports import TEXTS, VARIANTS, made
+from live_server import make_bundle, make_documents, running
+from refusals import refusal
+from rows import ANSWERED, ASKED
+
+ROOT = Path(__file__).parents[3]
+# What an environment made by scripts/lite does not hold.
+ABSENT = (
+    "torch", "transformers", "datasets", "wandb", "pyarrow", "safetensors", "bm25s", "ir_measures", "onnx", "uvloop",
+)  # fmt: skip
+# Run at the start of every Python that has its folder on the path, the server's children among them.
+WITHOUT = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+QUERIES = [*ASKED[:20], f"{ASKED[3]} {ANSWERED[5]}", ANSWERED[7], "passage 12", "nothing that is there"]
+
+
+def export(model: Path, output: Path, precision: str = "fp32") -> Path:
+    command = ["export", str(model), "--format", "onnx", "--precision", precision, "--output", str(output)]
+    assert main(command) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("lite"), tiny_base)
+
+
+@pytest.fixture(scope="module")
+def graphs(bundle: Path) -> Path:
+    return export(bundle / "model", bundle.parent / "onnx")
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of an environment in which what ``ABSENT`` names cannot be imported."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text(WITHOUT)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+@contextmanager
+def serving(lite: dict[str, str], bundle: Path, graphs: Path, *flags: str) -> Iterator[httpx.Client]:
+    """A client of `two-towers serve --backend onnx`."""
+    command = [sys.executable, "-W", "error", "-m", "freemvmt", "serve", str(bundle), "--backend", "onnx"]
+    command += ["--model", str(graphs), "--port", "0", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=lite) as server:
+        try:
+            assert server.stdout is not None
+            said = "".join(server.stdout.readline() for _ in range(3))
+            found = re.search(r"http://127.0.0.1:\d+", said)
+            assert found, said
+            with httpx.Client(base_url=found[0]) as client:
+                yield client
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_graphs_encode_and_explain_as_the_towers_do(variant: str, tiny_base: str, tmp_path: Path) -> None:
+    model = made(tiny_base, VARIANTS[variant])
+    model.save(tmp_path / "model")
+    graphs = OnnxEncoder(export(tmp_path / "model", tmp_path / "onnx"))
+    assert graphs.dim == model.dim
+    for texts in ([*TEXTS, *TEXTS[::-1]] * 9, TEXTS[:1], ["", "  "], []):
+        np.testing.assert_allclose(graphs.encode_queries(texts), model.encode_queries(texts).numpy(), atol=1e-5)
+        np.testing.assert_allclose(graphs.encode_documents(texts), model.encode_documents(texts).numpy(), atol=1e-5)
+    weighs = VARIANTS[variant].get("pooling", "weighted") == "weighted"
+    for text in ("", TEXTS[0], " ".join(TEXTS)):
+        tokens = model.tokenizer.encode([text])
+        if weighs or (not len(tokens.ids) and "weights" in {one.name for one in graphs._document.get_outputs()}):
+            wanted = model.split_documents(tokens).numpy()
+            np.testing.assert_allclose(graphs.split_documents(tokens), wanted, atol=1e-5)
+        else:
+            with pytest.raises(UserError, match="cannot be split over the words"):
+                graphs.split_documents(tokens)
+
+
+def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
+    lite: dict[str, str], bundle: Path, graphs: Path
+) -> None:
+    with running(bundle) as address, serving(lite, bundle, graphs) as onnx, httpx.Client(base_url=address) as torch:
+        for method in ("hybrid", "dense", "bm25"):
+            for query in QUERIES:
+                asked = {"query": query, "k": 10, "method": method, "explain": True}
+                one, other = (client.post("/search", json=asked).json()["hits"] for client in (onnx, torch))
+                assert [hit["id"] for hit in one] == [hit["id"] for hit in other]
+                assert [hit["score"] for hit in one] == pytest.approx([hit["score"] for hit in other], abs=1e-5)
+                for mine, its in zip(one, other, strict=True):
+                    assert mine["explanation"]["score"] == pytest.approx(its["explanation"]["score"], abs=1e-5)
+                    for side in ("title", "text"):
+                        pieces, known = mine["explanation"][side], its["explanation"][side]
+                        assert [piece["text"] for piece in pieces] == [piece["text"] for piece in known]
+                        shares = [piece["share"] for piece in known]
+                        assert [piece["share"] for piece in pieces] == pytest.approx(shares, abs=1e-5)
+        asked = {"queries": QUERIES, "k": 5, "filter": {"source": ["debian", "scifact"], "year": {"gte": 1980}}}
+        one, other = (client.post("/search/batch", json=asked).json()["results"] for client in (onnx, torch))
+        assert [[hit["id"] for hit in hits] for hits in one] == [[hit["id"] for hit in hits] for hits in other]
+        for path in ("/info", "/v1/models", "/documents/d3", "/openapi.json"):
+            assert onnx.get(path).json() == torch.get(path).json()
+        for path in ("/", "/page/app.js", "/docs", "/metrics", "/ready", "/health"):
+            assert onnx.get(path).status_code == 200
+        asked = {"input": QUERIES[:3], "model": "any", "input_type": "query"}
+        one, other = (client.post("/v1/embeddings", json=asked).json()["data"] for client in (onnx, torch))
+        for mine, its in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine["embedding"], its["embedding"], atol=1e-5)
+
+
+def test_documents_are_added_and_deleted_by_several_processes_without_torch(
+    lite: dict[str, str], tiny_base: str, graphs: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path, tiny_base)
+    with serving(lite, bundle, graphs, "--workers", "2") as client:
+        new = {"id": "new", "text": f"{ASKED[0]} zebra", "metadata": {"source": "debian", "year": 2001}}
+        assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
+        hit = client.post("/search", json={"query": "zebra", "k": 1}).json()["hits"][0]
+        assert (hit["id"], hit["metadata"]) == ("new", new["metadata"])
+        assert client.post("/similar", json={"id": "new", "k": 3}).status_code == 200
+        assert client.delete("/documents/new").status_code == 200
+    with_torch = Retriever.load(bundle)
+    assert len(with_torch) == len(make_documents())
+    with_torch.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("changes", [{}, {"tower": "recurrent", "hidden": 8}], ids=["average", "recurrent"])
+def test_a_byte_a_number_and_a_recurrence_are_served_too(
+    changes: dict[str, Any], precision: str, tiny_base: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
+    model = TwoTowersModel(ModelConfig(base=tiny_base, **changes))
+    model.save(tmp_path / "model")
+    build(model, str(corpus), tmp_path / "bundle")
+    # Graphs of the model, and of the copy of it in the bundle, are the same.
+    graphs = [
+        export(tmp_path / place, tmp_path / f"onnx-{place[:1]}", precision) for place in ("model", "bundle/model")
+    ]
+    assert len({(one / "config.json").read_text() for one in graphs}) == 1
+    lite, whole = Retriever.load(tmp_path / "bundle", graphs=graphs[0]), Retriever.load(tmp_path / "bundle")
+    for query in QUERIES:
+        one, other = (retriever.search(query, 10, "dense") for retriever in (lite, whole))
+        tolerance = 1e-5 if precision == "fp32" else 0.01
+        assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=tolerance)
+    assert sum(piece.share for piece in lite.explain(ASKED[0], "d0").text) > 0
+    lite.close()
+    whole.close()
+
+
+def test_other_graphs_and_flags_that_do_not_fit_are_refused(
+    bundle: Path, graphs: Path, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*words: object) -> str:
+        return refusal(capsys, tmp_path, "serve", bundle, *words)
+
+    TwoTowersModel(ModelConfig(base=tiny_base, dim=20)).save(tmp_path / "other")
+    other = export(tmp_path / "other", tmp_path / "onnx")
+    capsys.readouterr()
+    assert "graphs of another model than" in refused("--backend", "onnx", "--model", other)
+    assert "there is no" in refused("--backend", "onnx", "--model", tmp_path / "nothing")
+    assert "--backend onnx has no graphs" in refused("--backend", "onnx")
+    assert "--model is for --backend onnx" in refused("--model", graphs)
+    assert "serves a bundle" in refusal(capsys, tmp_path, "serve", "--backend", "onnx", "--model", graphs)
+    for name in ("model.onnx", "tokenizer.json"):
+        sound = (other / name).read_bytes()
+        (other / name).write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        with pytest.raises(UserError, match="was changed since it was written; export it again"):
+            OnnxEncoder(other)
+        (other / name).write_bytes(sound)
+    told = (other / "config.json").read_text()
+    (other / "config.json").write_text(told.replace('"max_length": 256', '"max_length": 8'))
+    with pytest.raises(UserError, match="was changed since it was written; export --format onnx the model again"):
+        OnnxEncoder(other)
+
+
+@pytest.mark.parametrize("words", [["search", "BUNDLE", "a query"], ["index", "untrained", "c.jsonl", "--output", "b"]])
+def test_what_needs_torch_says_so_in_one_line(
+    words: list[str], lite: dict[str, str], bundle: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "freemvmt", *(str(bundle) if word == "BUNDLE" else word for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=lite)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: this needs \w+, which an environment made only to serve .*\n", done.stderr)
+
+
+def test_the_environment_to_serve_in_leaves_out_what_the_package_needs_to_train() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    known = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["serve"]]
+    lite = project["dependency-groups"]["serve-lite"]
+    # The same bounds as those of the whole, but for the runtime, which only the extra names.
+    assert set(lite) - set(known) == {project["project"]["optional-dependencies"]["serve-lite"][1]}
+    assert not [line for line in lite if re.match(r"[\w-]+", line)[0] in ABSENT]  # type: ignore[index]
