@@ -18,7 +18,7 @@ os.environ |= {
     "TWO_TOWERS_CACHE": f"{_WORLD}/cache",
     "MPLCONFIGDIR": f"{_WORLD}/matplotlib",  # it looks for fonts once, and not in every process with a home of its own
     "WANDB_MODE": "offline",
-    "GRPC_VERBOSITY": "ERROR",  # Milvus Lite talks while other tests look at stderr
+    "GRPC_VERBOSITY": "NONE",  # Milvus Lite talks while other tests look at stderr
     "WANDB_DIR": f"{_WORLD}/wandb",
 }
 # A job in the background of a shell ignores SIGINT, and so would everything that it starts.
