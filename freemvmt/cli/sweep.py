@@ -1,7 +1,5 @@
 """`two-towers sweep`: search for good settings."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,9 +28,8 @@ def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int
 
     Raises ``UserError`` if a flag is wrong, and as ``tuning.run.run_sweep`` does.
     """
-
     options = parse(SweepOptions, argv, prog)
-    from freemvmt.runtime.console import Console
+    from freemvmt.runtime.console import Console, print_json
     from freemvmt.tuning.run import run_sweep
 
     sweep_definition = definition(options.config, fixed=_given(argv))
@@ -40,8 +37,7 @@ def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int
     result = run_sweep(
         sweep_definition, options.train_config(), count=options.count, folder=options.folder, console=console
     )
-    if options.json:
-        sys.stdout.write(json.dumps(result.as_dict()) + "\n")
+    print_json(options.json, result.as_dict())
     return int(result.stopped)
 
 
@@ -53,5 +49,4 @@ def _given(argv: Sequence[str]) -> set[str]:
 
 def sweep(argv: Sequence[str]) -> int:
     """Search for good settings."""
-
     return run_sweep_command(argv, prog="two-towers sweep")
