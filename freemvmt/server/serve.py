@@ -4,9 +4,9 @@ A thread loads the bundle while the server's libraries are imported: the first m
 second runs Python, so the start takes only as long as the slower of the two.
 """
 
+import contextlib
 import gc
 import os
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,27 +25,28 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
     settings.check_exposure()
     os.environ.pop(METRICS_VARIABLE, None)  # a single process keeps its metrics in its own memory
     with listen(settings) as listener:
-        return serve_on(listener, bundle, settings, console)
+        retriever = load(bundle, settings)
+        from freemvmt.server import uvicorn_server
+
+        with contextlib.closing(retriever):
+            server = uvicorn_server.make_server(retriever, settings)
+            uvicorn_server.set_up_logs(settings)
+            port = listener.getsockname()[1]
+            server.on_listening = lambda: uvicorn_server.print_address(console, retriever, settings, port)
+            server.run(sockets=[listener])
+    return 0
 
 
-def serve_on(listener: socket.socket, bundle: Path, settings: ServeSettings, console: Console | None) -> int:
-    """Serve ``bundle`` on a bound socket; without ``console`` no address is printed."""
+def load(bundle: Path, settings: ServeSettings) -> Retriever:
+    """Load ``bundle`` while the server's libraries are imported."""
     share_freed_memory()
     gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
     try:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(Retriever.load, bundle, graphs=settings.model)
-            from freemvmt.server import uvicorn_server as server_module
+            from freemvmt.server import uvicorn_server  # noqa: F401
+            from freemvmt.server.api import app  # noqa: F401
 
-            retriever = loading.result()
+            return loading.result()
     finally:
         gc.enable()
-    try:
-        server = server_module.make_server(retriever, settings)
-        server_module.set_up_logs(settings)
-        if console is not None:
-            server.on_listening = lambda: server_module.print_address(console, retriever, settings, listener)
-        server.run(sockets=[listener])
-    finally:
-        retriever.close()
-    return 0

@@ -1,6 +1,7 @@
 """The uvicorn server: it prints where it listens, and finishes running requests before it stops."""
 
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -8,14 +9,17 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from freemvmt.runtime.console import Console
-from freemvmt.search.retriever import Retriever
-from freemvmt.server.api.app import create_app
-from freemvmt.server.http.protocol import protocol_class
+from freemvmt.server.http.protocol import Protocol
 from freemvmt.server.settings import GENERATE_COMMAND, TOKEN_VARIABLE, ServeSettings
+
+if TYPE_CHECKING:
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.server.api.app import API
 
 _IDLE_SECONDS = 30  # until a connection without a request is closed
 
@@ -51,13 +55,29 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
+def make_server(retriever: "Retriever", settings: ServeSettings) -> Server:
     """A server over ``retriever``, warmed up so that the first response is as fast as later ones."""
+    return Server(server_config(make_app(retriever, settings), settings))
+
+
+def make_app(retriever: "Retriever", settings: ServeSettings) -> "API":
+    """The application over ``retriever``, warmed up."""
+    from freemvmt.server.api.app import create_app  # here: the supervisor does without FastAPI
+
     app = create_app(retriever, settings)
     app.service.warm_up()
-    config = uvicorn.Config(
+    return app
+
+
+def server_config(app: Any, settings: ServeSettings, factory: bool = False) -> uvicorn.Config:
+    """uvicorn's settings for ``app``, which with ``factory`` is a function that returns the application."""
+    protocol: Any = functools.partial(Protocol, timeout=settings.body_timeout)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # our own log has the errors of clients
+    return uvicorn.Config(
         app,
-        http=protocol_class(settings.body_timeout),
+        factory=factory,
+        workers=max(1, settings.workers),
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -68,13 +88,10 @@ def make_server(retriever: Retriever, settings: ServeSettings) -> Server:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.timeout + settings.body_timeout) + 1,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # our own log has the errors of clients
-    return Server(config)
 
 
-def print_address(console: Console, retriever: Retriever, settings: ServeSettings, listener: socket.socket) -> None:
+def print_address(console: Console, retriever: "Retriever", settings: ServeSettings, port: int) -> None:
     """Print what is served, and the addresses of the page and the API."""
-    port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
     about = retriever.about
     access = "read only" if settings.read_only else "writing needs the token" if settings.token else "writable"

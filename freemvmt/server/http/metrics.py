@@ -6,10 +6,11 @@ the process that answers /metrics adds them up. When a process dies, its counts 
 """
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.errors import Refusal
@@ -71,9 +72,18 @@ class Metrics:
         registry = self._registry
         if folder := os.environ.get(METRICS_VARIABLE):
             registry = CollectorRegistry()
+            _remove_gauges_of_dead_processes(Path(folder))
             try:
                 MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
             except ValueError:  # some systems clear shared memory when a user logs out
                 message = "the numbers of the processes were taken away; start the server again"
                 raise Refusal(503, "busy", message, {"Retry-After": "60"}) from None
         return generate_latest(registry)
+
+
+def _remove_gauges_of_dead_processes(folder: Path) -> None:
+    for process in {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}:
+        try:
+            os.kill(process, 0)  # signal 0 only asks whether there is such a process
+        except ProcessLookupError:
+            mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]

@@ -8,7 +8,6 @@ import os
 import re
 from typing import Any
 
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from freemvmt.server.http.errors import error_body
@@ -23,10 +22,8 @@ _TOO_LARGE = "the headers are too large; send less of them"
 class Protocol(HttpToolsProtocol):
     """A connection with a client.
 
-    ``patience`` is the timeout in seconds: for the headers, for the body, and between two checks that the client reads.
+    ``timeout`` is in seconds: for the headers, for the body, and between two checks that the client reads.
     """
-
-    patience = 10.0
 
     _timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None  # checks that the client reads
@@ -35,6 +32,10 @@ class Protocol(HttpToolsProtocol):
     _parsed_header_bytes = 0  # bytes of the headers that the parser has returned
     _refused = False
     _running_cycle: RequestResponseCycle | None = None
+
+    def __init__(self, *arguments: Any, timeout: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._timeout = timeout
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timeout of the first headers."""
@@ -82,11 +83,11 @@ class Protocol(HttpToolsProtocol):
 
     def _start_read_timer(self, unsent: int) -> None:
         self._stop_read_timer()
-        self._read_timer = self.loop.call_later(self.patience, self._check_reader, unsent)
+        self._read_timer = self.loop.call_later(self._timeout, self._check_reader, unsent)
 
     def _check_reader(self, unsent_before: int) -> None:
         unsent = self.transport.get_write_buffer_size()
-        if unsent and unsent_before - unsent < SLOWEST_READER * self.patience:
+        if unsent and unsent_before - unsent < SLOWEST_READER * self._timeout:
             self.transport.abort()
         elif unsent:
             self._start_read_timer(unsent)
@@ -116,6 +117,8 @@ class Protocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._reduce_target_to_path()
         super().on_headers_complete()
+        if not self.pipeline:  # the request is not queued behind another
+            self._running_cycle = self.cycle
 
     def _reduce_target_to_path(self) -> None:
         """Reduce a target that is a whole URL, as clients send it to proxies, to its path.
@@ -169,9 +172,11 @@ class Protocol(HttpToolsProtocol):
         self._stop_timer()
         self._timer = self.loop.call_later(_CLOSE_DELAY, self.transport.close)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running_cycle = cycle
-        super()._start_asgi_task(cycle, app)
+    def on_response_complete(self) -> None:
+        """A response is sent: the next request that the client has pipelined runs."""
+        if not self.transport.is_closing():
+            self._running_cycle = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
 
     def _disconnect(self) -> None:
         """End the running request. With pipelined requests, uvicorn's ``cycle`` is the latest, not the running one."""
@@ -182,7 +187,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_timer(self, grace: float = 0.0) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self.patience + grace, self._on_timeout)
+        self._timer = self.loop.call_later(self._timeout + grace, self._on_timeout)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -196,9 +201,3 @@ class Protocol(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.close()
             self._start_read_timer(self.transport.get_write_buffer_size())
-
-
-def protocol_class(timeout: float) -> type[Protocol]:
-    """A ``Protocol`` class whose timeout is ``timeout`` seconds."""
-    protocol: Any = type("PatientProtocol", (Protocol,), {"patience": timeout})
-    return protocol  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from freemvmt.server.settings import TOKEN_VARIABLE
+from freemvmt.server.settings import METRICS_VARIABLE, TOKEN_VARIABLE
 
 
 @contextmanager
@@ -38,7 +38,8 @@ def family(bundle: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], s
 
 def children(parent: subprocess.Popen[str]) -> list[int]:
     try:
-        return sorted(map(int, Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()))
+        pids = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        return sorted(int(pid) for pid in pids if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes())
     except FileNotFoundError:  # it has ended
         return []
 
@@ -119,13 +120,21 @@ def test_measures_are_those_of_all_workers_and_outlive_each(bundle: Path) -> Non
         for number in range(1, 21):
             assert httpx.get(f"{address}/documents/d1").is_success
             assert counted() == number
+        environment = Path(f"/proc/{children(parent)[0]}/environ").read_bytes().split(b"\0")
+        folder = Path(
+            os.fsdecode(next(line for line in environment if METRICS_VARIABLE.encode() in line)).split("=")[1]
+        )
+        killed = []
         for _ in range(2):
             first = children(parent)
+            killed.append(first[0])
             os.kill(first[0], signal.SIGKILL)
             until(lambda first=first: len(found := children(parent)) == 2 and found != first)
+        assert list(folder.glob(f"gauge_live*_{killed[0]}.db"))
         assert httpx.get(f"{address}/documents/d1", timeout=60).is_success  # both may still be starting
         for _ in range(10):
             assert counted() == 21
+        assert not [file for process in killed for file in folder.glob(f"gauge_live*_{process}.db")]
         text = httpx.get(f"{address}/metrics").text
         assert "two_towers_in_flight 1.0\n" in text
         assert "two_towers_documents 60.0\n" in text
