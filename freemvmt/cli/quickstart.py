@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
-from freemvmt.runtime.console import Console, pasteable, print_json, shorten
+from freemvmt.runtime.console import Console, pasteable, shorten
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartOptions:
+class QuickstartOptions(Options):
     """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
 
     output: str = "models/pydocs"
@@ -25,8 +25,6 @@ class QuickstartOptions:
     """Read at most so many docstrings; None: all."""
     seed: int = 0
     """Seed of the split and of the training."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 BUNDLE = "bundles/pydocs"  # served by `two-towers serve` without an argument
@@ -152,9 +150,5 @@ def pydocs_bundle(console: Console) -> Path:
 
 def quickstart(argv: Sequence[str]) -> int:
     """Train, measure and search the docs of the Python packages installed here."""
-
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
-    from freemvmt.runtime.console import Console
-
-    print_json(options.json, run_quickstart(options, Console(stderr=options.json)))
-    return 0
+    return options.finish(run_quickstart(options, options.console()))
