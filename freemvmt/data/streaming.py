@@ -4,7 +4,6 @@ A window is the shuffle buffer: only its rows are in memory. The rows of a windo
 alone, so a position in the data is two numbers: a window and a batch in it.
 """
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from freemvmt.data.readers.msmarco import ms_marco
 from freemvmt.data.readers.parquet import from_table, parquet_shape, parquet_tables
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
+from freemvmt.storage.digests import digest_of
 
 _BATCH_ROWS = 4096  # rows to decode at a time
 
@@ -62,13 +62,13 @@ class ParquetRows:
     ) -> None:
         self._fields = query_field, passage_field
         self._groups: list[_RowGroup] = []
-        digest = hashlib.blake2b(repr((limit, self._fields)).encode(), digest_size=16)
+        identity: list[str | bytes] = [repr((limit, self._fields))]
         for files in files_by_dataset:
             remaining = limit
             for path in files:
                 start = 0
                 group_sizes, footer = parquet_shape(path)
-                digest.update(footer)
+                identity.append(footer)
                 for number, size in enumerate(group_sizes):
                     row_count = size if remaining is None else min(size, remaining)
                     remaining = None if remaining is None else remaining - row_count
@@ -76,7 +76,7 @@ class ParquetRows:
                         self._groups.append(_RowGroup(path, number, start, row_count))
                     start += size
         self.count: int | None = sum(group.rows for group in self._groups)
-        self.identity = digest.hexdigest()
+        self.identity = digest_of(identity)
         if not self.count:
             raise UserError(
                 f"{', '.join(str(path) for files in files_by_dataset for path in files)}: no rows; give files with some"

@@ -4,7 +4,6 @@ A text is a string. An id is a string, or a whole number, which becomes its digi
 (JSON's ``null``). Everything else, NaN too, raises an error that names the place and the field.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Set
@@ -13,6 +12,7 @@ from numbers import Integral
 from typing import Any, NoReturn, TypeVar
 
 from freemvmt.errors import UserError
+from freemvmt.storage.digests import digest_of
 
 T = TypeVar("T", bound=Hashable)
 Metadata = dict[str, Any]  # JSON values; filters work on text, numbers, booleans and lists of these
@@ -241,4 +241,4 @@ def folded(query: str) -> str:
 
 def passage_id(text: str) -> str:
     """The id of a passage whose data has none: a hash of its text, equal in every file."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return digest_of([text], size=8)

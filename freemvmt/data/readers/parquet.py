@@ -68,10 +68,10 @@ def parquet_tables(
 def parquet_shape(path: Path) -> tuple[list[int], bytes]:
     """(the number of rows of each row group, bytes of the footer that identify the file)."""
     with _parquet_errors(path):
-        metadata = pq.ParquetFile(path, memory_map=True).metadata
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        file = pq.ParquetFile(path, memory_map=True)
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
         sizes = repr([(group.num_rows, group.total_byte_size) for group in groups])
-        return [group.num_rows for group in groups], f"{sizes} {path.stat().st_size} {metadata.schema}".encode()
+        return [group.num_rows for group in groups], f"{sizes} {path.stat().st_size} {file.schema_arrow}".encode()
 
 
 @contextmanager

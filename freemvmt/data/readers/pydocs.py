@@ -8,7 +8,6 @@ cached in a file whose name depends on the versions of all packages.
 import ast
 import gc
 import gzip
-import hashlib
 import itertools
 import json
 import logging
@@ -31,6 +30,7 @@ import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 from freemvmt.runtime.home import cache_folder, warn_uncached
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def read(
     folders_by_package = {package: folders for package in packages if (folders := _locate(package))}
     versions = [(package, _version(package, folders)) for package, folders in folders_by_package.items()]
     key = json.dumps([_EXTRACTION_VERSION, platform.python_version(), words, versions])
-    cache_file = (cache or cache_folder("pydocs")) / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
+    cache_file = (cache or cache_folder("pydocs")) / f"{digest_of([key])}.jsonl.gz"
     docstrings = _load(cache_file)
     if not docstrings:
         log.info("reading the source of %d packages; the first time takes up to a minute", len(folders_by_package))
