@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.config import Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class EncodeOptions(Options):
     corpus: CorpusArgument
     output: str
     """Folder for the shards and their manifest."""
-    side: Literal["documents", "queries"] = "documents"
+    side: Side = "documents"
     """Which tower encodes."""
     stored: Literal["fp32", "fp16"] = "fp32"
     """What a dimension is kept in."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from freemvmt.cli.parsing import Options, parse
+from freemvmt.config import flag
 
 if TYPE_CHECKING:
     from freemvmt.runtime.console import Console
@@ -43,7 +44,7 @@ def export(argv: Sequence[str]) -> int:
     format_of = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
     for name, format in format_of.items():
         if options.format != format and getattr(options, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} is for --format {format}; leave it out")
+            raise UserError(f"{flag(name)} is for --format {format}; leave it out")
     details = _site(options, console) if options.format == "site" else _model(options, console)
     return options.finish({"output": options.output, "format": options.format, **details})
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from freemvmt.config import flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console, print_json
 
@@ -72,9 +73,7 @@ def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | No
 
 def _expand_switches(options_type: type[Any], argv: Sequence[str]) -> list[str]:
     """Write out the values of ``bool | None`` flags: ``--flag True`` for ``--flag``, and False for ``--no-flag``."""
-    flags = {
-        f"--{name.replace('_', '-')}" for name, hint in get_type_hints(options_type).items() if hint == bool | None
-    }
+    flags = {flag(name) for name, hint in get_type_hints(options_type).items() if hint == bool | None}
     values = ("None", "True", "False")
     words: list[str] = []
     for word, next_word in zip_longest(argv, argv[1:]):

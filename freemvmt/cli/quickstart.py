@@ -45,6 +45,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     from freemvmt.evaluation.metrics import compare, evaluate
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.retriever import Retriever
+    from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
     from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.result import save
@@ -102,7 +103,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
             console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summary, 56)}")
 
     seconds = time.perf_counter() - clock
-    size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    size = size_of(output) / 1e6
     console.line()
     console.line(f"saved  {output} ({size:.0f} MB)", seconds)
     next_steps = (

@@ -18,12 +18,10 @@ from freemvmt.data.collection import Collection, merge
 from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import existing_path, is_judged, ms_marco_validation, training_files, validation_of
 from freemvmt.data.readers.msmarco import ms_marco
-from freemvmt.data.readers.parquet import from_table, parquet_shape, parquet_tables
+from freemvmt.data.readers.parquet import BATCH_ROWS, from_table, parquet_shape, parquet_tables
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
 from freemvmt.storage.digests import digest_of
-
-_BATCH_ROWS = 4096  # rows to decode at a time
 
 
 class RowSource(Protocol):
@@ -95,7 +93,7 @@ class ParquetRows:
                 skip -= group.rows
                 continue
             remaining, row = group.rows, group.start
-            for table in parquet_tables(group.path, *self._fields, _BATCH_ROWS, group.group):
+            for table in parquet_tables(group.path, *self._fields, BATCH_ROWS, group.group):
                 rows = table.slice(0, remaining)
                 remaining -= len(rows)
                 skipped = min(skip, len(rows))
@@ -124,7 +122,7 @@ class HubRows:
 
     def _chunks(self, skip: int) -> Iterator[Judgements]:
         row = skip
-        batches: Iterable[pa.Table] = self._data.skip(skip).with_format("arrow").iter(batch_size=_BATCH_ROWS)
+        batches: Iterable[pa.Table] = self._data.skip(skip).with_format("arrow").iter(batch_size=BATCH_ROWS)
         try:
             for batch in batches:
                 yield from_table(batch, "msmarco train", "query", "passage", before=row)

@@ -128,17 +128,17 @@ def texts_of(texts: Iterable[str], name: str = "texts") -> list[str]:
     return strings
 
 
-def ids_of(ids: Iterable[str | int], name: str = "ids") -> list[str]:
+def ids_of(ids: Iterable[str | int]) -> list[str]:
     """``ids`` as a list of strings, as ``texts_of`` does; whole numbers become their digits.
 
     Raises ``TypeError`` as ``texts_of`` does, and ``UserError`` for a blank id.
     """
-    message = f"{name} must be a list of ids (texts or whole numbers)"
+    message = "ids must be a list of ids (texts or whole numbers)"
     strings = []
     for number, id in enumerate(_items_of(ids, f"{message}, not {type(ids).__name__}; give [id, …]")):
         if isinstance(id, bool) or not isinstance(id, str | Integral):
             raise TypeError(f"{message}, but number {number} is {kind_name(id)}; give ids alone")
-        strings.append(str(id_of(id, name, f"number {number}")))
+        strings.append(str(id_of(id, "ids", f"number {number}")))
     return strings
 
 

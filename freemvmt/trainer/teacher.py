@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from freemvmt.config import Side
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
@@ -31,8 +31,6 @@ from freemvmt.storage.tensor_files import load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
 
 _CHUNK = 4096  # texts
-
-Side = Literal["queries", "documents"]
 
 
 @dataclass(frozen=True, eq=False)
