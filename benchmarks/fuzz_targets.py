@@ -189,7 +189,7 @@ def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
     triples = [(words(5), words(5), words(5)) for _ in range(30)]
     folder = _new(place / "tsv")
     (folder / "pairs.tsv").write_text("\n".join(map("\t".join, triples)), encoding="utf-8")
-    reader = read("pairs.tsv", lambda path: _judged(read_tsv(path, None)))
+    reader = read("pairs.tsv", lambda path: _judged(read_tsv(path, None, "query", "passage")))
     yield Target("pairs, TSV", _all_files, reader, read("pairs.tsv", _true_pairs)), folder
 
     folder = _new(place / "parquet")

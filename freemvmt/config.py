@@ -19,6 +19,7 @@ Negatives = Literal["hardest", "semi-hard", "random", "given", "all"]
 Method = Literal["dense", "bm25", "hybrid"]
 Lexical = Literal["served", "anserini"]
 Protocol = Literal["full", "pool"]
+Side = Literal["documents", "queries"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,31 +7,27 @@ from typing import Annotated
 
 import tyro
 
-from freemvmt.cli.parsing import BundleArgument, parse
-from freemvmt.runtime.console import count_of, print_json
+from freemvmt.cli.parsing import BundleArgument, Options, parse
+from freemvmt.runtime.console import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddOptions:
+class AddOptions(Options):
     """Add documents to a bundle, or replace those with the same ids; they are found at once."""
 
     bundle: BundleArgument
-    """A folder that `index` wrote."""
     corpus: Annotated[str, tyro.conf.arg(metavar="FILE"), tyro.conf.Positional]
     """Documents, in any form that `index` reads."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def add(argv: Sequence[str]) -> int:
     """Add documents to a bundle, without indexing it again."""
     options = parse(AddOptions, argv, "two-towers add")
     from freemvmt.data.corpus import read_documents_once
-    from freemvmt.runtime.console import Console
     from freemvmt.search.retriever import Retriever
     from freemvmt.search.stores.filters import ignored_note
 
-    console = Console(stderr=options.json)
+    console = options.console()
     documents = read_documents_once(options.corpus)
     retriever = Retriever.load(options.bundle)
     clock = time.perf_counter()
@@ -43,33 +39,27 @@ def add(argv: Sequence[str]) -> int:
     )
     if counts.unseen:
         console.line(f"note      {ignored_note(counts.unseen)}")
-    print_json(
-        options.json,
-        {"added": counts.added, "replaced": counts.replaced, "documents": len(retriever), "unseen": counts.unseen},
+    return options.finish(
+        {"added": counts.added, "replaced": counts.replaced, "documents": len(retriever), "unseen": counts.unseen}
     )
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeleteOptions:
+class DeleteOptions(Options):
     """Delete documents from a bundle by their ids."""
 
     bundle: BundleArgument
-    """A folder that `index` wrote."""
     ids: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID"), tyro.conf.Positional]
     """Ids of documents."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def delete(argv: Sequence[str]) -> int:
     """Delete documents from a bundle."""
     options = parse(DeleteOptions, argv, "two-towers delete")
     from freemvmt.errors import UserError
-    from freemvmt.runtime.console import Console
     from freemvmt.search.retriever import Retriever
 
-    console = Console(stderr=options.json)
+    console = options.console()
     if not options.ids:
         raise UserError("no id is given; name the documents to delete")
     retriever = Retriever.load(options.bundle)
@@ -78,5 +68,4 @@ def delete(argv: Sequence[str]) -> int:
     console.line(f"deleted   {count_of(len(deleted_ids), 'document')}; {len(retriever):,} left in {options.bundle}")
     if missing_ids:
         console.line(f"          not there: {', '.join(missing_ids[:5])}{', …' if len(missing_ids) > 5 else ''}")
-    print_json(options.json, {"deleted": deleted_ids, "missing": missing_ids, "documents": len(retriever)})
-    return 0
+    return options.finish({"deleted": deleted_ids, "missing": missing_ids, "documents": len(retriever)})

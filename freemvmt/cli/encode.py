@@ -4,25 +4,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import print_json
+from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.config import Side
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions:
+class EncodeOptions(Options):
     """Write the vectors of a corpus as Parquet shards, which any engine reads; a run that was stopped goes on."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, or `untrained`."""
-    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
-    """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
+    model: ModelArgument
+    corpus: CorpusArgument
     output: str
     """Folder for the shards and their manifest."""
-    side: Literal["documents", "queries"] = "documents"
+    side: Side = "documents"
     """Which tower encodes."""
     stored: Literal["fp32", "fp16"] = "fp32"
     """What a dimension is kept in."""
@@ -32,8 +28,6 @@ class EncodeOptions:
     """Who encodes: this process, or Ray Data, on this machine or a cluster (Ray listens on every interface)."""
     ray_address: str | None = None
     """ray: the cluster's address, all of which sees MODEL and the output; None: started on this machine."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def encode(argv: Sequence[str]) -> int:
@@ -42,11 +36,10 @@ def encode(argv: Sequence[str]) -> int:
     from freemvmt.errors import UserError
     from freemvmt.export import vectors as encoding
     from freemvmt.model import TwoTowersModel
-    from freemvmt.runtime.console import Console
 
     if options.shard < 1:
         raise UserError(f"--shard is {options.shard}; give 1 or more")
-    console, output = Console(stderr=options.json), Path(options.output)
+    console, output = options.console(), Path(options.output)
     encoding.check_output(output, options.corpus)
     clock = time.perf_counter()
     model = TwoTowersModel.load(options.model)
@@ -68,5 +61,4 @@ def encode(argv: Sequence[str]) -> int:
         console=console,
     )
     console.line(f"saved     {output}", time.perf_counter() - clock)
-    print_json(options.json, {"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
-    return 0
+    return options.finish({"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import CollectionArgument, Options, parse
 from freemvmt.config import HYBRID_WEIGHT, DataConfig, Lexical, Method, Protocol
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import print_json
 
 if TYPE_CHECKING:
     from freemvmt.data.collection import Collection
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectionOptions(DataConfig):
+class CollectionOptions(DataConfig, Options):
     """How a collection is read."""
 
     split: str = "test"
@@ -32,8 +31,6 @@ class CollectionOptions(DataConfig):
     ignore_identical_ids: bool | None = None
     """Leave the document with the query's id out of its ranking (--no-ignore-identical-ids: never); None: where it has
     the query's text too, as in ArguAna and Quora."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +39,7 @@ class EvaluateOptions(CollectionOptions):
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
     """A model folder, a name on the Hub, `untrained`, or a bundle of the collection, measured as it is served."""
-    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
-    """A BEIR folder, or anything that --dataset takes."""
+    collection: CollectionArgument
     method: Method = "dense"
     """dense: the towers. bm25: words. hybrid: both."""
     protocol: Protocol = "full"
@@ -61,10 +57,9 @@ def evaluate(argv: Sequence[str]) -> int:
     options = parse(EvaluateOptions, argv, "two-towers evaluate")
     from freemvmt.evaluation.metrics import table
     from freemvmt.evaluation.runs import check_run, tag_of, write_run
-    from freemvmt.runtime.console import Console
     from freemvmt.storage.outputs import check_output_file
 
-    console = Console(stderr=options.json)
+    console = options.console()
     _check_worst(options)
     _check_model(options.model)
     output = None if options.run is None else check_output_file(options.run, [options.collection, options.model])
@@ -89,8 +84,7 @@ def evaluate(argv: Sequence[str]) -> int:
         )
         analysis.print_lost_queries(lost_queries, tag, result.queries, console)
         answer["worst"] = [asdict(query) for query in lost_queries]
-    print_json(options.json, answer)
-    return 0
+    return options.finish(answer)
 
 
 def _check_worst(options: EvaluateOptions) -> None:
@@ -112,8 +106,7 @@ class CompareOptions(CollectionOptions):
     """A model folder, a name on the Hub, `untrained`, `bm25`, a bundle, or a TREC run file of the collection."""
     model_b: Annotated[str, tyro.conf.arg(metavar="MODEL_B"), tyro.conf.Positional]
     """The same choice."""
-    collection: Annotated[str, tyro.conf.arg(metavar="COLLECTION"), tyro.conf.Positional]
-    """A BEIR folder, or anything that --dataset takes."""
+    collection: CollectionArgument
     method: Method = "dense"
     """How the two models search."""
     protocol: Protocol = "full"
@@ -126,9 +119,8 @@ def compare(argv: Sequence[str]) -> int:
     """Compare two models on a collection."""
     options = parse(CompareOptions, argv, "two-towers compare")
     from freemvmt.evaluation.metrics import compare as compare_results
-    from freemvmt.runtime.console import Console
 
-    console = Console(stderr=options.json)
+    console = options.console()
     for name in (options.model_a, options.model_b):
         _check_model(name)
     collection = _collection(options)
@@ -143,8 +135,7 @@ def compare(argv: Sequence[str]) -> int:
         f"(A better on {comparison.wins}, B on {comparison.losses}, equal on {comparison.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
-    print_json(options.json, {**sides, "bm25": options.bm25, "comparison": asdict(comparison)})
-    return 0
+    return options.finish({**sides, "bm25": options.bm25, "comparison": asdict(comparison)})
 
 
 def _check_model(name: str) -> None:

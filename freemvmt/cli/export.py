@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import print_json
+from freemvmt.cli.parsing import Options, parse
+from freemvmt.config import flag
 
 if TYPE_CHECKING:
     from freemvmt.runtime.console import Console
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(Options):
     """Write a model in the form that others read, or a bundle as a site."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
@@ -33,24 +33,20 @@ class ExportOptions:
     """site: million bytes that all its files may have together; None: 20."""
     onnx_web: str | None = None
     """site: the folder `dist` of the npm package onnxruntime-web, by which a recurrent query tower runs in the page."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def export(argv: Sequence[str]) -> int:
     """Write a model in the form that others read, or a bundle as a site."""
     options = parse(ExportOptions, argv, "two-towers export")
     from freemvmt.errors import UserError
-    from freemvmt.runtime.console import Console
 
-    console = Console(stderr=options.json)
+    console = options.console()
     format_of = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
     for name, format in format_of.items():
         if options.format != format and getattr(options, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} is for --format {format}; leave it out")
+            raise UserError(f"{flag(name)} is for --format {format}; leave it out")
     details = _site(options, console) if options.format == "site" else _model(options, console)
-    print_json(options.json, {"output": options.output, "format": options.format, **details})
-    return 0
+    return options.finish({"output": options.output, "format": options.format, **details})
 
 
 def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:

@@ -4,22 +4,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import pasteable, print_json
+from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.runtime.console import pasteable
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions:
+class IndexOptions(Options):
     """Index a corpus with a model into a bundle, which is searched, served and moved as one folder."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, or `untrained`."""
-    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
-    """A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."""
+    model: ModelArgument
+    corpus: CorpusArgument
     output: str
     """Folder for the bundle; a bundle that is there is replaced when the new one is ready."""
     kind: Literal["auto", "exact", "pq", "ivf", "binary", "hnsw"] = "auto"
@@ -32,8 +28,6 @@ class IndexOptions:
     store: str | None = None
     """Put the documents into Milvus: `milvus://host:port/collection`, or a file FILE.db for the one within; None: into
     files of the bundle."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def index(argv: Sequence[str]) -> int:
@@ -41,12 +35,11 @@ def index(argv: Sequence[str]) -> int:
     options = parse(IndexOptions, argv, "two-towers index")
     from freemvmt.errors import UserError
     from freemvmt.model import TwoTowersModel
-    from freemvmt.runtime.console import Console
     from freemvmt.search.bundle.build import build
     from freemvmt.search.bundle.load import check_output
     from freemvmt.storage.files import size_of
 
-    console = Console(stderr=options.json)
+    console = options.console()
     output = Path(options.output)
     check_output(output, [options.corpus])
     if options.dim is not None and options.dim < 1:
@@ -68,5 +61,4 @@ def index(argv: Sequence[str]) -> int:
     console.line("next      " + pasteable(f'two-towers search {output} "your question"'))
     console.line("          " + pasteable(f"two-towers serve {output}"))
     summary = {key: value for key, value in manifest.items() if key != "files"}
-    print_json(options.json, {"output": str(output), "bytes": size, **summary})
-    return 0
+    return options.finish({"output": str(output), "bytes": size, **summary})

@@ -8,23 +8,20 @@ from typing import Annotated
 
 import tyro
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import ModelArgument, Options, parse
 from freemvmt.config import DataConfig, MiningConfig, TrainConfig, part_of
-from freemvmt.runtime.console import count_of, pasteable, print_json
+from freemvmt.runtime.console import count_of, pasteable
 
 
 @dataclass(frozen=True, kw_only=True)
-class MineOptions(DataConfig, MiningConfig):
+class MineOptions(DataConfig, MiningConfig, Options):
     """Find hard negatives for training pairs: rows in MS MARCO's schema, for `train --negatives given`."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
-    """A model folder, a name on the Hub, or `untrained`."""
+    model: ModelArgument
     pairs: Annotated[str, tyro.conf.arg(metavar="DATASET"), tyro.conf.Positional]
     """Anything that --dataset takes."""
     output: str
     """File for the rows: .parquet, or .jsonl."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
     def __post_init__(self) -> None:
         DataConfig.__post_init__(self)
@@ -36,11 +33,10 @@ def mine(argv: Sequence[str]) -> int:
     options = parse(MineOptions, argv, "two-towers mine")
     from freemvmt.data.writer import check_rows_path, write_rows
     from freemvmt.model import TwoTowersModel
-    from freemvmt.runtime.console import Console
     from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.mining import mine as find_negatives
 
-    console, output = Console(stderr=options.json), Path(options.output)
+    console, output = options.console(), Path(options.output)
     check_rows_path(output, [options.pairs])
     model = TwoTowersModel.load(options.model)
     config = TrainConfig(
@@ -63,14 +59,12 @@ def mine(argv: Sequence[str]) -> int:
     )
     console.line(f"saved     {output}")
     console.line("next      " + pasteable(f"two-towers train --dataset {output} --negatives given"))
-    print_json(
-        options.json,
+    return options.finish(
         {
             "output": str(output),
             "candidates": result.candidates,
             **counts,
             "near": result.near,
             "identical": result.identical,
-        },
+        }
     )
-    return 0

@@ -4,14 +4,54 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
+from freemvmt.config import flag
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import Console, print_json
 
 T = TypeVar("T")
+
+# Arguments without a flag that several commands take.
+ModelArgument = Annotated[
+    str,
+    tyro.conf.arg(metavar="MODEL", help="A model folder, a name on the Hub, or `untrained`."),
+    tyro.conf.Positional,
+]
+CorpusArgument = Annotated[
+    str,
+    tyro.conf.arg(metavar="CORPUS", help="A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."),
+    tyro.conf.Positional,
+]
+CollectionArgument = Annotated[
+    str,
+    tyro.conf.arg(metavar="COLLECTION", help="A BEIR folder, or anything that --dataset takes."),
+    tyro.conf.Positional,
+]
+BundleArgument = Annotated[
+    str, tyro.conf.arg(metavar="BUNDLE", help="A folder that `index` wrote."), tyro.conf.Positional
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command takes, and how it reports: in lines, or as one JSON object."""
+
+    json: bool = False
+    """Print one JSON object on stdout, all else on stderr."""
+
+    def console(self) -> Console:
+        """The console for the lines of the report: stderr, if stdout is for the JSON object."""
+        return Console(stderr=self.json)
+
+    def finish(self, result: dict[str, Any], exit_code: int = 0) -> int:
+        """Print ``result`` as the JSON object, if the user asks for it; return the exit code of the command."""
+        print_json(self.json, result)
+        return exit_code
 
 
 def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
@@ -33,9 +73,7 @@ def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | No
 
 def _expand_switches(options_type: type[Any], argv: Sequence[str]) -> list[str]:
     """Write out the values of ``bool | None`` flags: ``--flag True`` for ``--flag``, and False for ``--no-flag``."""
-    flags = {
-        f"--{name.replace('_', '-')}" for name, hint in get_type_hints(options_type).items() if hint == bool | None
-    }
+    flags = {flag(name) for name, hint in get_type_hints(options_type).items() if hint == bool | None}
     values = ("None", "True", "False")
     words: list[str] = []
     for word, next_word in zip_longest(argv, argv[1:]):
@@ -60,6 +98,3 @@ def _message(box: str) -> str:
             sections[-1].append(text)
     lines = next((section for section in sections[1:] if section), sections[0])
     return " ".join(lines).partition(" Got errors:")[0].rstrip(".")
-
-
-BundleArgument = Annotated[str, tyro.conf.arg(metavar="BUNDLE"), tyro.conf.Positional]

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import tyro
 
-from freemvmt.cli.parsing import parse
-from freemvmt.runtime.console import print_json
+from freemvmt.cli.parsing import Options, parse
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushOptions:
+class PushOptions(Options):
     """Put a model on the Hugging Face Hub, with a card that says what it is and how good."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
@@ -31,17 +30,14 @@ class PushOptions:
     """Licence, such as apache-2.0, for the card."""
     message: str = "A two-towers model"
     """What the commit is called."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def push(argv: Sequence[str]) -> int:
     """Put a model on the Hugging Face Hub."""
     options = parse(PushOptions, argv, "two-towers push")
     from freemvmt.export import hub as publishing
-    from freemvmt.runtime.console import Console
 
-    console = Console(stderr=options.json)
+    console = options.console()
     result = publishing.push(
         Path(options.model),
         options.name,
@@ -53,5 +49,4 @@ def push(argv: Sequence[str]) -> int:
         message=options.message,
     )
     console.line(f"pushed    {result.url}")
-    print_json(options.json, {"model": options.model, "url": result.url, "commit": result.commit})
-    return 0
+    return options.finish({"model": options.model, "url": result.url, "commit": result.commit})

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
-from freemvmt.runtime.console import Console, pasteable, print_json, shorten
+from freemvmt.runtime.console import Console, pasteable, shorten
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartOptions:
+class QuickstartOptions(Options):
     """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
 
     output: str = "models/pydocs"
@@ -25,8 +25,6 @@ class QuickstartOptions:
     """Read at most so many docstrings; None: all."""
     seed: int = 0
     """Seed of the split and of the training."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 BUNDLE = "bundles/pydocs"  # served by `two-towers serve` without an argument
@@ -47,6 +45,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     from freemvmt.evaluation.metrics import compare, evaluate
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.retriever import Retriever
+    from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
     from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.result import save
@@ -104,7 +103,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
             console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summary, 56)}")
 
     seconds = time.perf_counter() - clock
-    size = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    size = size_of(output) / 1e6
     console.line()
     console.line(f"saved  {output} ({size:.0f} MB)", seconds)
     next_steps = (
@@ -152,9 +151,5 @@ def pydocs_bundle(console: Console) -> Path:
 
 def quickstart(argv: Sequence[str]) -> int:
     """Train, measure and search the docs of the Python packages installed here."""
-
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
-    from freemvmt.runtime.console import Console
-
-    print_json(options.json, run_quickstart(options, Console(stderr=options.json)))
-    return 0
+    return options.finish(run_quickstart(options, options.console()))

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from freemvmt.cli.parsing import BundleArgument, parse
+from freemvmt.cli.parsing import BundleArgument, Options, parse
 from freemvmt.config import HYBRID_WEIGHT, Method
-from freemvmt.runtime.console import print_json, shorten
+from freemvmt.runtime.console import shorten
 
 if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(Options):
     """Search a bundle."""
 
     bundle: BundleArgument
-    """A folder that `index` wrote."""
     query: Annotated[str, tyro.conf.arg(metavar="QUERY"), tyro.conf.Positional]
     """What to look for."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
@@ -34,18 +33,15 @@ class SearchOptions:
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
     explain: bool = False
     """Show how much each word adds to the cosine with the query."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def search(argv: Sequence[str]) -> int:
     """Search a bundle."""
     options = parse(SearchOptions, argv, "two-towers search")
-    from freemvmt.runtime.console import Console
     from freemvmt.search.retriever import Retriever
     from freemvmt.search.stores.filters import parse_filters
 
-    console = Console(stderr=options.json)
+    console = options.console()
     retriever = Retriever.load(options.bundle)
     conditions = parse_filters(options.filter, retriever.fields)
     clock = time.perf_counter()
@@ -62,11 +58,9 @@ def search(argv: Sequence[str]) -> int:
             results[-1]["explanation"] = asdict(explanation)
     summary = f"{options.method}, {len(retriever):,} documents"
     console.line(f"     {summary}, {milliseconds:.1f} ms" if hits else f"     nothing found ({summary})")
-    print_json(
-        options.json,
-        {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results},
+    return options.finish(
+        {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results}
     )
-    return 0
 
 
 def _headline(hit: "Hit") -> str:

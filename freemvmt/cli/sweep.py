@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import TrainConfig, flag
 from freemvmt.tuning.spaces import Name, definition
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions(TrainConfig):
+class SweepOptions(TrainConfig, Options):
     """Search for good settings: with W&B's agent, or with Optuna where W&B is offline or off."""
 
     config: Name = "basic"
@@ -19,8 +19,6 @@ class SweepOptions(TrainConfig):
     """Training runs to make now; a sweep that was stopped goes on from what it has."""
     folder: Path = Path("sweeps")
     """Folder for the study of an offline sweep, and for the plot."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int:
@@ -29,16 +27,14 @@ def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int
     Raises ``UserError`` if a flag is wrong, and as ``tuning.run.run_sweep`` does.
     """
     options = parse(SweepOptions, argv, prog)
-    from freemvmt.runtime.console import Console, print_json
     from freemvmt.tuning.run import run_sweep
 
     sweep_definition = definition(options.config, fixed=_given(argv))
-    console = Console(stderr=options.json)
+    console = options.console()
     result = run_sweep(
         sweep_definition, options.train_config(), count=options.count, folder=options.folder, console=console
     )
-    print_json(options.json, result.as_dict())
-    return int(result.stopped)
+    return options.finish(result.as_dict(), int(result.stopped))
 
 
 def _given(argv: Sequence[str]) -> set[str]:

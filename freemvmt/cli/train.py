@@ -7,24 +7,22 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freemvmt.cli.parsing import parse
+from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import TrainConfig
-from freemvmt.runtime.console import pasteable, print_json
+from freemvmt.runtime.console import QUIET, pasteable
 
 if TYPE_CHECKING:
     from freemvmt.trainer.checkpoints import SavedRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TrainConfig):
+class TrainOptions(TrainConfig, Options):
     """Train two towers on pairs of queries and passages, and save the best epoch as a model folder."""
 
     resume: str | None = None
     """Go on with a training that was stopped: the folder of its checkpoints. Its settings need not be given again."""
     resume_anyway: bool = False
     """Go on even where settings, data or versions are not those of the checkpoint."""
-    json: bool = False
-    """Print one JSON object on stdout, all else on stderr."""
 
 
 def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
@@ -32,14 +30,14 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
     checkpoint = _stopped_training(argv)
     default = None if checkpoint is None else TrainOptions(**dataclasses.asdict(checkpoint.config()))
     options = parse(TrainOptions, argv, prog, default=default)
-    from freemvmt.runtime.console import QUIET, Console
     from freemvmt.trainer.distributed import is_first_process
     from freemvmt.training import train_and_save
 
-    console = Console(stderr=options.json) if is_first_process() else QUIET
+    console = options.console() if is_first_process() else QUIET
     result, output = train_and_save(options.train_config(), console, checkpoint, options.resume_anyway)
+    exit_code = 1 if result.ended == "interrupted" else 0
     if not is_first_process():  # only the first process prints
-        return 1 if result.ended == "interrupted" else 0
+        return exit_code
     stop_note = "" if result.ended == "finished" else f"; stopped: {result.ended}"
     console.line(
         f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
@@ -51,8 +49,8 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
         console.line(f"next      {pasteable(f'two-towers train --resume {folder}')}      go on where it stopped")
     command = pasteable(f"two-towers evaluate {output} COLLECTION")
     console.line(f"next      {command}      a BEIR folder, or a data set's test split")
-    print_json(options.json, {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record})
-    return 1 if result.ended == "interrupted" else 0
+    answer = {"model": str(output), "seconds": round(result.seconds, 2), **result.model.record}
+    return options.finish(answer, exit_code)
 
 
 def _stopped_training(argv: Sequence[str]) -> "SavedRun | None":

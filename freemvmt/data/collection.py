@@ -1,12 +1,13 @@
 """A test collection: documents, queries and graded judgements."""
 
 import functools
-import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from freemvmt.data.examples import Examples
 from freemvmt.data.values import folded, passage_id
+from freemvmt.storage.digests import digest_of
 
 Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 is relevant
 
@@ -62,13 +63,9 @@ class Collection:
 
     def fingerprint(self) -> str:
         """A hash of documents, queries and judgements. Two results are comparable if their hashes are equal."""
-        digest = hashlib.blake2b(digest_size=8)
-        for texts in (self.document_ids, self.documents, self.query_ids, self.queries):
-            for text in texts:
-                digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-        for query in self.query_ids:
-            digest.update(repr(sorted(self.qrels[query].items())).encode())
-        return digest.hexdigest()
+        texts = itertools.chain(self.document_ids, self.documents, self.query_ids, self.queries)
+        grades = (repr(sorted(self.qrels[query].items())) for query in self.query_ids)
+        return digest_of(itertools.chain((text + "\0" for text in texts), grades), size=8)
 
 
 def to_collection(

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from freemvmt.data.values import MAX_ID_BYTES, FirstPlaces, Metadata, check_document, content_of, is_storable
+from freemvmt.data.values import (
+    MAX_ID_BYTES,
+    FirstPlaces,
+    Metadata,
+    check_document,
+    content_of,
+    first_duplicate,
+    is_storable,
+)
 
 __all__ = [
     "MAX_ID_BYTES",
@@ -76,10 +84,4 @@ class DuplicateFinder:
         hashes = np.sort(np.frombuffer(self._hashes, np.int64))
         if not (duplicates := set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())):
             return None
-        seen: set[str] = set()
-        for id in ids:
-            if hash(id) in duplicates:
-                if id in seen:
-                    return id
-                seen.add(id)
-        return None
+        return first_duplicate(id for id in ids if hash(id) in duplicates)

@@ -50,15 +50,10 @@ def open_binary(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}; {hint}") from error
 
 
-def is_data(name: str) -> bool:
-    """Whether a file of this name can be data. Hidden files and files that the system makes are not."""
-    return not is_not_ours(name)
-
-
 def data_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     """The data files of a folder with one of these endings, sorted by name."""
     try:
-        return sorted(file for file in folder.iterdir() if file.suffix in endings and is_data(file.name))
+        return sorted(file for file in folder.iterdir() if file.suffix in endings and not is_not_ours(file.name))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -68,10 +63,10 @@ def data_files(folder: Path, endings: Sequence[str]) -> list[Path]:
 def unpack_hint(folder: Path, name: str = "") -> str:
     """A hint to unpack the first packed file in ``folder`` whose name begins with ``name``; "" if there is none."""
     try:
-        packed = sorted(file.name for file in folder.iterdir() if is_data(file.name) and file.suffix in _PACKED_ENDINGS)
-    except OSError:
+        packed = data_files(folder, _PACKED_ENDINGS)
+    except UserError:
         return ""
-    return next((f"unpack {file} first" for file in packed if file.startswith(name)), "")
+    return next((f"unpack {file.name} first" for file in packed if file.name.startswith(name)), "")
 
 
 def unknown_ending(path: Path) -> UserError:

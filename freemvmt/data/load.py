@@ -31,6 +31,7 @@ from freemvmt.storage.files import check_regular
 
 logger = logging.getLogger(__name__)
 
+_READERS = {".parquet": read_parquet, ".jsonl": read_jsonl, ".tsv": read_tsv}
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
@@ -128,7 +129,9 @@ def _read_dataset(name: str, config: DataConfig) -> tuple[str, Judgements, Colle
 def training_files(path: Path) -> list[Path]:
     """The training files of a folder."""
     evaluation_files = _split_files(path, (*VALIDATION_NAMES, "test"))
-    files = _split_files(path, ("train",)) or [file for file in _data_files(path) if file not in evaluation_files]
+    files = _split_files(path, ("train",)) or [
+        file for file in data_files(path, tuple(_READERS)) if file not in evaluation_files
+    ]
     if not files:
         hint = unpack_hint(path) or "check the path"
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {hint}")
@@ -211,28 +214,19 @@ def _from_hub(rows: object, where: str) -> Judgements:
     return Judgements.join(chunks)
 
 
-def _data_files(folder: Path) -> list[Path]:
-    return data_files(folder, (".parquet", ".jsonl", ".tsv"))
-
-
 def _split_files(folder: Path, split_names: Iterable[str]) -> list[Path]:
     """The data files whose names begin with one of ``split_names``, up to a dot, dash or underscore."""
     names = set(split_names)
-    return [file for file in _data_files(folder) if re.split(r"[-._]", file.name)[0] in names]
+    return [file for file in data_files(folder, tuple(_READERS)) if re.split(r"[-._]", file.name)[0] in names]
 
 
 def _read_files(files: list[Path], config: DataConfig, rows: int | None) -> Judgements:
     chunks: list[Judgements] = []
     remaining = rows
     for file in files:
-        if file.suffix == ".parquet":
-            chunk = read_parquet(file, remaining, config.query_field, config.passage_field)
-        elif file.suffix == ".jsonl":
-            chunk = read_jsonl(file, remaining, config.query_field, config.passage_field)
-        elif file.suffix == ".tsv":
-            chunk = read_tsv(file, remaining, config.query_field, config.passage_field)
-        else:
+        if file.suffix not in _READERS:
             raise unknown_ending(file)
+        chunk = _READERS[file.suffix](file, remaining, config.query_field, config.passage_field)
         chunks.append(chunk)
         remaining = None if remaining is None else remaining - len(chunk.queries)
         if remaining == 0:
@@ -273,18 +267,14 @@ def _load_pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
     A hash of the passage decides whether it is held out, so no passage is on both sides. The corpus is all passages.
     """
     docstrings = read_pydocs(config.max_samples, config.seed)
-    digests = [passage_id(f"{config.seed}\0{doc.body}") for doc in docstrings]
     fraction = min(config.validation_fraction, config.validation_queries / max(len(docstrings), 1))
-    held_out_docstrings = [
-        doc for doc, digest in zip(docstrings, digests, strict=True) if int(digest, 16) / 2**64 < fraction
-    ]
-    training_docstrings = [
-        doc for doc, digest in zip(docstrings, digests, strict=True) if int(digest, 16) / 2**64 >= fraction
-    ]
-    if not held_out_docstrings or not training_docstrings:
+    training: list[tuple[str, list[str], list[str]]] = []
+    held_out: list[tuple[str, list[str], list[str]]] = []
+    for doc in docstrings:
+        is_held_out = int(passage_id(f"{config.seed}\0{doc.body}"), 16) / 2**64 < fraction
+        (held_out if is_held_out else training).append((doc.summary, [doc.body], []))
+    if not held_out or not training:
         raise UserError(f"{len(docstrings)} docstrings are too few to hold some out; give a larger --max-samples")
-    judgements = from_pairs((doc.summary, [doc.body], []) for doc in training_docstrings)
-    pairs = from_pairs((doc.summary, [doc.body], []) for doc in held_out_docstrings)
-    held_out = to_examples(pairs, "pydocs held-out", as_judged=True)
-    collection = to_collection(held_out, "pydocs held-out", list(dict.fromkeys(doc.body for doc in docstrings)))
-    return judgements, collection
+    examples = to_examples(from_pairs(held_out), "pydocs held-out", as_judged=True)
+    corpus = list(dict.fromkeys(doc.body for doc in docstrings))
+    return from_pairs(training), to_collection(examples, "pydocs held-out", corpus)

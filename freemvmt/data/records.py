@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from freemvmt.data.lines import json_lines, unknown_ending, unpack_hint
+from freemvmt.data.readers.parquet import check_distinct, parquet_errors
 from freemvmt.data.readers.tsv import DOCUMENTS, table_rows
 from freemvmt.data.values import Metadata, check_document, duplicate_error, id_of, optional_text, passage_id, text_of
 from freemvmt.errors import UserError
@@ -104,19 +104,15 @@ def _extra_fields(fields: Mapping[str, Any], metadata: Metadata, where: str) -> 
 
 def _from_parquet(path: Path) -> Iterator[Record]:
     number = 0
-    try:
+    with parquet_errors(path):
         file = pq.ParquetFile(path, memory_map=True)
         names = file.schema_arrow.names
-        if duplicate := next((name for name in names if names.count(name) > 1), None):
-            raise UserError(f'{path}: a column "{duplicate}" stands twice; keep one of them')
+        check_distinct(names, names, path)
         for batch in file.iter_batches(batch_size=8192):
             for row in batch.to_pylist():
                 number += 1
                 where = f"{path}, row {number}"
                 yield record_of(_json_fields(row, where), where)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a sound Parquet file ({reason}); fetch or write it again") from error
 
 
 def _json_fields(row: dict[str, Any], where: str) -> dict[str, Any]:

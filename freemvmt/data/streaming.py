@@ -4,7 +4,6 @@ A window is the shuffle buffer: only its rows are in memory. The rows of a windo
 alone, so a position in the data is two numbers: a window and a batch in it.
 """
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from freemvmt.data.collection import Collection, merge
 from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import existing_path, is_judged, ms_marco_validation, training_files, validation_of
 from freemvmt.data.readers.msmarco import ms_marco
-from freemvmt.data.readers.parquet import from_table, parquet_shape, parquet_tables
+from freemvmt.data.readers.parquet import BATCH_ROWS, from_table, parquet_shape, parquet_tables
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
-
-_BATCH_ROWS = 4096  # rows to decode at a time
+from freemvmt.storage.digests import digest_of
 
 
 class RowSource(Protocol):
@@ -62,13 +60,13 @@ class ParquetRows:
     ) -> None:
         self._fields = query_field, passage_field
         self._groups: list[_RowGroup] = []
-        digest = hashlib.blake2b(repr((limit, self._fields)).encode(), digest_size=16)
+        identity: list[str | bytes] = [repr((limit, self._fields))]
         for files in files_by_dataset:
             remaining = limit
             for path in files:
                 start = 0
                 group_sizes, footer = parquet_shape(path)
-                digest.update(footer)
+                identity.append(footer)
                 for number, size in enumerate(group_sizes):
                     row_count = size if remaining is None else min(size, remaining)
                     remaining = None if remaining is None else remaining - row_count
@@ -76,7 +74,7 @@ class ParquetRows:
                         self._groups.append(_RowGroup(path, number, start, row_count))
                     start += size
         self.count: int | None = sum(group.rows for group in self._groups)
-        self.identity = digest.hexdigest()
+        self.identity = digest_of(identity)
         if not self.count:
             raise UserError(
                 f"{', '.join(str(path) for files in files_by_dataset for path in files)}: no rows; give files with some"
@@ -95,7 +93,7 @@ class ParquetRows:
                 skip -= group.rows
                 continue
             remaining, row = group.rows, group.start
-            for table in parquet_tables(group.path, *self._fields, _BATCH_ROWS, group.group):
+            for table in parquet_tables(group.path, *self._fields, BATCH_ROWS, group.group):
                 rows = table.slice(0, remaining)
                 remaining -= len(rows)
                 skipped = min(skip, len(rows))
@@ -124,7 +122,7 @@ class HubRows:
 
     def _chunks(self, skip: int) -> Iterator[Judgements]:
         row = skip
-        batches: Iterable[pa.Table] = self._data.skip(skip).with_format("arrow").iter(batch_size=_BATCH_ROWS)
+        batches: Iterable[pa.Table] = self._data.skip(skip).with_format("arrow").iter(batch_size=BATCH_ROWS)
         try:
             for batch in batches:
                 yield from_table(batch, "msmarco train", "query", "passage", before=row)

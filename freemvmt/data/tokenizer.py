@@ -5,24 +5,18 @@ Hugging Face ``tokenizers`` is the reference. nanotoken, which is faster, makes 
 """
 
 import functools
-import hashlib
-import json
+import itertools
 import logging
-import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
-from freemvmt.runtime.home import warn_uncached
-from freemvmt.storage.files import atomic_folder
+from freemvmt.storage.digests import digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -127,35 +121,29 @@ class Tokenizer:
         return words, TokenArray(ids, np.array([0, len(ids)], np.int64))
 
     def encode_cached(self, texts: Sequence[str], folder: Path) -> TokenArray:
-        """As ``encode``, with a cache in ``folder``. The key is a hash of texts, tokenizer and ``max_length``.
+        """As ``encode``, with a cache file in ``folder``. The key is a digest of texts, tokenizer and ``max_length``.
 
-        The arrays of an entry are memory-mapped. A damaged entry is made again. If ``folder`` cannot be written to,
-        nothing is cached.
+        Cached arrays are memory-mapped. A damaged file, or one with another key, is made again. If ``folder`` cannot be
+        written to, nothing is cached.
         """
-        entry = folder / self._key(texts)
-        if (cached := _read_entry(entry, len(texts), self.vocabulary_size)) is not None:
-            return cached
+        import torch  # not in an environment made only to serve
+
+        from freemvmt.storage.tensor_files import load_cached, save_cached
+
+        key = self._key(texts)
+        path = folder / f"{key}.safetensors"
+        cached, cached_key = load_cached(path, "tokens")
+        if cached_key == key:
+            return TokenArray(cached["ids"].numpy(), cached["offsets"].numpy())
         tokens = self.encode(texts)
-        try:
-            _write_entry(entry, tokens)
-        except (UserError, OSError) as error:
-            warn_uncached(error)
+        save_cached(path, {"ids": torch.from_numpy(tokens.ids), "offsets": torch.from_numpy(tokens.offsets)}, key)
         return tokens
 
     def _key(self, texts: Sequence[str]) -> str:
-        digest = hashlib.blake2b(self.definition.encode(), digest_size=16)
-        digest.update(f"\0{self.max_length}\0{len(texts)}".encode())
-        digest_texts(digest, texts)
-        return digest.hexdigest()
-
-
-def digest_texts(digest: "hashlib.blake2b", texts: Sequence[str]) -> None:
-    """Update ``digest`` with ``texts``. Different lists of texts give different bytes."""
-    for start in range(0, len(texts), 4096):
-        block = texts[start : start + 4096]
-        # The lengths, then the joined texts.
-        digest.update(np.fromiter(map(len, block), np.int64, len(block)).tobytes())
-        digest.update("".join(block).encode("utf-8", "surrogatepass"))
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        blocks = ("".join(texts[start : start + 4096]) for start in range(0, len(texts), 4096))
+        settings = (self.definition, f"\0{self.max_length}\0{len(texts)}")
+        return digest_of(itertools.chain(settings, [lengths], blocks))
 
 
 @functools.lru_cache(maxsize=4)
@@ -192,45 +180,3 @@ def _nanotoken_if_equal(definition: str, expected_ids: list[list[int]]) -> Any |
         logger.warning("nanotoken and tokenizers disagree on this tokenizer; using tokenizers, which is slower")
         return None
     return fast
-
-
-def _write_entry(entry: Path, tokens: TokenArray) -> None:
-    with atomic_folder(entry) as folder:
-        np.save(folder / "ids.npy", tokens.ids)
-        np.save(folder / "offsets.npy", tokens.offsets)
-        (folder / "entry.json").write_text(json.dumps(_checksums(tokens)))
-
-
-def _read_entry(entry: Path, text_count: int, vocabulary_size: int) -> TokenArray | None:
-    try:
-        if not entry.is_dir():
-            return None
-        # Copy-on-write memory map: it is read when it is used, and torch may share the memory.
-        with warnings.catch_warnings(action="error"):  # for headers that Python 2 wrote
-            ids = np.load(entry / "ids.npy", mmap_mode="c", allow_pickle=False)
-            offsets = np.load(entry / "offsets.npy", allow_pickle=False)
-        checksums = json.loads((entry / "entry.json").read_text())
-        is_valid = (
-            ids.dtype == np.int32
-            and offsets.dtype == np.int64
-            and len(offsets) == text_count + 1
-            and offsets[0] == 0
-            and offsets[-1] == len(ids)
-            and bool((np.diff(offsets) >= 0).all())
-            and checksums == _checksums(TokenArray(ids, offsets))
-            and (len(ids) == 0 or (ids.min() >= 0 and ids.max() < vocabulary_size))
-        )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError, Warning):  # numpy's headers
-        is_valid = False
-    if not is_valid:
-        logger.warning("the token cache entry %s is damaged; making it anew", entry.name)
-        return None
-    return TokenArray(ids, offsets)
-
-
-def _checksums(tokens: TokenArray) -> dict[str, int]:
-    return {"ids": _checksum(tokens.ids), "offsets": _checksum(tokens.offsets)}
-
-
-def _checksum(numbers: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(numbers).data) if len(numbers) else 0

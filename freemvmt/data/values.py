@@ -4,7 +4,6 @@ A text is a string. An id is a string, or a whole number, which becomes its digi
 (JSON's ``null``). Everything else, NaN too, raises an error that names the place and the field.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Set
@@ -13,6 +12,7 @@ from numbers import Integral
 from typing import Any, NoReturn, TypeVar
 
 from freemvmt.errors import UserError
+from freemvmt.storage.digests import digest_of
 
 T = TypeVar("T", bound=Hashable)
 Metadata = dict[str, Any]  # JSON values; filters work on text, numbers, booleans and lists of these
@@ -128,17 +128,17 @@ def texts_of(texts: Iterable[str], name: str = "texts") -> list[str]:
     return strings
 
 
-def ids_of(ids: Iterable[str | int], name: str = "ids") -> list[str]:
+def ids_of(ids: Iterable[str | int]) -> list[str]:
     """``ids`` as a list of strings, as ``texts_of`` does; whole numbers become their digits.
 
     Raises ``TypeError`` as ``texts_of`` does, and ``UserError`` for a blank id.
     """
-    message = f"{name} must be a list of ids (texts or whole numbers)"
+    message = "ids must be a list of ids (texts or whole numbers)"
     strings = []
     for number, id in enumerate(_items_of(ids, f"{message}, not {type(ids).__name__}; give [id, …]")):
         if isinstance(id, bool) or not isinstance(id, str | Integral):
             raise TypeError(f"{message}, but number {number} is {kind_name(id)}; give ids alone")
-        strings.append(str(id_of(id, name, f"number {number}")))
+        strings.append(str(id_of(id, "ids", f"number {number}")))
     return strings
 
 
@@ -241,4 +241,4 @@ def folded(query: str) -> str:
 
 def passage_id(text: str) -> str:
     """The id of a passage whose data has none: a hash of its text, equal in every file."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return digest_of([text], size=8)

@@ -218,14 +218,14 @@ def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Com
     )
 
 
-def table(results: Sequence[Result], width: int = 12) -> list[str]:
+def table(results: Sequence[Result]) -> list[str]:
     """A table of the results, one line each; NDCG@10 has half the width of its interval."""
-    lines = [f"{'':<{width}} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
+    lines = [f"{'':<12} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
     for result in results:
         low, high = result.intervals["ndcg@10"]
         scores = result.metrics
         lines.append(
-            f"{result.method:<{width}} {scores['ndcg@10']:7.4f} ± {(high - low) / 2:.4f} {scores['mrr@10']:8.4f} "
+            f"{result.method:<12} {scores['ndcg@10']:7.4f} ± {(high - low) / 2:.4f} {scores['mrr@10']:8.4f} "
             f"{scores['recall@100']:11.4f} {scores['recall@1000']:12.4f}"
         )
     return lines

@@ -28,10 +28,9 @@ from freemvmt.storage.outputs import check_empty
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm
 from freemvmt.towers.model_folder import TOKENIZER, WEIGHTS
-from freemvmt.towers.recurrent import RecurrentTower
+from freemvmt.towers.recurrent import LOGIT_LIMIT, RecurrentTower
 
 Precision = Literal["fp32", "int8"]
-_LIMIT = 3.0  # as in RecurrentTower
 
 
 def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp32") -> None:
@@ -126,7 +125,7 @@ def _recurrent_vector(
     output = build.weights(tower.output.weight.T)
     if tower.pooling == "weighted":
         logits = build("Transpose", build("Squeeze", build("MatMul", states, output), build.ints(2)), perm=[1, 0])
-        exponentials = build("Exp", build("Clip", logits, build.number(-_LIMIT), build.number(_LIMIT)))
+        exponentials = build("Exp", build("Clip", logits, build.number(-LOGIT_LIMIT), build.number(LOGIT_LIMIT)))
         weights = build("Mul", exponentials, mask)
         total = build("Max", build("ReduceSum", weights, build.ints(1), keepdims=1), build.floats(1e-12))
         shares = build("Div", weights, total, output="weights")

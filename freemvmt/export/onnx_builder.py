@@ -1,6 +1,6 @@
 """Build an ONNX graph node by node: each call adds a node and returns the name of its output."""
 
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +22,11 @@ class Builder:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
-    @overload
-    def __call__(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]: ...
-
-    @overload
-    def __call__(self, kind: str, *inputs: str, output: str = ..., **attributes: Any) -> str: ...
-
-    def __call__(
-        self, kind: str, *inputs: str, output: str = "", outputs: int | None = None, **attributes: Any
-    ) -> str | list[str]:
-        """Add a node; return the name of its output, or the names of ``outputs`` outputs."""
-        names = [output or f"v{len(self._nodes)}_{number}" for number in range(outputs or 1)]
-        self._nodes.append(self._helper.make_node(kind, list(inputs), names, **attributes))
-        return names if outputs else names[0]
+    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        output = output or f"v{len(self._nodes)}"
+        self._nodes.append(self._helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
 
     def constant(self, value: Array) -> str:
         """A constant with that value."""

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from freemvmt.config import Side
 from freemvmt.errors import UserError
-from freemvmt.export.vectors import Engine, Shard, ShardTask, Side, Stored, fingerprint, key_of, vectors_of, write_shard
+from freemvmt.export.vectors import Engine, Shard, ShardTask, Stored, fingerprint, key_of, vectors_of, write_shard
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.cores import cores
 from freemvmt.runtime.optional import require

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from freemvmt.config import Side
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
@@ -32,7 +33,6 @@ from freemvmt.storage.hidden_files import is_not_ours
 from freemvmt.storage.manifest import Shape, hash_files, read_manifest, verify_files, write_manifest
 from freemvmt.storage.outputs import check_output_folder
 
-Side = Literal["documents", "queries"]
 Stored = Literal["fp32", "fp16"]
 
 FORMAT = 1

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from freemvmt.config import flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 
@@ -91,7 +92,7 @@ class ServeSettings:
         for name in ("timeout", "body_timeout"):
             value = getattr(self, name)
             if not 0 < value <= 86400:
-                raise UserError(f"{_flag(name)} is {value:g}; give seconds above 0, at most a day")
+                raise UserError(f"{flag(name)} is {value:g}; give seconds above 0, at most a day")
         if not 0 <= self.batch_window_ms <= 1000 or math.isnan(self.batch_window_ms):
             raise UserError(f"--batch-window-ms is {self.batch_window_ms:g}; give 0 to 1000")
         if not 1024 <= self.body_bytes <= 2**30:
@@ -160,7 +161,3 @@ def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise UserError(
             f"--trusted-proxies {text[:60]!r} is no address and no network ({error}); give one such as 10.0.0.2"
         ) from error
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -1,17 +1,24 @@
 """Tensors in a safetensors file with a checksum, which detects a damaged file."""
 
-import hashlib
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from freemvmt.errors import UserError
+from freemvmt.runtime.home import warn_uncached
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
+
+logger = logging.getLogger(__name__)
 
 
 class CorruptFile(Exception):  # noqa: N818 - the name says what is wrong
@@ -50,10 +57,31 @@ def load_checked(path: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, text
 
 
+def save_cached(path: Path, tensors: dict[str, Tensor], text: str = "") -> None:
+    """As ``save_checked``; if the file cannot be written, nothing is cached, and a note says so once a process."""
+    try:
+        save_checked(path, tensors, text)
+    except (UserError, OSError) as error:
+        warn_uncached(error)
+
+
+def load_cached(path: Path, what: str) -> tuple[dict[str, Tensor], str]:
+    """As ``load_checked``, but ({}, "") if the file is missing, or damaged: then a warning says that of ``what``."""
+    try:
+        return load_checked(path)
+    except FileNotFoundError:
+        pass
+    except CorruptFile as error:
+        logger.warning("the %s in %s are damaged (%s); making them anew", what, path, error)
+    return {}, ""
+
+
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    def parts() -> Iterator[str | NDArray[Any]]:
+        yield text
+        for name, tensor in sorted(tensors.items()):
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+            if tensor.numel():
+                yield tensor.contiguous().view(-1).view(torch.uint8).numpy()
+
+    return digest_of(parts())

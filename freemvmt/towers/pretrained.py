@@ -12,10 +12,12 @@ from torch import Tensor
 
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
-from freemvmt.runtime.home import cache_folder, warn_uncached
+from freemvmt.runtime.home import cache_folder
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.tensor_files import CorruptFile, load_checked, save_checked
+from freemvmt.storage.tensor_files import load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
+
+logger = logging.getLogger(__name__)
 
 # The names of the token table in encoders, decoders, T5 and static models.
 TABLE_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight",
@@ -97,28 +99,17 @@ def principal_directions(table: Tensor, dim: int) -> Tensor:
     return head
 
 
-logger = logging.getLogger(__name__)
-
-
 def distilled_rows(folder: Path, table: Tensor) -> Tensor:
     """Rows (vocabulary, width) that replace ``table``, computed by the transformer in ``folder``, and cached."""
     path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
-    try:
-        rows = load_checked(path)[0].get("rows", table[:0])
-        if len(rows) == len(table):
-            return rows
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except CorruptFile as error:
-        logger.warning("the rows in %s are damaged (%s); making them anew", path, error)
+    cached = load_cached(path, "rows")[0].get("rows", table[:0])
+    if len(cached) == len(table):
+        return cached
     logger.info("distilling %s rows from the whole model; the next time they are there", f"{len(table):,}")
     single_tokens = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
     with torch.no_grad():
         rows = half_whitened(pretrained_tower(folder)(single_tokens), float(table.std()))
-    try:
-        save_checked(path, {"rows": rows})
-    except (UserError, OSError) as error:
-        warn_uncached(error)
+    save_cached(path, {"rows": rows})
     return rows
 
 

@@ -18,7 +18,7 @@ from freemvmt.towers.cells import Gru, Lstm, in_text_order
 from freemvmt.towers.packing import Packing
 from freemvmt.towers.sparse_rows import permute_rows, used_rows
 
-_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
+LOGIT_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
 
 
 class RecurrentTower(nn.Module):
@@ -99,7 +99,7 @@ class RecurrentTower(nn.Module):
         )
         for states_of_direction, weight, order in directions:
             logits = logits + permute_rows(states_of_direction @ weight[0], order.places, order.tokens)
-        weights = logits.clamp(-_LIMIT, _LIMIT).exp()
+        weights = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).exp()
         text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(weights.device)
         totals = weights.new_zeros(len(tokens)).index_add(0, text_of_token, weights)
         shares: Tensor = weights / totals[text_of_token]

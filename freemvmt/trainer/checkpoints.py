@@ -8,7 +8,6 @@ platform (threads, processes, device): on another platform the last digits may d
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import re
@@ -20,11 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from freemvmt.config import NOT_THE_RESULT, TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.runtime.devices import matrix_dtype, pick_device
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.hidden_files import first_file
 from freemvmt.storage.tensor_files import CorruptFile, load_checked, save_checked
 from freemvmt.trainer.dataset import TrainingData
@@ -187,16 +188,16 @@ def last_checkpoint(folder: Path) -> SavedRun:
 def _identity_of(config: TrainConfig, data: TrainingData) -> dict[str, Any]:
     """What must be equal for a run to be resumed: settings, data, versions."""
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    digest = hashlib.blake2b(data.validation.fingerprint().encode(), digest_size=16)
+    content: list[str | NDArray[Any]] = [data.validation.fingerprint()]
     for lists in (data.queries, data.passages, data.examples.positives, data.examples.negatives):
-        digest.update(lists.ids.tobytes() + lists.offsets.tobytes())
+        content += [lists.ids, lists.offsets]
     if data.stream is not None:
-        digest.update(data.stream.identity.encode())
+        content.append(data.stream.identity)
     if data.teacher_vectors is not None:
-        digest.update(data.teacher_vectors.queries.tobytes() + data.teacher_vectors.passages.tobytes())
+        content += [data.teacher_vectors.queries, data.teacher_vectors.passages]
     return {
         "settings": settings,
-        "data": {"content": digest.hexdigest()},
+        "data": {"content": digest_of(content)},
         "versions": {package: version(package) for package in ("two-towers", "torch")},
     }
 

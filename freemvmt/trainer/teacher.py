@@ -5,36 +5,32 @@ data sets share the cache.
 """
 
 import functools
-import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from freemvmt.config import Side
 from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import matrix_dtype
-from freemvmt.runtime.home import cache_folder, warn_uncached
+from freemvmt.runtime.home import cache_folder
 from freemvmt.storage import hub
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import sha256_of
-from freemvmt.storage.tensor_files import CorruptFile, load_checked, save_checked
+from freemvmt.storage.tensor_files import load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
 
-logger = logging.getLogger(__name__)
-
 _CHUNK = 4096  # texts
-
-Side = Literal["queries", "documents"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +54,8 @@ class Teacher:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{folder}/config.json cannot be read ({error}); give another --teacher") from error
         self._folder, self._max_length, self._device = folder, max_length, device
-        digest = hashlib.blake2b(f"{max_length}\0".encode(), digest_size=16)
-        for file in ("model.safetensors", "config.json", "tokenizer.json"):
-            digest.update(sha256_of(folder / file).encode())
-        self._cache_name = digest.hexdigest()
+        files = ("model.safetensors", "config.json", "tokenizer.json")
+        self._cache_name = digest_of([f"{max_length}\0", *(sha256_of(folder / file) for file in files)])
 
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
         """Vectors of length 1, (texts, width), from the cache or computed and cached."""
@@ -100,18 +94,15 @@ class Teacher:
 
 def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
     """A hash of 64 bits for each text. The chance of a collision among 100 million texts is 1 in 3,000."""
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), np.uint64)
+    return np.frombuffer(bytes.fromhex("".join(map(passage_id, texts))), np.uint64)
 
 
 def _read_cached(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """(the cached vectors of ``keys``; whether each key is cached). ``keys`` are ascending."""
     cached_vectors, is_cached = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
     for path in sorted(folder.glob("[!.]*.safetensors")):
-        try:
-            tensors, _ = load_checked(path)
-        except CorruptFile as error:
-            logger.warning("the teacher's vectors in %s are damaged (%s); making them anew", path.name, error)
+        tensors, _ = load_cached(path, "teacher's vectors")
+        if not tensors:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             continue
@@ -127,9 +118,5 @@ def _read_cached(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.flo
 
 
 def _write_cached(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) -> None:
-    name = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
     tensors = {"keys": torch.from_numpy(keys.view(np.int64)), "vectors": torch.from_numpy(vectors)}
-    try:
-        save_checked(folder / f"{name}.safetensors", tensors)
-    except (UserError, OSError) as error:
-        warn_uncached(error)
+    save_cached(folder / f"{digest_of([keys])}.safetensors", tensors)

@@ -19,7 +19,7 @@ from freemvmt.data.judgements import Judgements, from_pairs
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
 from freemvmt.errors import UserError
 
-_BATCH_ROWS = 4096  # rows to decode at a time
+BATCH_ROWS = 4096  # rows to decode at a time
 _PASSAGE_FIELDS = {"is_selected", "passage_text"}  # the needed fields of MS MARCO's ``passages``
 
 
@@ -27,9 +27,9 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     """The rows of a Parquet file: MS MARCO rows or pairs. Each distinct text is held once."""
     chunks: list[Judgements] = []
     rows_read = 0
-    for table in parquet_tables(path, query_field, passage_field, min(rows or _BATCH_ROWS, _BATCH_ROWS)):
+    for table in parquet_tables(path, query_field, passage_field, min(rows or BATCH_ROWS, BATCH_ROWS)):
         chunk = table.slice(0, len(table) if rows is None else rows - rows_read)
-        with _parquet_errors(path):
+        with parquet_errors(path):
             chunks.append(from_table(chunk, str(path), query_field, passage_field, before=rows_read))
         rows_read += len(chunk)
         if rows_read == rows:
@@ -44,19 +44,18 @@ def parquet_tables(
     path: Path, query_field: str, passage_field: str, batch_size: int, group: int | None = None
 ) -> Iterator[pa.Table]:
     """The needed columns of a Parquet file or of one of its row groups, ``batch_size`` rows at a time."""
-    with _parquet_errors(path):
+    with parquet_errors(path):
         file = pq.ParquetFile(path, memory_map=True)
         schema = file.schema_arrow
         if not _is_ms_marco(schema.names):
             check_columns(schema.names, str(path), query_field, passage_field)
         columns = _columns(file, query_field, passage_field)
-        if duplicate := next((name for name in columns if schema.names.count(name) > 1), None):
-            raise UserError(f'{path}: a column "{duplicate}" stands twice; keep one of them')
+        check_distinct(columns, schema.names, path)
         groups = None if group is None else [group]
         # Threads are not faster, and they do not free their memory.
         batches = file.iter_batches(batch_size, groups, columns, use_threads=False)
     while True:
-        with _parquet_errors(path):
+        with parquet_errors(path):
             batch = next(batches, None)
             if batch is None:
                 return
@@ -67,20 +66,27 @@ def parquet_tables(
 
 def parquet_shape(path: Path) -> tuple[list[int], bytes]:
     """(the number of rows of each row group, bytes of the footer that identify the file)."""
-    with _parquet_errors(path):
-        metadata = pq.ParquetFile(path, memory_map=True).metadata
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    with parquet_errors(path):
+        file = pq.ParquetFile(path, memory_map=True)
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
         sizes = repr([(group.num_rows, group.total_byte_size) for group in groups])
-        return [group.num_rows for group in groups], f"{sizes} {path.stat().st_size} {metadata.schema}".encode()
+        return [group.num_rows for group in groups], f"{sizes} {path.stat().st_size} {file.schema_arrow}".encode()
 
 
 @contextmanager
-def _parquet_errors(path: Path) -> Iterator[None]:
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of reading the Parquet file ``path`` into a ``UserError``."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: column names that are not UTF-8
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a sound Parquet file ({reason}); fetch or write it again") from error
+
+
+def check_distinct(needed: Sequence[str], columns: Sequence[str], path: Path) -> None:
+    """Raise ``UserError`` if one of the ``needed`` columns stands twice in ``columns``."""
+    if duplicate := next((name for name in needed if columns.count(name) > 1), None):
+        raise UserError(f'{path}: a column "{duplicate}" stands twice; keep one of them')
 
 
 def _columns(file: pq.ParquetFile, query_field: str, passage_field: str) -> list[str]:

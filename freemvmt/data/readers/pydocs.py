@@ -8,7 +8,6 @@ cached in a file whose name depends on the versions of all packages.
 import ast
 import gc
 import gzip
-import hashlib
 import itertools
 import json
 import logging
@@ -31,6 +30,7 @@ import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 from freemvmt.runtime.home import cache_folder, warn_uncached
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ _SKIPPED_FOLDERS = {  # the last two: torch's private compiler
     "encodings", "idlelib", "lib2to3", "turtledemo", "_inductor", "_dynamo"}
 # fmt: on
 _SKIPPED_PREFIXES = ("test_", "modular_")  # transformers generates its modeling_*.py from its modular_*.py
+_MAX_WORDS = 200  # of a body
 _EXTRACTION_VERSION = 1  # increase it when the same packages give other texts
 _Rows = list[tuple[str, str, str, str]]
 _ModuleContent = tuple[_Rows, _Rows]  # (module, name, summary, body) and (importer, imported module, name, alias)
@@ -57,26 +58,24 @@ class Docstring:
     name: str  # the shortest public name: networkx.Graph.add_edge
     package: str  # its import name: torch; "python" is the standard library
     summary: str  # the first paragraph
-    body: str  # the rest, without doctests, truncated to a number of words
+    body: str  # the rest, without doctests, truncated to ``_MAX_WORDS``
 
 
-def read(
-    packages: Sequence[str] = PACKAGES, workers: int | None = None, cache: Path | None = None, words: int = 200
-) -> list[Docstring]:
+def read(packages: Sequence[str] = PACKAGES, workers: int | None = None, cache: Path | None = None) -> list[Docstring]:
     """The docstrings of ``packages`` that have a summary and a body, in the order of package, file and line.
 
     ``workers`` is the number of processes (1: this one; None: one for each core) and does not change the result.
-    ``cache`` is the folder of the cache (None: ``pydocs`` in the cache folder), ``words`` the maximum length of a body.
-    Missing packages are skipped. Raises ``UserError`` if there is no docstring.
+    ``cache`` is the folder of the cache (None: ``pydocs`` in the cache folder). Missing packages are skipped. Raises
+    ``UserError`` if there is no docstring.
     """
     folders_by_package = {package: folders for package in packages if (folders := _locate(package))}
     versions = [(package, _version(package, folders)) for package, folders in folders_by_package.items()]
-    key = json.dumps([_EXTRACTION_VERSION, platform.python_version(), words, versions])
-    cache_file = (cache or cache_folder("pydocs")) / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl.gz"
+    key = json.dumps([_EXTRACTION_VERSION, platform.python_version(), versions])
+    cache_file = (cache or cache_folder("pydocs")) / f"{digest_of([key])}.jsonl.gz"
     docstrings = _load(cache_file)
     if not docstrings:
         log.info("reading the source of %d packages; the first time takes up to a minute", len(folders_by_package))
-        _save(cache_file, docstrings := _collect(folders_by_package, workers or cores(), words))
+        _save(cache_file, docstrings := _collect(folders_by_package, workers or cores()))
     if not docstrings:
         raise UserError(f"no docstrings in {', '.join(packages)}; name packages that are installed with their source")
     return docstrings
@@ -128,9 +127,9 @@ def _modules(package: str, folders: list[Path]) -> list[tuple[str, str]]:
     return [(module, path) for path, module in sorted(modules) if Path(path).is_file()]
 
 
-def _collect(folders_by_package: dict[str, list[Path]], workers: int, words: int) -> list[Docstring]:
+def _collect(folders_by_package: dict[str, list[Path]], workers: int) -> list[Docstring]:
     files = [(package, *file) for package, folders in folders_by_package.items() for file in _modules(package, folders)]
-    results = _extract_all([(module, path) for _, module, path in files], workers, words)
+    results = _extract_all([(module, path) for _, module, path in files], workers)
     importers: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for importer, source, name, alias in itertools.chain(*(imports for _, imports in results)):
         importers.setdefault((source, name), []).append((importer, alias))
@@ -160,24 +159,24 @@ def _shortest(module: str, name: str, importers: dict[tuple[str, str], list[tupl
     return min(full_names, key=lambda name: ("._" in f".{name}", name.count("."), len(name), name)) + dot + rest
 
 
-def _extract_all(files: list[tuple[str, str]], workers: int, words: int) -> list[_ModuleContent]:
+def _extract_all(files: list[tuple[str, str]], workers: int) -> list[_ModuleContent]:
     """The result of ``_extract`` for each (module, path), in the order of ``files``."""
     # Each batch has large and small files, so all take equally long. Four batches a worker balance busy cores.
     order = sorted(files, key=lambda file: -Path(file[1]).stat().st_size) if workers > 1 else []
     batches = [order[start :: workers * 4] for start in range(min(workers * 4, len(order)))]
     with ThreadPoolExecutor(workers) as threads:
-        results = dict(itertools.chain(*threads.map(_extract_in_process, batches, itertools.repeat(words))))
-    return [results.get(path) or _extract(module, path, words) for module, path in files]
+        results = dict(itertools.chain(*threads.map(_extract_in_process, batches)))
+    return [results.get(path) or _extract(module, path) for module, path in files]
 
 
-def _extract_in_process(files: list[tuple[str, str]], words: int) -> list[tuple[str, _ModuleContent]]:
+def _extract_in_process(files: list[tuple[str, str]]) -> list[tuple[str, _ModuleContent]]:
     """Parse ``files`` in a helper process: (path, result) of each; an empty list if the process fails."""
     code = "import sys; sys.path.append(sys.argv[1]); from freemvmt.data.readers import pydocs; pydocs._help()"
     parent_folder = str(Path(freemvmt.__file__).parents[1])
     # -P: no imports from the current folder, which may have a json.py.
     command = [sys.executable or "python", "-P", "-c", code, parent_folder]
     try:
-        process = subprocess.run(command, input=json.dumps([files, words]).encode(), capture_output=True, check=True)
+        process = subprocess.run(command, input=json.dumps(files).encode(), capture_output=True, check=True)
         return list(json.loads(process.stdout))
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         log.info("a helper process failed, so its docstrings are read in this one: %s", error)
@@ -187,11 +186,11 @@ def _extract_in_process(files: list[tuple[str, str]], words: int) -> list[tuple[
 def _help() -> None:
     """The main function of a helper process: reads files from stdin, writes results to stdout."""
     gc.disable()  # syntax trees have no cycles, and the collector takes half of the time
-    files, words = json.load(sys.stdin)
-    sys.stdout.write(json.dumps([(path, _extract(module, path, words)) for module, path in files]))
+    files = json.load(sys.stdin)
+    sys.stdout.write(json.dumps([(path, _extract(module, path)) for module, path in files]))
 
 
-def _extract(module: str, path: str, words: int) -> _ModuleContent:
+def _extract(module: str, path: str) -> _ModuleContent:
     """(docstrings of a module, its from-imports if it is a package, private, or an ``api.py``)."""
     docstrings, imports = _Rows(), _Rows()
     keeps_imports = path.endswith(("__init__.py", "api.py")) or "._" in f".{module}"
@@ -210,7 +209,7 @@ def _extract(module: str, path: str, words: int) -> _ModuleContent:
             source = ".".join([*base_package, node.module or ""]).rstrip(".")
             imports += [(module, source, alias.name, alias.asname or alias.name) for alias in node.names]
         target_module, name, text = _docstring_of(node, module, prefix, ".".join(package))
-        if text and "._" not in f".{name or module}" and (pair := split(text, words)):
+        if text and "._" not in f".{name or module}" and (pair := split(text)):
             docstrings.append((target_module, name, *pair))
     return docstrings, imports
 
@@ -279,7 +278,7 @@ _MARKUP = (
 )
 
 
-def split(docstring: str, words: int = 200) -> tuple[str, str] | None:
+def split(docstring: str) -> tuple[str, str] | None:
     """(summary, body) of a docstring; None if one of them is too short or is not prose."""
     summary, *paragraphs = _paragraphs(docstring) or [""]
     while paragraphs and (_SIGNATURE.match(summary) or _HEADING.match(summary)):
@@ -290,7 +289,7 @@ def split(docstring: str, words: int = 200) -> tuple[str, str] | None:
             body += text.split()
         elif not _HEADING.match(following):  # a heading without text is dropped
             body += f"{text.rstrip(':')}:".split()
-    del body[words:]
+    del body[_MAX_WORDS:]
     word_count = sum(word.strip(",.;:()").isalpha() for word in body)
     is_prose = 3 <= len(summary.split()) <= 64 and word_count >= max(8, len(body) / 2)
     return (summary, " ".join(body)) if is_prose and not _BOILERPLATE.search(f"{summary} {paragraphs[0]}") else None

@@ -146,7 +146,7 @@ class _Layout:
         return order, [column.names[0] for column, index in pairs if index is None and not column.optional]
 
 
-def read_tsv(path: Path, rows: int | None, query_field: str = "query", passage_field: str = "passage") -> Judgements:
+def read_tsv(path: Path, rows: int | None, query_field: str, passage_field: str) -> Judgements:
     """The rows of a TSV file: (query, passage), (query, positive, negative), or the columns of a header."""
     columns = pair_columns(query_field, passage_field)
     return from_pairs(

@@ -23,11 +23,10 @@ from freemvmt.errors import UserError
 from freemvmt.runtime.console import Bar
 from freemvmt.runtime.cores import cores
 from freemvmt.runtime.optional import require
-from freemvmt.search.index.ranking import Ranking
+from freemvmt.search.index.ranking import Ranking, Vectors
 
 IndexKind = Literal["exact", "pq", "ivf", "binary", "hnsw"]
 Quantization = Literal["fp32", "fp16", "int8"]
-Vectors = NDArray[np.float32]  # (n, dim)
 
 EXACT_BELOW = 100_000  # vectors; a scan of fewer takes milliseconds
 PQ_FROM = 1000  # vectors; the fewest that a product quantizer is trained on

@@ -3,6 +3,8 @@ after a stop. That two processes end with the same is in test_ranks.py."""
 
 import dataclasses
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,17 @@ def test_pairs_with_negatives_and_several_data_sets(tmp_path: Path) -> None:
     assert [row for window in rows.windows(11, None, 0) for row in told(window)] == wanted
     other = ParquetRows([[tmp_path / "a.parquet"]], None, "q", "p")
     assert other.identity != rows.identity
+
+
+def test_the_same_files_are_the_same_rows_in_another_process(shards: Path) -> None:
+    """A training is resumed in another process than the one that wrote the checkpoint."""
+    files = sorted(map(str, shards.glob("train-*.parquet")))
+    code = (
+        "import sys; from pathlib import Path; from freemvmt.data.streaming import ParquetRows\n"
+        "print(ParquetRows([[Path(file) for file in sys.argv[1:]]], None, 'query', 'passage').identity)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ParquetRows([list(map(Path, files))], None, "query", "passage").identity
 
 
 def _short(row: dict[str, str]) -> dict[str, str]:

@@ -124,8 +124,8 @@ def test_pairs_from_jsonl_take_their_fields_by_name_and_a_negative(tmp_path: Pat
 def test_tab_separated_pairs_and_triples_are_read(tmp_path: Path, content: str, wanted: list[Row]) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_bytes(content.encode())
-    assert plain(read_tsv(path, None)) == wanted
-    assert plain(read_tsv(path, 1)) == wanted[:1]
+    assert plain(read_tsv(path, None, "query", "passage")) == wanted
+    assert plain(read_tsv(path, 1, "query", "passage")) == wanted[:1]
 
 
 def test_blank_lines_count_for_the_line_number_but_not_for_the_rows(tmp_path: Path) -> None:

@@ -183,9 +183,9 @@ def test_rows_of_ms_marco_are_read_in_both_shapes(shape: str, tmp_path: Path) ->
 )
 def test_a_header_of_pairs_names_their_columns(header: str, line: str, wanted: Row, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "pairs.tsv", [header, line])
-    assert plain(read_tsv(path, None)) == [wanted]
+    assert plain(read_tsv(path, None, "query", "passage")) == [wanted]
     write_lines(path, [header, line, header])
-    refused(lambda: read_tsv(path, None), "line 3: a header in the middle")
+    refused(lambda: read_tsv(path, None, "query", "passage"), "line 3: a header in the middle")
 
 
 def test_a_header_of_documents_is_no_document(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from freemvmt.errors import UserError
-from freemvmt.search.index.dense import PQ_FROM, IndexKind, Quantization, VectorIndex, Vectors, index_kind_for
+from freemvmt.search.index.dense import PQ_FROM, IndexKind, Quantization, VectorIndex, index_kind_for
+from freemvmt.search.index.ranking import Vectors
 
 KINDS: list[tuple[IndexKind, Quantization]] = [
     (kind, stored) for kind in ("exact", "pq", "ivf", "binary", "hnsw") for stored in ("fp32", "fp16", "int8")

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,11 +9,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
 
+import numpy as np
 import pytest
+import torch
 
 from freemvmt.errors import UserError
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file, atomic_folder
 from freemvmt.storage.outputs import check_writable
+from freemvmt.storage.tensor_files import load_cached, save_cached
 
 
 class Whole(Protocol):
@@ -234,3 +239,27 @@ def test_no_moment_of_that_look_shows_in_the_folder(tmp_path: Path) -> None:
         patch.setattr(tempfile, "TemporaryFile", seen_meanwhile)
         check_writable(tmp_path / "place")
     assert seen == [[]]
+
+
+def test_a_digest_is_that_of_the_joined_bytes() -> None:
+    """Ids of passages, checkpoints and caches on users' disks depend on it."""
+    numbers = np.arange(6, dtype=np.float16).reshape(2, 3)
+    joined = "naïve \ud800".encode("utf-8", "surrogatepass") + b"\0" + numbers.tobytes()
+    for size in (8, 16):
+        expected = hashlib.blake2b(joined, digest_size=size).hexdigest()
+        assert digest_of(["naïve \ud800", b"\0", numbers, np.empty(0)], size) == expected
+    with pytest.raises(BufferError, match="contiguous"):
+        digest_of([numbers.T])
+
+
+def test_a_cache_file_is_read_if_it_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cache" / "a.safetensors"
+    assert load_cached(path, "rows") == ({}, "")
+    save_cached(path, {"rows": torch.ones(3), "none": torch.empty(0)}, "key")
+    tensors, text = load_cached(path, "rows")
+    assert (tensors["rows"].tolist(), text) == ([1, 1, 1], "key")
+    assert not caplog.messages
+    path.write_bytes(path.read_bytes()[:-1])
+    assert load_cached(path, "rows") == ({}, "")
+    assert f"the rows in {path} are damaged" in caplog.text
+    save_cached(path / "below", {"rows": torch.ones(3)})  # a file is in the way: nothing is cached, and nothing raised
