@@ -39,7 +39,7 @@ MODULES = {
     "serve": ["freemvmt.cli.serve", "freemvmt.server.serve", "freemvmt.server.uvicorn_server", "faiss", "tantivy"],
     "serve-lite": ["freemvmt.server.serve", "freemvmt.server.uvicorn_server", "faiss", "tantivy", "onnxruntime"],
     "milvus": ["freemvmt.search.stores.milvus.store", "pymilvus", "milvus_lite"],
-    "export": ["freemvmt.export.onnx", "onnx"],
+    "export": ["freemvmt.export.onnx", "onnx", "freemvmt.export.sentence_transformers", "sentence_transformers"],
     "langchain": ["freemvmt.integrations.langchain"],
     "llama-index": ["freemvmt.integrations.llama_index"],
     "mteb": ["freemvmt.integrations.mteb"],

@@ -4,20 +4,17 @@
 vectors. The head is multiplied into the token table: the average of projected rows is the projection of their average.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
+from freemvmt.runtime.optional import require
 from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.outputs import check_empty
-from freemvmt.storage.tensor_files import save_tensors
-
-_LIBRARY = "sentence_transformers.models"  # path of its modules in every version since 3.2
-_NORMALIZE = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+from freemvmt.storage.tensor_files import as_os_error
 
 
 def export_static(model: TwoTowersModel, folder: Path) -> None:
@@ -26,30 +23,19 @@ def export_static(model: TwoTowersModel, folder: Path) -> None:
         how = "reads tokens in their order" if model.config.tower == "recurrent" else "is a transformer"
         raise UserError(f"a tower that {how} is no StaticEmbedding; export it with --format onnx")
     check_empty(folder)
-    tables = folded_tables(model)
+    library = require("sentence_transformers")
+    parts = library.sentence_transformer.modules
+    modules = {
+        side: [parts.StaticEmbedding(Tokenizer.from_str(model.tokenizer.written), table), parts.Normalize()]
+        for side, table in folded_tables(model).items()
+    }
+    both = modules["document"]
+    if "query" in modules:
+        both = [parts.Router.for_query_document(modules["query"], modules["document"])]
+    made = library.SentenceTransformer(modules=both, device="cpu", similarity_fn_name="cosine")
     with atomic_folder(folder) as temporary:
-        if len(tables) == 1:
-            _write_embedding(temporary, tables["document"], model)
-            modules = [_module(0, "", "StaticEmbedding"), _module(1, "1_Normalize", "Normalize")]
-            _write_json(temporary / "1_Normalize" / "config.json", _NORMALIZE)
-        else:
-            names = {side: [f"{side}_0_StaticEmbedding", f"{side}_1_Normalize"] for side in ("query", "document")}
-            for side, (embedding, normalize) in names.items():
-                _write_embedding(temporary / embedding, tables[side], model)
-                _write_json(temporary / normalize / "config.json", _NORMALIZE)
-            types = {name: f"{_LIBRARY}.{name.rpartition('_')[2]}" for pair in names.values() for name in pair}
-            parameters = {"default_route": "document", "allow_empty_key": True, "route_mappings": {}}
-            _write_json(
-                temporary / "router_config.json", {"types": types, "structure": names, "parameters": parameters}
-            )
-            modules = [_module(0, "", "Router")]
-        _write_json(temporary / "modules.json", modules)
-        settings = {
-            "similarity_fn_name": "cosine",
-            "prompts": {"query": "", "document": ""},
-            "default_prompt_name": None,
-        }
-        _write_json(temporary / "config_sentence_transformers.json", settings)
+        with as_os_error(folder):
+            made.save_pretrained(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(_card(model), encoding="utf-8")
 
 
@@ -63,21 +49,6 @@ def folded_tables(model: TwoTowersModel) -> dict[str, Tensor]:
         head = tensors.get(f"{side}.head")
         tables[side] = table if head is None else (table.double() @ head.double().T).float()
     return tables
-
-
-def _write_embedding(folder: Path, table: Tensor, model: TwoTowersModel) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors({"embedding.weight": table.contiguous()}, folder / "model.safetensors")
-    (folder / "tokenizer.json").write_text(model.tokenizer.written, encoding="utf-8")
-
-
-def _module(number: int, path: str, kind: str) -> dict[str, Any]:
-    return {"idx": number, "name": str(number), "path": path, "type": f"{_LIBRARY}.{kind}"}
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _card(model: TwoTowersModel) -> str:

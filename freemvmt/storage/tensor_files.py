@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,17 @@ class CorruptFile(Exception):  # noqa: N818 - the name says what is wrong
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """``save_file``, but a system error is an ``OSError``; safetensors has its number only in the message."""
-    try:
+    """``save_file``, but a system error is an ``OSError``."""
+    with as_os_error(path):
         save_file(tensors, path, metadata)
-    except SafetensorError as error:
+
+
+@contextmanager
+def as_os_error(path: Path) -> Iterator[None]:
+    """Turn a system error into an ``OSError``; safetensors and tokenizers have its number only in the message."""
+    try:
+        yield
+    except Exception as error:
         if not (match := re.search(r"os error (\d+)", str(error))):
             raise
         raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error

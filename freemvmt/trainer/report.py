@@ -1,10 +1,12 @@
 """A page that compares trained models: their scores, the settings in which they differ, and the curve of each.
 
-The page is one HTML file with its plots as SVG; it loads nothing from elsewhere.
+The page is one HTML file with its picture inside; it loads nothing from elsewhere.
 """
 
+import base64
 import html
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +17,18 @@ from freemvmt.data.lines import json_lines
 from freemvmt.errors import UserError
 from freemvmt.storage.files import atomic_file
 from freemvmt.towers.model_folder import METRICS, read_description
+from freemvmt.trainer.history import COLORS, History, picture
 
-_COLORS = ("#1f6f6b", "#b4552d", "#4a5fa5", "#8a6d1f", "#7b3f80", "#3d7a3a", "#a33b52", "#5b6670")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 260, 52, 30
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model folder's record of its training, with the (step, value) points of its loss and its scores."""
+    """A model folder's record of its training, and the history that lies beside it."""
 
     name: str
     record: dict[str, Any]
-    loss: list[tuple[float, float]]
-    scores: list[tuple[float, float]]
+    history: History
 
 
 def read_trained_model(folder: Path) -> TrainedModel:
@@ -38,18 +39,18 @@ def read_trained_model(folder: Path) -> TrainedModel:
     path = folder / METRICS
     if not path.is_file():
         raise UserError(f"{folder} has no {METRICS}; train the model again, with this version")
-    loss, scores = [], []
+    curve, history = [], []
     for where, row in json_lines(path):
         try:
             if "batch_loss" in row:
-                loss.append((float(row["step"]), float(row["batch_loss"])))
+                curve.append([float(row["step"]), float(row["batch_loss"])])
             else:
-                scores.append((float(row["step"]), float(row["val_ndcg_10"])))
+                history.append({name: float(row[name]) for name in ("step", "avg_train_loss", "val_ndcg_10")})
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where}: no point of a training ({error}); train the model again") from error
     untrained = record["scores"].get("untrained_ndcg@10")
-    start = [(0.0, float(untrained))] if isinstance(untrained, int | float) else []
-    return TrainedModel(str(folder), record, loss, start + scores)
+    known = float(untrained) if isinstance(untrained, int | float) else None
+    return TrainedModel(str(folder), record, History(curve, history, known))
 
 
 def write_report(folders: Sequence[Path], output: Path) -> list[dict[str, Any]]:
@@ -91,53 +92,23 @@ def _page(runs: Sequence[TrainedModel], rows: Sequence[dict[str, Any]], differen
     columns = ["ndcg@10", "untrained_ndcg@10", "best_epoch", "pairs", "data", "ended", "protocol"]
     head = "".join(f"<th>{_text(title.replace('_', ' '))}</th>" for title in ["model", *columns, *differences])
     body = "".join(
-        f'<tr><td><i style="background:{_color(index)}"></i>{_text(run.name)}</td>'
+        f'<tr><td><i style="background:{COLORS[index % len(COLORS)]}"></i>{_text(run.name)}</td>'
         + "".join(f"<td>{_cell(row[name])}</td>" for name in columns)
         + "".join(f"<td>{_cell(values[index])}</td>" for values in differences.values())
         + "</tr>"
         for index, (run, row) in enumerate(zip(runs, rows, strict=True))
     )
-    scores = _plot("validation NDCG@10", [run.scores for run in runs], dots=True)
-    loss = _plot("loss", [run.loss for run in runs])
-    return _TEMPLATE.format(head=head, body=body, scores=scores, loss=loss, count=len(runs))
+    image = _image([run.history for run in runs])
+    return _TEMPLATE.format(head=head, body=body, image=image, count=len(runs))
 
 
-def _plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], dots: bool = False) -> str:
-    points = [point for line in lines for point in line]
-    if not points:
+def _image(histories: Sequence[History]) -> str:
+    png = picture(histories)
+    if png is None:
+        _logger.info("the page has no picture, because matplotlib is not installed; install two-towers[sweep]")
         return ""
-    right = max(step for step, _ in points) or 1.0
-    low, high = min(value for _, value in points), max(value for _, value in points)
-    high = high if high > low else low + 1.0
-
-    def to_pixels(step: float, value: float) -> tuple[float, float]:
-        x = _LEFT + (_WIDTH - _LEFT - 8) * step / right
-        return x, (_HEIGHT - _BOTTOM) - (_HEIGHT - _BOTTOM - 12) * (value - low) / (high - low)
-
-    elements = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        value = low + share * (high - low)
-        _, y = to_pixels(0, value)
-        elements.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        elements.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        x = to_pixels(share * right, low)[0]
-        elements.append(f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{share * right:,.0f}</text>')
-    for index, line in enumerate(lines):
-        positions = [to_pixels(*point) for point in line]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in positions)
-        elements.append(f'<polyline points="{path}" stroke="{_color(index)}" class="line"/>')
-        if dots:
-            elements += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_color(index)}"/>' for x, y in positions]
-    body = "".join(elements)
-    label = html.escape(title, quote=True)
-    return (
-        f"<figure><figcaption>{_text(title)}, by step</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{body}</svg></figure>'
-    )
-
-
-def _color(index: int) -> str:
-    return _COLORS[index % len(_COLORS)]
+    source = base64.b64encode(png).decode()
+    return f'<img alt="loss and validation NDCG@10, by step" src="data:image/png;base64,{source}">'
 
 
 def _cell(value: Any) -> str:
@@ -166,17 +137,11 @@ table {{ border-collapse: collapse; }}
 th, td {{ text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #8885; white-space: nowrap; }}
 th {{ font-weight: 600; }}
 td i {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1.5rem; }}
-figure {{ margin: 0; flex: 1 1 26rem; }}
-figcaption {{ font-weight: 600; margin-bottom: .3rem; }}
-svg {{ width: 100%; height: auto; }}
-svg text {{ font-size: 11px; fill: currentColor; opacity: .75; }}
-.grid {{ stroke: #8884; }}
-.line {{ fill: none; stroke-width: 1.6; }}
+img {{ max-width: 100%; height: auto; margin-top: 1.5rem; }}
 </style>
 <h1>{count} trainings</h1>
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <p>After the protocol: the settings in which they differ. Scores of one protocol and one data set may be compared.</p>
-<div class="plots">{scores}{loss}</div>
+{image}
 </html>
 """

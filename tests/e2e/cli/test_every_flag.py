@@ -283,7 +283,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **how: Path(path).touch())
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, "ray", None)  # which would listen on every interface
     monkeypatch.setattr(pydocs, "read", functools.partial(pydocs.read, ("json", "logging", "tyro"), workers=1))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
+from disks import files_of_at_most
 from exports import TEXTS
 from refusals import refusal
 
@@ -42,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_sentence_transformers_gives_our_vectors_and_gives_them_back(
-    variant: str, tiny_base: str, tmp_path: Path
+    variant: str, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = TwoTowersModel(ModelConfig(base=tiny_base, **VARIANTS[variant]))
     with torch.no_grad():
@@ -51,6 +53,8 @@ def test_sentence_transformers_gives_our_vectors_and_gives_them_back(
     model.save(tmp_path / "model")
     command = ["export", str(tmp_path / "model"), "--format", "sentence-transformers"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""
+    assert "# Two towers, as static embeddings" in (tmp_path / "out" / "README.md").read_text()
     loaded = theirs(tmp_path / "out")
     near = 1e-6 if model.config.dim is None else 2e-6  # sums of 256 rows, projected before or after
     for ours, found in (
@@ -135,6 +139,27 @@ def test_an_output_that_is_there_is_refused(tiny_base: str, tmp_path: Path, caps
     TwoTowersModel(ModelConfig(base=tiny_base)).save(tmp_path / "model")
     command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "model"]
     assert "which is read; write elsewhere" in refusal(capsys, tmp_path, *command)
+
+
+def test_without_the_library_its_extra_is_named(
+    tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TwoTowersModel(ModelConfig(base=tiny_base)).save(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "out"]
+    said = refusal(capsys, tmp_path, *command)
+    assert "needs sentence_transformers, which is not installed; install two-towers[export]" in said
+
+
+@pytest.mark.parametrize("size", [0, 100_000, 5_000_000])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_file_that_may_not_grow_is_one_line(
+    size: int, apart: bool, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=apart)).save(tmp_path / "model")
+    command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "out"]
+    with files_of_at_most(size):
+        assert f"cannot write {tmp_path / 'out'}: the file would be larger" in refusal(capsys, tmp_path, *command)
 
 
 def _static(folder: Path, **changes: object) -> Path:

@@ -1,5 +1,6 @@
 """What a training leaves beside its model, and the page that lays several side by side."""
 
+import base64
 import dataclasses
 import json
 import re
@@ -7,11 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig
 from freemvmt.trainer.dataset import TrainingData
-from freemvmt.trainer.history import MAX_POINTS, History, thinned
+from freemvmt.trainer.history import COLORS, MAX_POINTS, History, picture, thinned
+from freemvmt.trainer.report import read_trained_model
 from freemvmt.trainer.result import TrainingResult, save
 from freemvmt.training import train
 
@@ -71,13 +74,11 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows: list[list[str]] = []
-        self.tags: list[str] = []
         self.addresses: list[str] = []
         self._open = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
         if tag == "tr":
             self.rows.append([])
@@ -107,12 +108,43 @@ def test_the_page_shows_scores_and_what_differs_and_asks_for_nothing(
         assert float(row[1]) == pytest.approx(result.val_ndcg_10, abs=1e-3)
     assert [row[-2] for row in page.rows[1:]] == ["triplet", "infonce"]
     assert [one["settings"]["loss"] for one in told["models"]] == ["triplet", "infonce"]
-    assert page.addresses == []
+    (address,) = page.addresses
+    kind, _, source = address.partition(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(source) == picture([read_trained_model(folder).history for folder, _ in trained.values()])
     assert not re.search(r"https?:|url\(|@import|<script", text)
-    assert page.tags.count("svg") == 2
-    assert page.tags.count("polyline") == 4
-    points = re.findall(r'points="([^"]+)"', text)
-    assert len(points[0].split()) == 1 + len(next(iter(trained.values()))[1].history)  # and before the first epoch
+
+
+def test_the_picture_has_every_training_in_its_colour(
+    trained: dict[str, tuple[Path, TrainingResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    picture([read_trained_model(folder).history for folder, _ in trained.values()])
+    losses, scores = figures[0].axes
+    for number, (_, result) in enumerate(trained.values()):
+        batches, means, after = losses.lines[2 * number], losses.lines[2 * number + 1], scores.lines[number]
+        assert len(batches.get_xdata()) == result.steps
+        assert list(means.get_ydata()) == [entry["avg_train_loss"] for entry in result.history]
+        measured = [result.untrained_ndcg_10, *(entry["val_ndcg_10"] for entry in result.history)]
+        assert list(after.get_ydata()) == pytest.approx(measured, abs=1e-6)
+        assert next(iter(after.get_xdata())) == 0
+        assert {line.get_color() for line in (batches, means, after)} == {COLORS[number]}
+
+
+def test_without_matplotlib_the_page_has_the_numbers_alone_and_a_line_says_so(
+    trained: dict[str, tuple[Path, TrainingResult]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("freemvmt.trainer.history.find_spec", lambda name: None)
+    folders = [str(folder) for folder, _ in trained.values()]
+    assert main(["report", *folders, "--output", str(tmp_path / "report.html")]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "the page has no picture, because matplotlib is not installed; install two-towers[sweep]"
+    ]
+    page = Page((tmp_path / "report.html").read_text())
+    assert [row[0] for row in page.rows[1:]] == folders
+    assert page.addresses == []
 
 
 @pytest.mark.parametrize(
