@@ -2,12 +2,13 @@
 
     uv run python benchmarks/filters.py --work FOLDER
 
-Documents have a list of two tags out of 50, a category out of 1,000, a year and a flag. Both ways read a file that is
+Documents have a list of two tags out of 50, a category out of 1,000, a year and a flag. Both ways read files that are
 written once and then cached, and both end in the same boolean mask (documents,), which a search needs: SQLite has a
 table of (field, value, row), clustered by value, so that a condition is one range of it.
 """
 
 import argparse
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import record
 from numpy.typing import NDArray
 from rounds import in_turns, summary
 
-from freemvmt.search.bundle import build
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import FieldKind
+from freemvmt.storage.files import size_of
 
 SIZES = (100_000, 1_000_000)
 ROUNDS = 5
@@ -45,23 +45,28 @@ def main() -> int:
     options = arguments.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     sizes = {str(size): measured(size, options.work) for size in SIZES}
-    sys.stdout.write(f"wrote {record.write('filters', PROTOCOL, [0], {'sizes': sizes}, ('pyarrow',))}\n")
+    sys.stdout.write(f"wrote {record.write('filters', PROTOCOL, [0], {'sizes': sizes}, ('numpy',))}\n")
     return 0
 
 
 def measured(size: int, work: Path) -> dict[str, Any]:
     """Seconds of opening and of each filter, both ways, and the bytes of both files."""
-    arrow, database = work / f"fields-{size}.arrow", work / f"fields-{size}.sqlite"
+    folder, database = work / f"columns-{size}", work / f"fields-{size}.sqlite"
     metadata = list(documents(size))
-    write_arrow(arrow, metadata)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    Columns.of(metadata, KINDS).write(folder)
     write_database(database, metadata)
     del metadata
-    opening = {"columns": lambda: Columns.read(arrow, KINDS), "SQLite": lambda: sqlite3.connect(database).close()}
+    opening = {
+        "columns": lambda: Columns.read(folder, KINDS, size),
+        "SQLite": lambda: sqlite3.connect(database).close(),
+    }
     figures: dict[str, Any] = {
-        "bytes": {"columns": arrow.stat().st_size, "SQLite": database.stat().st_size},
+        "bytes": {"columns": size_of(folder), "SQLite": database.stat().st_size},
         "opening": summary(in_turns(opening, ROUNDS), "columns"),
     }
-    columns = Columns.read(arrow, KINDS)
+    columns = Columns.read(folder, KINDS, size)
     with closing(sqlite3.connect(database)) as connection:
         for name, conditions in FILTERS.items():
             assert np.array_equal(columns.mask(conditions), mask_of(connection, conditions, size))
@@ -81,13 +86,6 @@ def documents(size: int) -> Iterator[dict[str, Any]]:
     for pair, category, year, draft in zip(tags.tolist(), categories, years.tolist(), drafts.tolist(), strict=True):
         listed = [f"tag-{number}" for number in pair]
         yield {"tag": listed, "category": f"category-{category}", "year": year, "draft": draft}
-
-
-def write_arrow(path: Path, metadata: list[dict[str, Any]]) -> None:
-    """The file that a bundle has."""
-    table = build._arrow_table(Columns.of(metadata, KINDS))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
 
 
 def write_database(path: Path, metadata: list[dict[str, Any]]) -> None:

@@ -98,7 +98,7 @@ def _queries(work: Path) -> list[str]:
     from freemvmt.search.index.ranking import evenly_spaced
     from freemvmt.search.stores.texts import Texts
 
-    texts = Texts.read(work / "bundle" / "documents.arrow")
+    texts = Texts(work / "bundle")
     return [" ".join(texts[row].text.split()[:8]) for row in evenly_spaced(len(texts), QUERIES)]
 
 

@@ -27,7 +27,6 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from tokenizers import Tokenizer
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle.load import TEXTS_FILE
 from freemvmt.search.stores.layout import MODEL_FOLDER
 from freemvmt.search.stores.texts import Texts
 
@@ -76,7 +75,7 @@ def save(model: SentenceTransformer, folder: Path) -> None:
 
 def make_app(ours: TwoTowersModel, bundle: Path) -> FastAPI:
     """POST /search and GET /health over the documents that the bundle was made of."""
-    stored = Texts.read(bundle / TEXTS_FILE)
+    stored = Texts(bundle)
     documents = [stored[row] for row in range(len(stored))]
     texts = [document.content for document in documents]
     model = static_model(ours)

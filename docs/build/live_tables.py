@@ -11,7 +11,7 @@ Row = Callable[[dict[str, Any]], str]
 PACKAGE = Path(__file__).parents[2] / "freemvmt" / "search"
 # By engine, the code of the package that stands on it, with all that a bundle needs of it and a benchmark does not.
 SHIPPED = {
-    "faiss+tantivy": ("stores/local", "stores/texts.py", "stores/arrow.py", "index/dense.py", "index/lexical.py"),
+    "faiss+tantivy": ("stores/local", "stores/texts.py", "stores/arrays.py", "index/dense.py", "index/lexical.py"),
     "milvus-lite": ("stores/milvus", "bundle/milvus.py"),
 }
 

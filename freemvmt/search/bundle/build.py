@@ -7,7 +7,6 @@ continues where the last one stopped.
 
 import datetime
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
@@ -27,35 +24,31 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console
 from freemvmt.search.bundle import load as bundle
 from freemvmt.search.bundle import milvus as remote
-from freemvmt.search.bundle.chunks import Chunks, contents_of, encode_chunks, memory_mapped
+from freemvmt.search.bundle.chunks import Chunks, encode_chunks
 from freemvmt.search.bundle.recall import probe_queries, recall_of, tenth_scores
 from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex
 from freemvmt.search.index.ranking import Vectors, evenly_spaced
-from freemvmt.search.stores.column import Booleans, Column, Lists, MaskedArray, Numbers, Strings
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import FieldKind, IgnoredValues, count_ignored, facets_of, ignored_note, kinds_of
 from freemvmt.search.stores.layout import (
-    FIELDS_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
     MODEL_FOLDER,
     STATE_FILE,
-    TEXTS_FILE,
     WEIGHTS_FILE,
     WORDS_FOLDER,
 )
 from freemvmt.search.stores.local.store import first_state, replace_bundle
-from freemvmt.search.stores.texts import TEXTS, Texts
+from freemvmt.search.stores.texts import Texts, write_texts
 from freemvmt.storage.files import as_user_error, make_folders
 from freemvmt.storage.hidden_files import is_not_ours
 from freemvmt.storage.locks import NoLocks, locked
 from freemvmt.storage.manifest import hash_files, write_manifest
 from freemvmt.towers.pretrained import principal_directions
 
-_SCHEMA = pa.schema([(name, pa.large_string()) for name in TEXTS])
 CHUNK = 16_384  # documents in one file of vectors while a corpus is indexed
 DIRECTIONS_FROM = 20_000  # documents from which principal directions are computed
 
@@ -93,18 +86,16 @@ def build(
             console.line(f"note      {ignored_note(unseen)}")
 
         start = time.perf_counter()
-        table = memory_mapped(folder / TEXTS_FILE)
+        texts = Texts(folder)
         if dim is not None:
-            texts = Texts.read(folder / TEXTS_FILE)
-            model = with_fewer_dimensions(
-                model, dim, [texts[row].content for row in evenly_spaced(len(texts), DIRECTIONS_FROM)]
-            )
-        chunks = encode_chunks(model, table, work / "chunks", console)
+            sample = [texts.content_of(row) for row in evenly_spaced(count, DIRECTIONS_FROM)]
+            model = with_fewer_dimensions(model, dim, sample)
+        chunks = encode_chunks(model, texts, CHUNK, work / "chunks", console)
         console.line(f"encoding  {count:,} vectors of {model.dim}", _seconds_since(start))
 
-        queries = probe_queries(model, Texts.read(folder / TEXTS_FILE))
+        queries = probe_queries(model, texts)
         if place is None:
-            id, index = _write_indexes(folder, table, chunks, queries, kind, stored, console)
+            id, index = _write_indexes(folder, texts, chunks, queries, kind, stored, console)
         else:
             probes = remote.Probes(queries, tenth_scores(queries, chunks))
             id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
@@ -115,7 +106,7 @@ def build(
             "unseen": unseen,
         }
         write_manifest(folder / MANIFEST_FILE, manifest)
-        del table, chunks  # unmap the files before the folder moves
+        del texts, chunks  # unmap the files before the folder moves
         old_location = remote.location_in(output)
         replace_bundle(folder, output)
     remote.drop_after_grace(old_location)
@@ -124,7 +115,7 @@ def build(
 
 def _write_indexes(
     folder: Path,
-    table: pa.Table,
+    texts: Texts,
     chunks: Chunks,
     probes: Vectors,
     kind: vectors.IndexKind | None,
@@ -132,7 +123,7 @@ def _write_indexes(
     console: Console,
 ) -> tuple[str, dict[str, Any]]:
     """Write the FAISS and tantivy indexes into ``folder``; return the manifest's ``id`` and ``index``."""
-    count, dim = len(table), chunks[0].shape[1]
+    count, dim = len(texts), chunks[0].shape[1]
     start = time.perf_counter()
     index_kind = kind or vectors.index_kind_for(count, dim)
     with console.progress("vectors", count) as bar:
@@ -147,7 +138,7 @@ def _write_indexes(
     start = time.perf_counter()
     (folder / WORDS_FOLDER).mkdir()
     with console.progress("words", count) as bar:
-        LexicalIndex.create(folder / WORDS_FOLDER, _indexed_documents(table, bar))
+        LexicalIndex.create(folder / WORDS_FOLDER, _indexed_documents(texts, bar))
     id = first_state(folder, count)
     console.line("words     BM25", _seconds_since(start))
     return id, {"kind": index_kind, "stored": stored, "recall@10": recall}
@@ -179,72 +170,38 @@ def _work_folder(output: Path) -> Iterator[Path]:
 def _write_documents(
     documents: Iterator[Document], folder: Path, corpus: str
 ) -> tuple[int, dict[str, FieldKind], IgnoredValues]:
-    """Write documents.arrow and fields.arrow; return the number of documents, the kinds of their fields, and the counts
-    of metadata that no filter can use."""
+    """Write texts and metadata; return the number of documents, the kinds of their fields, and the counts of metadata
+    that no filter can use."""
     kinds: dict[str, FieldKind] = {}
     ids = DuplicateFinder()
     metadata: list[dict[str, Any]] = []
     empty: dict[str, Any] = {}  # shared by all documents without metadata
-    with pa.OSFile(str(folder / TEXTS_FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        rows: list[tuple[str, str, str, str]] = []
+
+    def seen() -> Iterator[Document]:
         for document in documents:
             ids.see(document.id)
-            kinds |= kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}")
+            kinds.update(kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}"))
             metadata.append(document.metadata or empty)
-            rows.append((document.id, document.title, document.text, json.dumps(document.metadata)))
-            if len(rows) == CHUNK:
-                writer.write_batch(_record_batch(rows))
-                rows = []
-        if rows:
-            writer.write_batch(_record_batch(rows))
+            yield document
+
+    write_texts(folder, seen())
     if not len(ids):
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
-    batches = memory_mapped(folder / TEXTS_FILE).to_batches()
-    repeated = ids.repeat(name for batch in batches for name in batch.column("id").to_pylist())
+    texts = Texts(folder)
+    repeated = ids.repeat(texts.id_of(row) for row in range(len(texts)))
     if repeated is not None:
         raise duplicate_document_error(corpus, repeated)
-    columns = _arrow_table(Columns.of(metadata, kinds))
-    with pa.OSFile(str(folder / FIELDS_FILE), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
-        writer.write_table(columns)
+    Columns.of(metadata, kinds).write(folder)
     return len(ids), kinds, count_ignored(metadata)
 
 
-def _arrow_table(columns: Columns) -> pa.Table:
-    """The columns as an Arrow table, and a column of zeros: without any column, a table would have no length."""
-    arrays = {name: _arrow_array(column) for name, column in columns.columns.items()}
-    return pa.table({**arrays, "": pa.array(np.zeros(len(columns), np.int8))})
-
-
-def _arrow_array(column: Column) -> pa.Array:
-    if isinstance(column, Lists):
-        return pa.LargeListArray.from_arrays(pa.array(column.offsets), _arrow_array(column.members))
-    if isinstance(column, Strings):
-        values = pa.array(column.values, pa.large_string())
-        return values.take(pa.array(column.codes, mask=column.codes < 0))
-    if isinstance(column, Numbers):
-        parts = [_masked_array(part) for part in column.parts]
-        return pa.StructArray.from_arrays(parts, ["whole", "fraction"]) if len(parts) == 2 else parts[0]
-    assert isinstance(column, Booleans)
-    return _masked_array(column.part)
-
-
-def _masked_array(part: MaskedArray) -> pa.Array:
-    return pa.array(part.values, mask=~part.there)
-
-
-def _record_batch(rows: list[tuple[str, str, str, str]]) -> pa.RecordBatch:
-    columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
-
-
-def _indexed_documents(table: pa.Table, bar: Bar) -> Iterator[IndexedDocument]:
-    row = 0
-    for batch in table.to_batches():
-        columns = (batch.column(name).to_pylist() for name in ("id", "metadata"))
-        for name, metadata, content in zip(*columns, contents_of(batch), strict=True):
-            yield IndexedDocument(row, name, content, () if metadata == "{}" else facets_of(json.loads(metadata)))
-            row += 1
-        bar.advance(len(batch))
+def _indexed_documents(texts: Texts, bar: Bar) -> Iterator[IndexedDocument]:
+    for start in range(0, len(texts), CHUNK):
+        rows = range(start, min(start + CHUNK, len(texts)))
+        for row in rows:
+            document = texts[row]
+            yield IndexedDocument(row, document.id, document.content, facets_of(document.metadata))
+        bar.advance(len(rows))
 
 
 def with_fewer_dimensions(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:

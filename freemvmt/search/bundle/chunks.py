@@ -7,29 +7,12 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-import pyarrow as pa
 
-from freemvmt.data.documents import content_of
-from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
 from freemvmt.search.index.ranking import Vectors
+from freemvmt.search.stores.texts import Texts
 from freemvmt.storage.files import atomic_file, sha256_of
-
-
-def memory_mapped(path: Path) -> pa.Table:
-    """The table in an Arrow file, memory-mapped; ``UserError`` if it cannot be read."""
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}); index the corpus again") from error
-
-
-def contents_of(batch: pa.RecordBatch) -> list[str]:
-    """The content (title and text) of each document in ``batch``, which is encoded and indexed."""
-    columns = (batch.column(name).to_pylist() for name in ("title", "text"))
-    return [content_of(title, text) for title, text in zip(*columns, strict=True)]
 
 
 class Chunks(Sequence[Vectors]):
@@ -54,25 +37,25 @@ class Chunks(Sequence[Vectors]):
         return chunk
 
 
-def encode_chunks(model: TwoTowersModel, table: pa.Table, folder: Path, console: Console) -> Chunks:
-    """Encode all documents, one file in ``folder`` for each record batch; a file with the right checksum is reused."""
+def encode_chunks(model: TwoTowersModel, texts: Texts, size: int, folder: Path, console: Console) -> Chunks:
+    """Encode all documents, ``size`` into each file in ``folder``; a file with the right checksum is reused."""
     folder.mkdir(exist_ok=True)
     model_digest = model.digest()
     paths: list[Path] = []
-    with console.progress("encoding", len(table)) as bar:
-        for number, batch in enumerate(table.to_batches()):
-            texts = contents_of(batch)
+    with console.progress("encoding", len(texts)) as bar:
+        for number, start in enumerate(range(0, len(texts), size)):
+            contents = [texts.content_of(row) for row in range(start, min(start + size, len(texts)))]
             key = model_digest.copy()
-            key.update(json.dumps(texts).encode())
+            key.update(json.dumps(contents).encode())
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
             checksum_file = path.with_suffix(".sha256")
             if not (path.exists() and checksum_file.exists() and checksum_file.read_text() == sha256_of(path)):
                 content = io.BytesIO()  # np.save to a path hides the reason when it fails
-                np.save(content, model.encode_documents(texts).cpu().numpy())
+                np.save(content, model.encode_documents(contents).cpu().numpy())
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(content.getbuffer())
                 with atomic_file(checksum_file) as temporary:
                     temporary.write_text(sha256_of(path))
             paths.append(path)
-            bar.advance(len(texts))
+            bar.advance(len(contents))
     return Chunks(paths)

@@ -2,8 +2,9 @@
 
 manifest.json              counts, model, index and its recall; size and SHA-256 of the files
 model/                     the towers
-documents.arrow            id, title, text and metadata of each document, read by row
-fields.arrow               metadata as typed columns, for filters
+documents.utf8             id, title, text and metadata of each document, read by row
+documents.npy              where each of these begins
+fields/                    metadata as typed columns, for filters
 vectors.faiss sketch.faiss the vectors, and a sketch of them for faster search with some kinds of index
 words/ words.json          tantivy's index, which also records documents added and deleted later; its files' SHA-256
 
@@ -31,12 +32,10 @@ from freemvmt.search.stores.base import Store
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import check_kinds
 from freemvmt.search.stores.layout import (
-    FIELDS_FILE,
     MANIFEST_FILE,
     MODEL_FOLDER,
     STATE_FILE,
     STORE_FILE,
-    TEXTS_FILE,
     WEIGHTS_FILE,
     Identity,
     identity_of,
@@ -48,7 +47,7 @@ from freemvmt.storage.hidden_files import is_stray
 from freemvmt.storage.manifest import Shape, read_manifest, verify_files
 from freemvmt.storage.outputs import check_output_folder
 
-FORMAT = 2  # 2: lists in filters, texts in one form, one analysis of words
+FORMAT = 3  # 3: texts and metadata in files that NumPy reads; 2: lists in filters, one analysis of words
 _SHAPE: Shape = {  # of the entries of the manifest that are used
     "name": str, "id": str, "corpus": str, "created": str, "version": str, "documents": int, "dim": int, "fields": {},
     "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
@@ -64,7 +63,7 @@ def check_output(output: Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 def _check_name(folder: Path) -> None:
-    if not is_storable(str(folder.absolute())):  # Arrow, FAISS and tantivy name files in UTF-8
+    if not is_storable(str(folder.absolute())):  # FAISS and tantivy name files in UTF-8
         raise UserError(f"the name of the folder {str(folder)!a} is not UTF-8; give it another name")
 
 
@@ -138,10 +137,10 @@ def _open(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Sto
         _check_model_ids(folder, manifest, model, store.dim)
         _check_vectors(folder, model, *store.sample(8))
         return model, store, manifest
-    texts = Texts.read(folder / TEXTS_FILE)
-    columns = Columns.read(folder / FIELDS_FILE, manifest["fields"])
+    texts = Texts(folder)
+    columns = Columns.read(folder, manifest["fields"], len(texts))
     base = IndexedDocuments(VectorIndex.read(folder, index["kind"], index["stored"]), texts, columns)
-    if not len(base.index) == len(base.texts) == len(base.columns) == manifest["documents"]:
+    if not len(base.index) == len(base.texts) == manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
     return model, LocalStore(folder, base, identity, manifest["id"], verify=verify), manifest

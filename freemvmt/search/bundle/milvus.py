@@ -5,6 +5,7 @@ when servers have had time to open the new bundle.
 """
 
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from freemvmt.runtime.console import Console
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.filters import FieldKind
-from freemvmt.search.stores.layout import FIELDS_FILE, FORMAT, STORE_FILE, TEXTS_FILE, Identity
+from freemvmt.search.stores.layout import FIELDS_FOLDER, FORMAT, STORE_FILE, TEXTS, Identity
 from freemvmt.search.stores.milvus.client import Client, MilvusAddress
 from freemvmt.search.stores.milvus.store import MilvusStore
 from freemvmt.search.stores.texts import Texts
@@ -60,7 +61,7 @@ def build_in_milvus(
     """
     work = folder.parent
     start = time.perf_counter()
-    texts = Texts.read(folder / TEXTS_FILE)
+    texts = Texts(folder)
     size = len(texts)
     index_kind: Literal["exact", "hnsw"] = (
         "exact" if kind == "exact" or (kind is None and size < EXACT_BELOW) else "hnsw"
@@ -84,8 +85,9 @@ def build_in_milvus(
     except UserError:
         _drop_collection_of(work)
         raise
-    for file in (TEXTS_FILE, FIELDS_FILE):
-        (folder / file).unlink()
+    for file in folder.glob(f"{TEXTS}.*"):
+        file.unlink()
+    shutil.rmtree(folder / FIELDS_FOLDER)
     console.line(
         f"milvus    {place}, {index_kind}; recall@10 {recall:.4f} against exact search", time.perf_counter() - start
     )

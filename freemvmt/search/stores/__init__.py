@@ -1,6 +1,6 @@
 """Stores: documents with their metadata and their indexes.
 
 ``base`` is the interface of every store; ``memory``, ``local`` (the folder of a bundle) and ``milvus`` implement it.
-``filters`` defines filters on metadata, ``column`` and ``columns`` evaluate them. ``arrow`` and ``texts`` read a
-bundle's files without pyarrow, ``layout`` names these files.
+``filters`` defines filters on metadata, ``column`` and ``columns`` evaluate them. ``texts`` are the documents
+of a bundle. ``arrays`` writes and reads the files of both, ``layout`` names a bundle's files.
 """

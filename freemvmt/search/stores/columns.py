@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from freemvmt.errors import UserError
-from freemvmt.search.stores.arrow import read_arrow
-from freemvmt.search.stores.column import Column, Mask, column_from_array, column_of
-from freemvmt.search.stores.filters import FieldKind, Filter
+from freemvmt.search.stores.column import Column, Mask, column_of, read_column
+from freemvmt.search.stores.filters import FieldKind, Filter, short_hash
+from freemvmt.search.stores.layout import FIELDS_FOLDER
 
 
 class Columns:
@@ -30,23 +29,15 @@ class Columns:
         return cls(len(metadata), columns, kinds)
 
     @classmethod
-    def read(cls, path: Path, kinds: Mapping[str, FieldKind]) -> "Columns":
-        """The columns in a bundle's fields.arrow; ``UserError`` unless there is a valid one for each of ``kinds``."""
-        try:
-            batches = read_arrow(path)
-            if len(batches) != 1:
-                raise ValueError(f"{len(batches)} batches, not one")
-            (batch,) = batches
-            if missing := [name for name in kinds if name not in batch.columns]:
-                raise ValueError(f"no column {missing[0]!r}")
-            columns = {name: column_from_array(batch.columns[name], kind, batch.rows) for name, kind in kinds.items()}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); index the corpus again") from error
-        if mismatches := [name for name, column in columns.items() if column is None]:
-            raise UserError(
-                f"{path} has columns of other kinds than the bundle names ({mismatches[0]}); index the corpus again"
-            )
-        return cls(batch.rows, {name: column for name, column in columns.items() if column is not None}, kinds)
+    def read(cls, folder: Path, kinds: Mapping[str, FieldKind], size: int) -> "Columns":
+        """The columns of the bundle in ``folder``; ``UserError`` unless there is a valid one for each of ``kinds``."""
+        return cls(size, {name: read_column(_stem(folder, name), kind, size) for name, kind in kinds.items()}, kinds)
+
+    def write(self, folder: Path) -> None:
+        """Save the columns into the bundle in ``folder``."""
+        (folder / FIELDS_FOLDER).mkdir()
+        for name, column in self.columns.items():
+            column.write(_stem(folder, name))
 
     def mask(self, conditions: Filter) -> Mask:
         """Whether each document meets ``conditions``, which ``filters.check`` has accepted."""
@@ -67,3 +58,8 @@ class Columns:
         """How often each spelling of a string field occurs in the documents where ``mask`` is true."""
         column = self.columns.get(name)
         return {} if column is None else column.counts(mask)
+
+
+def _stem(folder: Path, name: str) -> Path:
+    """How the files of the field ``name`` begin; a name may hold what no file name may."""
+    return folder / FIELDS_FOLDER / short_hash(name)

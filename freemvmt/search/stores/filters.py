@@ -26,25 +26,25 @@ Filter = Mapping[str, Any]
 IgnoredValues = dict[str, dict[str, int]]  # field -> type of its values that filters ignore -> number of documents
 
 _RANGES = ("gte", "gt", "lte", "lt")
-BEYOND = 2**63  # the first integer beyond 64 bits
+LARGEST_WHOLE = 2**53  # from here on, not every whole number is a float of 64 bits
 _MAX_CHOICES = 1000  # values of one "any of" condition
 _MAX_NAMED = 5  # fields in a note
 
 
 def kind_of(value: object) -> FieldKind | None:
-    """The kind of a single value; None when it cannot be filtered on, such as an integer beyond 64 bits."""
+    """The kind of a single value; None when it cannot be filtered on, such as a whole number beyond 2**53."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
-        return "number" if isinstance(value, float) or -BEYOND <= value < BEYOND else None
+        return "number" if isinstance(value, float) or abs(value) <= LARGEST_WHOLE else None
     return "string" if isinstance(value, str) else None
 
 
 def members_of(value: object) -> list[Any]:
     """The values of one kind that a filter compares: the value itself, or the distinct members of a list.
 
-    Nulls are left out. Empty for values that filters ignore: objects, integers beyond 64 bits, and lists that mix kinds
-    or contain lists or objects.
+    Nulls are left out. Empty for values that filters ignore: objects, whole numbers beyond 2**53, and lists that mix
+    kinds or contain lists or objects.
     """
     if not isinstance(value, list | tuple):
         return [] if kind_of(value) is None else [value]
@@ -63,7 +63,7 @@ def ignored_type(value: object) -> str | None:
     if value is None or members_of(value):
         return None
     if not isinstance(value, list | tuple):
-        return "numbers beyond 64 bits" if isinstance(value, int) else "objects"
+        return "whole numbers beyond 2**53" if isinstance(value, int) else "objects"
     present = [member for member in value if member is not None]
     if not present:
         return None
@@ -71,7 +71,7 @@ def ignored_type(value: object) -> str | None:
         if any(isinstance(member, kind) for member in present):
             return name
     beyond = any(kind_of(member) is None for member in present)
-    return "lists with numbers beyond 64 bits" if beyond else "mixed lists"
+    return "lists with whole numbers beyond 2**53" if beyond else "mixed lists"
 
 
 def count_ignored(documents: Iterable[Mapping[str, Any]]) -> IgnoredValues:
@@ -160,7 +160,7 @@ def check(conditions: object, kinds: Mapping[str, FieldKind]) -> Filter:
 
 def _check_value(name: str, kind: FieldKind, value: object) -> None:
     if isinstance(value, int) and kind_of(value) is None:
-        raise UserError(f'the filter on "{name}" holds a whole number beyond 64 bits; give a smaller one')
+        raise UserError(f'the filter on "{name}" holds a whole number beyond 2**53; give a smaller one')
     if kind_of(value) != kind:
         raise UserError(f'the field "{name}" is a {kind}, not {type(value).__name__}; give a {kind}')
     if isinstance(value, str):
@@ -188,6 +188,11 @@ def facet_groups(conditions: Filter) -> list[list[str]]:
         for name, values in choices.items()
         if all(isinstance(value, str | bool) for value in values)
     ]
+
+
+def short_hash(name: str) -> str:
+    """A hash of a field's name, for places that do not take every text."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _facet(name: str, value: str | bool) -> str:

@@ -18,7 +18,10 @@ def stamp_of(path: Path) -> Identity:
     return status.st_ino, status.st_mtime_ns
 
 
-STORE_FILE, TEXTS_FILE, FIELDS_FILE, FORMAT = "store.json", "documents.arrow", "fields.arrow", 1
+STORE_FILE, FORMAT = "store.json", 1
+
+
+TEXTS, FIELDS_FOLDER = "documents", "fields"  # TEXTS begins the names of two files
 
 
 MODEL_FOLDER = "model"

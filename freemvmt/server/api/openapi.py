@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from freemvmt.search.stores.filters import LARGEST_WHOLE
 from freemvmt.server.api.requests import range_schema
 from freemvmt.server.http.auth import Authenticator, permission_for
 
@@ -56,6 +57,8 @@ def _value_or_none(kind: str) -> dict[str, Any]:
 def _condition(kind: str) -> dict[str, Any]:
     """The schema of a filter's condition on a field."""
     value = _VALUES[kind]
+    if kind == "number":
+        value = {**value, "minimum": -LARGEST_WHOLE, "maximum": LARGEST_WHOLE}
     choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": _MAX_CHOICES}]
     if kind != "boolean":
         choices.append(range_schema(value))

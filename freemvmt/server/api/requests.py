@@ -4,7 +4,6 @@ The parser refuses invalid UTF-8, half a surrogate pair, nesting beyond 200 leve
 none of these reaches the rest of the package.
 """
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -63,25 +62,23 @@ _IDS_NOT_TEXTS = "send texts, not token ids, which are another model's (LangChai
 
 
 def _filter_conditions(conditions: dict[str, Any]) -> Any:
-    """The conditions of a filter, without bounds that are null, and with integers within 64 bits."""
+    """The conditions of a filter, without bounds that are null, and with whole numbers as integers."""
     without_nulls = {
         name: {bound: value for bound, value in condition.items() if value is not None}
         if isinstance(condition, dict)
         else condition
         for name, condition in conditions.items()
     }
-    return _limit_to_64_bits(without_nulls)
+    return _floats_to_ints(without_nulls)
 
 
-def _limit_to_64_bits(value: Any) -> Any:
-    """An integer beyond 64 bits as the nearest float, which compares the same."""
+def _floats_to_ints(value: Any) -> Any:
+    """``value`` with ``_float_to_int`` applied to all it holds: 1e20 is refused like the digits that it stands for."""
     if isinstance(value, dict):
-        return {name: _limit_to_64_bits(item) for name, item in value.items()}
+        return {name: _floats_to_ints(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_limit_to_64_bits(item) for item in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value) if abs(value) < 10**308 else math.inf  # no filter accepts infinity
-    return value
+        return [_floats_to_ints(item) for item in value]
+    return _float_to_int(value)
 
 
 Query = Annotated[str, Field(max_length=MAX_QUERY_CHARACTERS, description="What is searched for.")]

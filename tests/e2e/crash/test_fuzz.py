@@ -43,7 +43,7 @@ def test_no_file_that_is_written_can_hold_code(targets: dict[str, tuple[Target, 
                 assert not re.match(rb"\x80[\x02-\x05]|PK\x03\x04|PK\x05\x06", content), path
                 assert not re.match(rb"\x93NUMPY.{4,200}'O'", content, re.S), path
                 kinds[path.suffix] += 1
-    assert {".safetensors", ".json", ".arrow", ".faiss", ".npy", ".gz", ".db"} <= set(kinds)
+    assert {".safetensors", ".json", ".utf8", ".faiss", ".npy", ".gz", ".db"} <= set(kinds)
 
 
 def test_the_fuzzer_sees_what_goes_wrong(tmp_path: Path) -> None:

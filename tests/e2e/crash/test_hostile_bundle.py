@@ -2,20 +2,24 @@
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
+from freemvmt.search.stores.filters import short_hash
 from freemvmt.storage.files import sha256_of
 from freemvmt.storage.manifest import is_inside, write_manifest
 
 from bundles import MakeBundle
+from fixtures_search import SIZE
 from refusals import refusal
 
 Change = Callable[[dict[str, Any]], None]
@@ -100,7 +104,9 @@ def test_no_name_leads_out_of_a_bundle(
     assert is_inside("model/config.json")
 
 
-@pytest.mark.parametrize("name", ["words", "model", "documents.arrow", "words.json", "model/model.safetensors", "lock"])
+@pytest.mark.parametrize(
+    "name", ["words", "model", "documents.utf8", "fields", "words.json", "model/model.safetensors", "lock"]
+)
 def test_no_link_leads_out_of_a_bundle(
     name: str, make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,42 +123,117 @@ def test_a_bundle_may_be_reached_by_a_link(make_bundle: MakeBundle, tmp_path: Pa
     assert answers(tmp_path / "link")
 
 
-def no_texts(size: int) -> pa.Array:
-    """Strings the last of which is not UTF-8."""
-    offsets = bytes(8 * size) + (1).to_bytes(8, "little")
-    return pa.Array.from_buffers(pa.large_string(), size, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff")])
+def changed_array(name: str, change: Callable[[NDArray[Any]], None]) -> Callable[[Path], Path]:
+    """Change the array in a file ``name`` of the bundle."""
+
+    def changed(bundle: Path) -> Path:
+        path = bundle / name
+        array = np.load(path)
+        change(array)
+        np.save(path, array)
+        return path
+
+    return changed
 
 
-COLUMNS: dict[str, Callable[[pa.Table], pa.Table]] = {
-    "a field of another kind": lambda table: table.set_column(0, table.column_names[0], pa.nulls(len(table))),
-    "a field that is missing": lambda table: table.drop_columns(table.column_names[0]),
-    "a field as numbers": lambda table: table.set_column(0, table.column_names[0], pa.array([1.5] * len(table))),
-    "names that are not text": lambda table: table.set_column(0, "source", no_texts(len(table))),
+def other_array(name: str, values: Any) -> Callable[[Path], Path]:
+    """Put other values in the place of an array."""
+
+    def changed(bundle: Path) -> Path:
+        np.save(bundle / name, values)
+        return bundle / name
+
+    return changed
+
+
+def other_bytes(name: str, content: bytes) -> Callable[[Path], Path]:
+    """Put other bytes in the place of the first of a text."""
+
+    def changed(bundle: Path) -> Path:
+        path = bundle / name
+        path.write_bytes(content + path.read_bytes()[len(content) :])
+        return path
+
+    return changed
+
+
+def swap(array: NDArray[Any]) -> None:
+    array[[1, 2]] = array[[2, 1]]
+
+
+def beyond(array: NDArray[Any]) -> None:
+    array[1] = array[-1] + 1
+
+
+def below(array: NDArray[Any]) -> None:
+    array[1] = -7
+
+
+def shifted(array: NDArray[Any]) -> None:
+    array[-1] += 1
+
+
+def field(name: str, more: str = "") -> str:
+    return f"fields/{short_hash(name)}{more}"
+
+
+SPELLINGS = field("source", "-spellings")
+DAMAGE: dict[str, Callable[[Path], Path]] = {
+    "a field of another kind": other_array(field("flag", ".npy"), np.zeros(SIZE)),
+    "a field as numbers": other_array(field("source", ".npy"), np.zeros(SIZE)),
+    "a field of fewer documents": other_array(field("year", ".npy"), np.zeros(SIZE - 1)),
+    "a field of objects": other_array(field("year", ".npy"), np.array([{}] * SIZE)),
+    "a field of two dimensions": other_array(field("year", ".npy"), np.zeros((SIZE, 1))),
+    "a field that is no array": other_bytes(field("year", ".npy"), b"PK"),
+    "a field whose header is none": other_bytes(field("year", ".npy"), b"\x93NUMPY\x01\0\x76\0{'descr': ('<i8',"),
+    "codes beyond the spellings": changed_array(field("source", ".npy"), lambda array: array.put(3, 99)),
+    "codes below": changed_array(field("source", ".npy"), below),
+    "lists that go backwards": changed_array(field("tags", ".npy"), lambda array: array.put(5, array[-1])),
+    "lists that begin outside": changed_array(field("tags", ".npy"), lambda array: array.put(0, 1)),
+    "lists that end outside": changed_array(field("tags", ".npy"), shifted),
+    "members as lists": other_array(field("tags", "-members.npy"), np.arange(5)),
+    "spellings that are not text": other_bytes(f"{SPELLINGS}.utf8", b"\xff"),
+    "spellings that go backwards": changed_array(f"{SPELLINGS}.npy", swap),
+    "spellings outside": changed_array(f"{SPELLINGS}.npy", shifted),
+    "texts that are not text": other_bytes("documents.utf8", b"\xff"),
+    "texts that go backwards": changed_array("documents.npy", swap),
+    "texts that begin outside": changed_array("documents.npy", lambda array: array.put(0, -1)),
+    "texts that lie outside": changed_array("documents.npy", beyond),
+    "texts that lie before": changed_array("documents.npy", below),
+    "texts that end outside": changed_array("documents.npy", shifted),
+    "no texts": other_array("documents.npy", np.zeros(0, np.int64)),
+    "metadata that is no JSON": changed_array("documents.npy", lambda array: array.put(4, array[4] + 1)),
 }
 
 
-@pytest.mark.parametrize("case", COLUMNS)
-def test_columns_are_those_that_the_bundle_names(
+@pytest.mark.parametrize("case", DAMAGE)
+def test_texts_and_fields_are_what_a_bundle_holds(
     case: str, make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    path = bundle / "fields.arrow"
-    table = pa.ipc.open_file(path.read_bytes()).read_all()
-    table = table.select(["source", *(name for name in table.column_names if name != "source")])
-    changed = COLUMNS[case](table)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, changed.schema) as writer:
-        writer.write_table(changed)
-    resealed(bundle, "fields.arrow")
-    assert "fields.arrow" in refusal(capsys, tmp_path, "search", bundle, "river")
+    path = DAMAGE[case](bundle)
+    resealed(bundle, str(path.relative_to(bundle)))
+    said = refusal(capsys, tmp_path, "search", bundle, "river", "--filter", "year>1990")
+    stem = path.with_name(re.split(r"[-.]", path.name)[0])  # of several files of one column, any may be named
+    assert re.search(rf"{re.escape(str(stem))}\S* is damaged \(", said)
+    assert said.endswith("; index the corpus again")
 
 
-def test_texts_have_the_columns_that_texts_have(
+def test_a_field_and_texts_that_are_missing_or_shorter(
     make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    path = bundle / "documents.arrow"
-    table = pa.ipc.open_file(path.read_bytes()).read_all().drop_columns("text")
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    resealed(bundle, "documents.arrow")
-    assert "documents.arrow has other columns" in refusal(capsys, tmp_path, "search", bundle, "river")
+    name = field("source", ".npy")
+    (bundle / name).unlink()
+    rewrite(bundle / "manifest.json", lambda manifest: manifest["files"].pop(name))
+    assert f"{bundle / name} is damaged (No such file" in refusal(capsys, tmp_path, "search", bundle, "river")
+    shutil.rmtree(bundle)
+    bundle = make_bundle(tmp_path / "bundle")
+    texts = np.load(bundle / "documents.npy")
+    for cut, why in ((1, "texts, not 4 of each document"), (4, "values, not 1,099")):
+        np.save(bundle / "documents.npy", texts[:-cut])
+        content = (bundle / "documents.utf8").read_bytes()[: texts[-1 - cut]]
+        (bundle / "documents.utf8").write_bytes(content)
+        for name in ("documents.npy", "documents.utf8"):
+            resealed(bundle, name)
+        assert why in refusal(capsys, tmp_path, "search", bundle, "river")

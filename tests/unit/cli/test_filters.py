@@ -52,10 +52,10 @@ def test_filters_see_lists_and_the_rest_is_said(model: str, tmp_path: Path, caps
     bundle = tmp_path / "bundle"
     told, said = run(capsys, "index", model, write(tmp_path / "c.jsonl", ROWS), "--output", bundle)
     assert told["unseen"] == {
-        "size": {"numbers beyond 64 bits": 1, "objects": 1},
+        "size": {"whole numbers beyond 2**53": 1, "objects": 1},
         "tag": {"lists of objects": 1},
     }
-    assert 'note      filters do not see 1 value of "size" (numbers beyond 64 bits)' in said
+    assert 'note      filters do not see 1 value of "size" (whole numbers beyond 2**53)' in said
     assert '1 value of "tag" (lists of objects)' in said
     assert found(capsys, bundle, "tag=fruit") == "ab"
     assert found(capsys, bundle, "tag=GREEN") == "b"
@@ -65,7 +65,7 @@ def test_filters_see_lists_and_the_rest_is_said(model: str, tmp_path: Path, caps
 
     more = write(tmp_path / "more.jsonl", [{"id": "d", "text": "apple", "tag": ["fruit", "Green"], "size": [10**30]}])
     told, said = run(capsys, "add", bundle, more)
-    assert told["unseen"] == {"size": {"lists with numbers beyond 64 bits": 1}}
+    assert told["unseen"] == {"size": {"lists with whole numbers beyond 2**53": 1}}
     assert 'note      filters do not see 1 value of "size"' in said
     assert found(capsys, bundle, "tag=green") == "bd"
     retriever = Retriever.load(bundle)

@@ -61,7 +61,9 @@ def test_a_damaged_file_is_refused_whichever_it_is(
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and "lock" not in path.name)
     names = {path.relative_to(bundle).parts[0] for path in files}
     sketch = {"vectors.faiss", "sketch.faiss"}
-    assert names == {"manifest.json", "words.json", "words", "model", "documents.arrow", "fields.arrow"} | sketch
+    assert (
+        names == {"manifest.json", "words.json", "words", "model", "documents.utf8", "documents.npy", "fields"} | sketch
+    )
     for path in files:
         before = path.read_bytes()
         damage(path)

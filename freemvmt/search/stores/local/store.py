@@ -1,6 +1,6 @@
 """The store in the folder of a bundle: a base that never changes, and the documents added and deleted since.
 
-The base is memory-mapped: vectors (FAISS), texts and metadata (Arrow). Only the tantivy index changes. It holds the
+The base is memory-mapped: vectors (FAISS), texts and metadata (NumPy). Only the tantivy index changes. It holds the
 words of all documents, and the text, metadata and vector of each added document, which is searched exactly. A change is
 permanent from the moment of its tantivy commit.
 

@@ -12,10 +12,10 @@ from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import plain_words
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.base import BundleReplaced
-from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, kinds_of
+from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, kinds_of, short_hash
 from freemvmt.search.stores.layout import Identity, identity_of
 from freemvmt.search.stores.milvus.client import Client, MilvusAddress
-from freemvmt.search.stores.milvus.view import ROWS_AT_ONCE, MilvusView, ends_of, existing_keys, key_of, short_hash
+from freemvmt.search.stores.milvus.view import ROWS_AT_ONCE, MilvusView, ends_of, existing_keys, key_of
 
 MAX_TEXT_BYTES = 65_535  # the longest text that Milvus stores
 _FIELD_PREFIX = "two-towers.field."  # of the properties of a collection that name its metadata fields

@@ -23,7 +23,7 @@ from freemvmt.search.index.ranking import Ranking, Vectors
 from freemvmt.search.stores import filters as fields
 from freemvmt.search.stores.base import Selection
 from freemvmt.search.stores.columns import Columns
-from freemvmt.search.stores.filters import FieldKind, Filter
+from freemvmt.search.stores.filters import FieldKind, Filter, short_hash
 from freemvmt.search.stores.milvus.client import MAX_RANKED, Client
 
 ROWS_AT_ONCE = 1000  # rows in one request
@@ -148,7 +148,8 @@ class MilvusView:
 
     def _matches(self, hits: list[dict[str, Any]], selection: MilvusSelection) -> list[dict[str, Any]]:
         metadata = [json.loads(hit["entity"]["metadata"]) for hit in hits]
-        mask: NDArray[np.bool_] = Columns.of(metadata, self.kinds).mask(selection.conditions)
+        kinds = {name: self.kinds[name] for name in selection.conditions}
+        mask: NDArray[np.bool_] = Columns.of(metadata, kinds).mask(selection.conditions)
         return [hit for hit, keep in zip(hits, mask.tolist(), strict=True) if keep]
 
     def _number(self, key: str, name: str) -> int:
@@ -221,12 +222,8 @@ def ends_of(metadata: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 def _end(value: Any) -> float | str:
-    """The float nearest to a number; for a string its first bytes in hexadecimal, which sort like the string."""
+    """A number as a float; a string as its first bytes in hexadecimal, which sort like the string."""
     return normalized(value).encode()[:_PREFIX_BYTES].hex() if isinstance(value, str) else float(value)
-
-
-def short_hash(name: str) -> str:
-    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def existing_keys(client: Client, collection: str, keys: Sequence[str]) -> list[str]:
