@@ -48,6 +48,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "quality_qa_infonce": _QUALITY,
     "quality_qa_msmarco": _QUALITY,
     "readme": (".",),
+    "light_query": _QUALITY,
     "recurrent": _QUALITY,
     "recurrent_speed": ("towers", "runtime/devices.py"),
     "recurrent_variants": _QUALITY,

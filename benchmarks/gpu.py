@@ -95,7 +95,7 @@ def _encoded(models: dict[str, TwoTowersModel], data: TrainingData) -> dict[str,
     with torch.no_grad():
         for name, tensor in models["cuda"].tensors().items():
             tensor.copy_(tensors[name])
-    for tower in models["cuda"].towers():
+    for tower in models["cuda"].towers().values():
         tower.measure()
     same["cuda"] = models["cuda"]
     vectors = {}

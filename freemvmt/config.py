@@ -10,11 +10,15 @@ Config = TypeVar("Config", bound="ModelConfig | DataConfig | MiningConfig")
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-HYBRID_WEIGHT = 0.4  # of the dense side in a hybrid; chosen on sources left out of training, see docs/quality.md
+# The share of the dense side in a hybrid, chosen on sources left out of training: docs/quality.md, docs/light-query.md.
+HYBRID_WEIGHT, HEAVY_HYBRID_WEIGHT = 0.4, 0.8  # HEAVY: over the documents of a transformer
 MAX_INTEGER = 2**31 - 1  # of any count or seed
 MAX_LAYERS = 16  # of a recurrence
 
-Loss = Literal["triplet", "infonce", "margin-mse"]
+Loss = Literal["triplet", "infonce", "margin-mse", "align"]
+TowerKind = Literal["average", "recurrent", "transformer"]
+TowerName = Literal["query", "document"]
+Freeze = Literal["auto", "documents", "queries", "none"]
 Negatives = Literal["hardest", "semi-hard", "random", "given", "all"]
 Method = Literal["dense", "bm25", "hybrid"]
 Lexical = Literal["served", "anserini"]
@@ -28,10 +32,15 @@ class ModelConfig:
 
     base: str = BASE_MODEL
     """Model whose token table and tokenizer the towers start from: a Hub name or a folder."""
-    rows: Literal["table", "distilled"] = "table"
-    """The token vectors to start from: the model's own table, or each token alone through the whole model."""
-    tower: Literal["average", "recurrent", "transformer"] = "average"
+    rows: Literal["auto", "table", "distilled", "encoded"] = "auto"
+    """The token vectors to start from. table: the model's own. distilled: each token alone through the whole model,
+    whitened. encoded: the same, as it comes, for vectors beside a transformer's. auto: table, or encoded beside one."""
+    tower: TowerKind = "average"
     """How a text becomes a vector: the mean of its token vectors, one weighted by a recurrence, or the whole base."""
+    query_tower: TowerKind | None = None
+    """The kind of the query tower, where it differs; None: --tower."""
+    document_tower: TowerKind | None = None
+    """The kind of the document tower, where it differs; None: --tower."""
     cell: Literal["gru", "lstm"] = "gru"
     """Recurrent: the recurrence; both find alike, and gru trains four times as fast."""
     hidden: int = 192
@@ -40,8 +49,9 @@ class ModelConfig:
     """Recurrent: recurrences one on the other."""
     bidirectional: bool = True
     """Recurrent: read a text from both ends."""
-    pooling: Literal["weighted", "mean"] = "weighted"
-    """Recurrent: weighted: a weight for each token in the average. mean: a vector of the mean of the states."""
+    pooling: Literal["weighted", "mean", "both"] = "weighted"
+    """Recurrent: weighted: a weight for each token in the average. mean: a vector of the mean of the states. both: the
+    weighted average and that vector, added."""
     residual: bool = True
     """Recurrent, --pooling mean: add to the plain average, and start as it."""
     dropout: float = 0.1
@@ -59,10 +69,38 @@ class ModelConfig:
         _at_least(self, 1, "dim", "max_length", "hidden", "layers")
         if self.layers > MAX_LAYERS:
             raise UserError(f"--layers is {self.layers}; give {MAX_LAYERS} or less")
-        if self.tower == "transformer" and self.rows == "distilled":
-            raise UserError("--rows distilled is for towers that average; a transformer reads its own table")
+        if set(self.kinds) == {"transformer"} and self.rows in ("distilled", "encoded"):
+            raise UserError(f"--rows {self.rows} is for towers that average; a transformer reads its own table")
+        if self.is_mixed and "transformer" in self.kinds and self.shared_table:
+            raise UserError("--shared-table beside a transformer: its table is no average's; leave out --shared-table")
+        if self.is_mixed and "transformer" in self.kinds and self.dim is not None:
+            raise UserError("--dim beside a transformer: its vectors have their own size; cut them by `index --dim`")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout:g}; give 0 or more, below 1")
+
+    def kind_of(self, side: TowerName) -> TowerKind:
+        """The kind of the tower of a side."""
+        return (self.query_tower if side == "query" else self.document_tower) or self.tower
+
+    @property
+    def kinds(self) -> tuple[TowerKind, TowerKind]:
+        """The kinds of the document tower and of the query tower."""
+        return self.kind_of("document"), self.kind_of("query")
+
+    @property
+    def hybrid_weight(self) -> float:
+        """The share of the dense side in a hybrid."""
+        return HEAVY_HYBRID_WEIGHT if self.kind_of("document") == "transformer" else HYBRID_WEIGHT
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the towers are of two kinds."""
+        return self.kind_of("query") != self.kind_of("document")
+
+    @property
+    def sides(self) -> tuple[TowerName, ...]:
+        """The sides that have weights of their own: a document tower for both, or a tower for each."""
+        return ("document", "query") if self.separate_towers or self.is_mixed else ("document",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +108,8 @@ class DataConfig:
     """Where the pairs come from and how they are split."""
 
     dataset: tuple[str, ...] = ("auto",)
-    """One or several of: auto, msmarco, pydocs, or a folder or file of Parquet, JSONL or TSV, or a BEIR folder."""
+    """One or several of: auto, msmarco, pydocs, a folder or file of Parquet, JSONL or TSV, or a BEIR folder. For --loss
+    align also queries alone (.txt with one a line, or JSONL); with --spans also a corpus."""
     msmarco_config: Literal["v1.1", "v2.1"] = "v1.1"
     """Which published configuration of MS MARCO."""
     streaming: bool = False
@@ -87,13 +126,15 @@ class DataConfig:
     """Name of the query's column in Parquet or JSONL pairs."""
     passage_field: str = "passage"
     """Name of the passage's column in Parquet or JSONL pairs."""
+    spans: int = 0
+    """Draw so many random spans of each passage as further queries; a corpus without queries needs them."""
     seed: int = 0
     """Seed of the split, the order of the data and every random choice."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_samples", "validation_queries")
         _at_least(self, 2, "shuffle_buffer")
-        _at_least(self, 0, "seed")
+        _at_least(self, 0, "seed", "spans")
         if not 0 < self.validation_fraction < 1:
             raise UserError(f"--validation-fraction is {self.validation_fraction:g}; give a number between 0 and 1")
         if not self.dataset:
@@ -131,7 +172,8 @@ class LossConfig:
 
     loss: Loss = "triplet"
     """triplet: cosine triplet with --margin. infonce: cross entropy over the batch with --temperature. margin-mse: the
-    margins between positive and negative as --teacher sees them."""
+    margins between positive and negative as --teacher sees them. align: without labels, the distance from the vector
+    that a frozen tower, or else --teacher, gives the same text."""
     margin: float = 0.1
     """Triplet: by how much closer, in cosine, the positive must be than a negative."""
     negatives: Negatives = "hardest"
@@ -162,7 +204,7 @@ class LossConfig:
     @property
     def needs_teacher(self) -> bool:
         """Whether the loss compares with a teacher's vectors."""
-        return self.distill > 0 or self.loss == "margin-mse"
+        return self.distill > 0 or self.loss in ("margin-mse", "align")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +214,12 @@ class OptimizerConfig:
     epochs: int = 5
     """Passes over the training pairs."""
     batch_size: int | None = None
-    """Pairs in a step; None: a fifth of the pairs, as a power of two, 32 to 8192 (recurrent 2048, transformer 128)."""
+    """Pairs in a step; None: a fifth of the pairs, as a power of two, 32 to 8192 (recurrent 2048, transformer 128; with
+    --loss align 256, 512 and 128)."""
     learning_rate: float = 3e-4
     """AdamW's rate; the token table's row-wise Adagrad runs at --table-rate-factor times it."""
-    table_rate_factor: float = 100.0
-    """The token table's rate as a multiple of --learning-rate."""
+    table_rate_factor: float | None = None
+    """The token table's rate as a multiple of --learning-rate; None: 100, with --loss align 1000."""
     recurrence_rate_factor: float = 3.0
     """The recurrence's rate as a multiple of --learning-rate."""
     encoder_rate_factor: float = 0.1
@@ -209,6 +252,9 @@ class StartConfig:
 
     init: str | None = None
     """Start from this model (a folder or a Hub name): its tables with their accumulators, and all that fits."""
+    freeze: Freeze = "auto"
+    """The side whose tower stays as it starts; its vectors are made once and cached. auto: documents where their tower
+    is a transformer and the query tower is not, else none."""
     idf_scale: float = 0.3
     """Scale each table row by this times ln(1 + N/(1 + df)) before training; 0 leaves the table as it is."""
 
@@ -267,9 +313,41 @@ class TrainConfig(
         StartConfig.__post_init__(self)
         TrackingConfig.__post_init__(self)
         OutputConfig.__post_init__(self)
-        if self.streaming and (self.needs_teacher or self.self_mine_every):
+        if self.streaming and self.spans:
+            raise UserError("--spans are drawn from all passages at once; leave out --streaming, or that")
+        if self.streaming and (self.compares_with_vectors or self.self_mine_every):
             what = "--self-mine-every" if self.self_mine_every else "a teacher"
             raise UserError(f"{what} needs all texts at once; leave out --streaming, or that")
+        if self.frozen and len(self.sides) == 1:
+            raise UserError(
+                f"--freeze {self.freeze} would freeze both sides: they share one tower; add --separate-towers"
+            )
+        if self.frozen and self.shared_table:
+            raise UserError("--freeze and --shared-table: a table cannot stay and learn; leave one of them out")
+        if self.frozen and self.learns_without_labels and self.self_mine_every:
+            raise UserError("--loss align has no negatives to mine; leave out --self-mine-every")
+
+    @property
+    def frozen(self) -> TowerName | None:
+        """The side whose tower is not trained."""
+        if self.freeze == "auto":
+            return "document" if self.is_mixed and self.kind_of("document") == "transformer" else None
+        return {"documents": "document", "queries": "query", "none": None}[self.freeze]
+
+    @property
+    def compares_with_vectors(self) -> bool:
+        """Whether training reads vectors that were made before: those of a teacher, or of the frozen tower."""
+        return self.needs_teacher or self.frozen is not None
+
+    @property
+    def learns_without_labels(self) -> bool:
+        """Whether the loss is alignment to a frozen side alone, so that no passage is needed beside the queries."""
+        return self.loss == "align" and self.frozen is not None and not self.distill
+
+    @property
+    def table_rate(self) -> float:
+        """The learning rate of the token tables. An aligned row has a target of its own, so it may move far at once."""
+        return self.learning_rate * (self.table_rate_factor or (1000.0 if self.loss == "align" else 100.0))
 
     def model_config(self) -> ModelConfig:
         """The part that describes the model."""
@@ -330,7 +408,7 @@ def _at_least(config: object, lowest: int, *names: str) -> None:
 def _above_zero(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not 0 < value <= 1e30:
+        if value is not None and not 0 < value <= 1e30:
             raise UserError(f"{flag(name)} is {value:g}; give a number above 0, at most 1e30")
 
 

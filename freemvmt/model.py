@@ -6,11 +6,13 @@
     torch.cosine_similarity(queries, documents)
 
 On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer.json`` and ``README.md``, its card.
+Towers of two kinds have a file each, ``document.safetensors`` and ``query.safetensors``.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freemvmt.config import ModelConfig
+from freemvmt.config import ModelConfig, TowerName
 from freemvmt.data.ragged import TokenArray
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.threads import in_threads
 from freemvmt.storage import hub
 from freemvmt.storage.files import atomic_folder
@@ -41,11 +44,13 @@ from freemvmt.towers.model_folder import (
     stored_config,
     stored_encoder,
     tensors_of,
+    weight_files,
     write_description,
 )
-from freemvmt.towers.pretrained import distilled_rows, principal_directions, token_table
+from freemvmt.towers.pretrained import encoded_rows, half_whitened, principal_directions, token_table
 from freemvmt.towers.static_models import length_of, read_static_model
 from freemvmt.towers.transformer import EncoderConfig, encoder_of, pretrained_tower
+from freemvmt.towers.vector_cache import cached_vectors
 
 UNTRAINED = "untrained"
 _BLOCK = 2048  # texts that one core tokenises and encodes at a time: small enough for its cache
@@ -63,24 +68,23 @@ class TwoTowersModel(nn.Module):
         files = hub.base_files(config.base)
         tokenizer = Tokenizer.from_file(files.tokenizer, config.max_length)
         table = token_table(files.weights, tokenizer.vocabulary_size)
-        tensors = {"document.table": table}
-        encoder = None
-        if config.tower == "transformer":
+        encoder, tensors = None, dict[str, Tensor]()
+        if "transformer" in config.kinds:
             whole = pretrained_tower(hub.encoder_folder(config.base, "--base"))
             encoder = encoder_of(whole, tokenizer.definition)
-            tensors |= tensors_of("document", whole, nn.Identity(), config)
-        elif config.rows == "distilled":
-            tensors["document.table"] = table = distilled_rows(hub.encoder_folder(config.base, "--base"), table)
-        if config.dim is not None and config.dim != table.shape[1]:
-            if config.dim > table.shape[1]:
-                raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
-            tensors["document.head"] = principal_directions(table, config.dim)
-        if config.separate_towers:
-            tensors |= {
-                name.replace("document", "query"): tensor.clone()
-                for name, tensor in tensors.items()
-                if not (config.shared_table and name == "document.table")
-            }
+        if set(config.kinds) != {"transformer"}:
+            table = _rows(config, table)
+        for side in config.sides:
+            if config.kind_of(side) == "transformer":
+                tensors |= tensors_of(side, whole, nn.Identity(), config)
+            elif not (config.shared_table and side == "query"):
+                tensors[f"{side}.table"] = table
+            if config.dim is not None and config.dim != table.shape[1]:
+                if config.dim > table.shape[1]:
+                    raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
+                tensors[f"{side}.head"] = principal_directions(table, config.dim)
+        if len(config.sides) == 2:
+            tensors |= {name: tensor.clone() for name, tensor in tensors.items() if name.startswith("query.")}
         self._assemble(config, tokenizer, tensors, encoder)
 
     def _assemble(
@@ -89,17 +93,24 @@ class TwoTowersModel(nn.Module):
         super().__init__()
         self.config = config
         self._encoder = encoder
+        self._hybrid_weight = config.hybrid_weight
         self.tokenizer = tokenizer
         self.record: dict[str, Any] = {}
         self.accumulators: dict[str, Tensor] = {}
         self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors, encoder)
         self.document_head = make_head(tensors.get("document.head"))
-        if config.separate_towers:
+        if len(config.sides) == 2:
             table = self.document_tower.table if config.shared_table else nn.Parameter(tensors["query.table"])
             self.query_tower = _tower(config, "query", table, tensors, encoder)
             self.query_head = make_head(tensors.get("query.head"))
         else:
             self.query_tower, self.query_head = self.document_tower, self.document_head
+        widths = {_width(self.query_tower, self.query_head), self.dim}
+        if len(widths) > 1:
+            raise UserError(
+                f"the query tower's vectors have {min(widths)} numbers, the document tower's {max(widths)}, so they "
+                "cannot be compared; give --rows encoded, whose token vectors are as wide as the transformer's"
+            )
         self.train(False)
 
     @property
@@ -110,13 +121,16 @@ class TwoTowersModel(nn.Module):
     @property
     def dim(self) -> int:
         """Dimensions of the vectors."""
-        head = self.document_head
-        return head.out_features if isinstance(head, nn.Linear) else self.document_tower.table.shape[1]
+        return _width(self.document_tower, self.document_head)
 
-    def towers(self) -> list[Tower]:
-        """One tower that both sides share, or the query tower and the document tower."""
+    def towers(self) -> dict[TowerName, Tower]:
+        """The tower of each side; a tower that both sides share is the document's."""
         shared = self.query_tower is self.document_tower
-        return [self.document_tower] if shared else [self.query_tower, self.document_tower]
+        return (
+            {"document": self.document_tower}
+            if shared
+            else {"query": self.query_tower, "document": self.document_tower}
+        )
 
     def tables(self) -> dict[str, nn.Parameter]:
         """The token tables by their stored names: one table, or one for each tower."""
@@ -125,10 +139,17 @@ class TwoTowersModel(nn.Module):
             tables["query.table"] = self.query_tower.table
         return tables
 
+    def learning_tables(self) -> dict[str, nn.Parameter]:
+        """The tables of ``tables`` that learn row by row: not a transformer's, and not a frozen one."""
+        kinds = {"document.table": self.config.kind_of("document"), "query.table": self.config.kind_of("query")}
+        return {
+            name: table for name, table in self.tables().items() if table.requires_grad and kinds[name] != "transformer"
+        }
+
     def tensors(self) -> dict[str, Tensor]:
         """All weights by their stored names; a change in place changes the model."""
         tensors = tensors_of("document", self.document_tower, self.document_head, self.config)
-        if self.config.separate_towers:
+        if len(self.config.sides) == 2:
             tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
         return tensors
 
@@ -139,11 +160,35 @@ class TwoTowersModel(nn.Module):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest
 
+    @property
+    def hybrid_weight(self) -> float:
+        """The share of the dense side in a hybrid, unless a search names another."""
+        return self._hybrid_weight
+
+    def space(self, tower: TowerName) -> str:
+        """SHA-256 of a tower and its tokenizer: vectors can be compared if they come from the same one, or from a tower
+        that was trained beside it."""
+        tower = tower if tower in self.config.sides else "document"
+        kind = self.config.kind_of(tower)
+        encoder = json.dumps(self._encoder.config, sort_keys=True) if self._encoder and kind == "transformer" else ""
+        digest = hashlib.sha256(f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}".encode())
+        for name, tensor in sorted(self.tensors().items()):
+            if name.startswith(tower):
+                digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def cached_vectors(self, tower: TowerName, texts: Sequence[str], console: Console = QUIET) -> Tensor:
+        """Vectors of ``texts`` by a tower, (n, dim), from the cache on disk or made now; for towers that are slow."""
+        encode = self.encode_queries if tower == "query" else self.encode_documents
+        vectors = cached_vectors(self.space(tower), texts, encode, console, f"encoding  by the {tower} tower")
+        return F.normalize(torch.from_numpy(vectors).float()).to(self.device)
+
     def cut(self, directions: Tensor) -> "TwoTowersModel":
         """The same towers, with their vectors projected on ``directions`` (fewer, dim) and scaled to length 1."""
-        tensors, width = self.tensors(), self.document_tower.table.shape[1]
-        for name in ("document.head", "query.head")[: 1 + self.config.separate_towers]:
-            tensors[name] = (directions @ tensors.get(name, torch.eye(width)).cpu()).to(self.device)
+        tensors, width = self.tensors(), self.document_tower.width
+        for side in self.config.sides:
+            head = tensors.get(f"{side}.head", torch.eye(width))
+            tensors[f"{side}.head"] = (directions @ head.cpu()).to(self.device)
         model = type(self).__new__(type(self))
         weights = {name: tensor.detach() for name, tensor in tensors.items()}
         model._assemble(dataclasses.replace(self.config, dim=len(directions)), self.tokenizer, weights, self._encoder)
@@ -155,10 +200,23 @@ class TwoTowersModel(nn.Module):
         if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is computed once
             vectors = F.normalize(self.document_head(self.document_tower(queries.followed_by(documents))))
             return vectors[: len(queries)], vectors[len(queries) :]
-        return (
-            F.normalize(self.query_head(self.query_tower(queries))),
-            F.normalize(self.document_head(self.document_tower(documents))),
+        return self.query_vectors(queries), self.document_vectors(documents)
+
+    def query_vectors(self, tokens: TokenArray) -> Tensor:
+        """Vectors of length 1, (queries, dim), with a gradient."""
+        return F.normalize(self.query_head(self.query_tower(tokens)))
+
+    def document_vectors(self, tokens: TokenArray) -> Tensor:
+        """Vectors of length 1, (documents, dim), with a gradient."""
+        return F.normalize(self.document_head(self.document_tower(tokens)))
+
+    def freeze(self, side: TowerName) -> None:
+        """Keep the weights of a side as they are in training."""
+        tower, head = (
+            (self.document_tower, self.document_head) if side == "document" else (self.query_tower, self.query_head)
         )
+        for weight in (*tower.parameters(), *head.parameters()):
+            weight.requires_grad = False
 
     def encode_queries(self, queries: Iterable[str]) -> Tensor:
         """Vectors of queries: float32, (n, dim), in the order of the texts, on the model's device, of length 1.
@@ -180,10 +238,23 @@ class TwoTowersModel(nn.Module):
         """As ``encode_documents``, from tokens of ``self.tokenizer``."""
         return self._encode_tokens(tokens, self.document_tower, self.document_head)
 
-    @torch.no_grad()
+    @property
+    def split_side(self) -> TowerName | None:
+        """The side whose score can be split over words, the documents first; None if both are transformers."""
+        sides: tuple[TowerName, TowerName] = ("document", "query")
+        return next((side for side in sides if self.config.kind_of(side) != "transformer"), None)
+
     def split_documents(self, tokens: TokenArray) -> Tensor:
         """What each token adds to its document's vector, (tokens, dim); the sum over a document is its vector."""
-        contributions: Tensor = self.document_head(self.document_tower.split(tokens))
+        return self._split(tokens, self.document_tower, self.document_head)
+
+    def split_queries(self, tokens: TokenArray) -> Tensor:
+        """As ``split_documents``, for queries."""
+        return self._split(tokens, self.query_tower, self.query_head)
+
+    @torch.no_grad()
+    def _split(self, tokens: TokenArray, tower: Tower, head: nn.Module) -> Tensor:
+        contributions: Tensor = head(tower.split(tokens))
         text_of_token = torch.repeat_interleave(torch.from_numpy(tokens.lengths)).to(contributions.device)
         sums = torch.zeros(len(tokens), self.dim, device=contributions.device).index_add_(
             0, text_of_token, contributions
@@ -229,8 +300,10 @@ class TwoTowersModel(nn.Module):
         if self._encoder is not None:
             description["encoder"] = self._encoder.config
         with atomic_folder(folder) as part:
-            weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-            save_tensors(weights, part / WEIGHTS)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+            for file, sides in weight_files(self.config).items():
+                own = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in sides}
+                save_tensors(own, part / file)
             if self.accumulators:
                 save_tensors(self.accumulators, part / ACCUMULATORS)
             for name, text in ((TOKENIZER, self.tokenizer.written), ("README.md", card or _plain_card(self))):
@@ -257,14 +330,36 @@ class TwoTowersModel(nn.Module):
         description = read_description(folder / "config.json")
         config = stored_config(description, folder)
         if verify:
-            check_files(folder, description, WEIGHTS, TOKENIZER)
+            check_files(folder, description, *weight_files(config), TOKENIZER)
         tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
-        tensors = read_tensors(folder / WEIGHTS)
+        tensors: dict[str, Tensor] = {}
+        for file in weight_files(config):
+            tensors |= read_tensors(folder / file)
         encoder = stored_encoder(description, tokenizer.definition, folder)
         check_tensors(folder, config, tensors, tokenizer.vocabulary_size, encoder)
         model = cls.__new__(cls)
         model._assemble(config, tokenizer, tensors, encoder)
         model.record = description["training"]
+        return model
+
+    @classmethod
+    def load_query_tower(cls, folder: Path) -> "TwoTowersModel":
+        """The light query tower of a model of two kinds, as a model that encodes both sides with it.
+
+        Neither the document tower nor a checksum is read. ``hybrid_weight`` stays that of the whole model.
+        """
+        description = read_description(folder / "config.json")
+        config = stored_config(description, folder)
+        alone = dataclasses.replace(config, tower=config.kind_of("query"), query_tower=None, document_tower=None)
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
+        tensors = {
+            f"document.{name.removeprefix('query.')}": weight
+            for name, weight in read_tensors(folder / "query.safetensors").items()
+        }
+        check_tensors(folder, alone, tensors, tokenizer.vocabulary_size, None)
+        model = cls.__new__(cls)
+        model._assemble(alone, tokenizer, tensors, None)
+        model._hybrid_weight = config.hybrid_weight
         return model
 
     @classmethod
@@ -289,14 +384,30 @@ class TwoTowersModel(nn.Module):
 
 
 def _tower(
-    config: ModelConfig, side: str, table: nn.Parameter, tensors: dict[str, Tensor], encoder: EncoderConfig | None
+    config: ModelConfig, side: TowerName, table: nn.Parameter, tensors: dict[str, Tensor], encoder: EncoderConfig | None
 ) -> Tower:
     """The tower of a side. Its weights beside the table are those in ``tensors``, if it has any there."""
-    tower = make_tower(config, table, encoder)
+    tower = make_tower(config.kind_of(side), config, table, encoder)
     prefix = f"{side}.tower."
     if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
         tower.load_state_dict(own | {"table": tower.table})
     return tower
+
+
+def _rows(config: ModelConfig, table: Tensor) -> Tensor:
+    """The token vectors that averages and recurrences start from, (vocabulary, width)."""
+    rows = config.rows
+    if rows == "auto":
+        rows = "encoded" if "transformer" in config.kinds else "table"
+    if rows == "table":
+        return table
+    outputs = encoded_rows(hub.encoder_folder(config.base, "--base"), len(table))
+    return outputs if rows == "encoded" else half_whitened(outputs, float(table.std()))
+
+
+def _width(tower: Tower, head: nn.Module) -> int:
+    """Numbers in the vectors of a tower with its head."""
+    return head.out_features if isinstance(head, nn.Linear) else tower.width
 
 
 def _plain_card(model: TwoTowersModel) -> str:

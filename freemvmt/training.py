@@ -106,7 +106,8 @@ def step(run: TrainingRun, batch: Pairs) -> float:
 def label_of(config: TrainConfig) -> str:
     """What a person sees beside the progress bar."""
     negatives = f", {config.negatives}" if config.loss == "triplet" else ""
-    return f"training  {config.tower} towers, {config.loss}{negatives}"
+    towers = f"{config.kind_of('query')} queries, {config.kind_of('document')} documents"
+    return f"training  {towers if config.is_mixed else config.tower + ' towers'}, {config.loss}{negatives}"
 
 
 def train_and_save(

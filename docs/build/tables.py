@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
 from install_tables import extras_table, lite_table, pythons_table
+from light_tables import light_table, pairs_table
 from live_tables import engine_table, filters_table, serving_table
 from record import read, reading
 from recurrent_tables import (
@@ -97,6 +98,7 @@ def _cell(found: dict[str, Any]) -> str:
 PAGES = {
     "README.md": {
         "quality": lambda: quality_table(["qa_msmarco"]),
+        "pairs": pairs_table,
         "speed": short_speed_table,
     },
     "docs/quality.md": {
@@ -110,6 +112,7 @@ PAGES = {
     "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},
+    "docs/light-query.md": {"light-query": light_table},
     "docs/performance.md": {
         "speed": speed_table,
         "training": training_table,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from freemvmt.cli.parsing import CollectionArgument, Options, parse
-from freemvmt.config import HYBRID_WEIGHT, DataConfig, Lexical, Method, Protocol
+from freemvmt.config import DataConfig, Lexical, Method, Protocol
 from freemvmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class CollectionOptions(DataConfig, Options):
 
     split: str = "test"
     """Which split's queries."""
-    weight: float = HYBRID_WEIGHT
-    """Hybrid: the dense side's share, 0 to 1."""
+    weight: float | None = None
+    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4, or 0.8 over a transformer's documents."""
     bm25: Lexical = "served"
     """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
     ignore_identical_ids: bool | None = None
@@ -184,7 +184,10 @@ def _measured(
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)
-    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25)
+    vectors = None
+    if model is not None and model.config.kind_of("document") == "transformer":  # slow: not twice for one collection
+        vectors = model.cached_vectors("document", collection.documents, options.console())
+    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25, vectors)
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from freemvmt.cli.parsing import BundleArgument, Options, parse
-from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.config import Method
 from freemvmt.runtime.console import shorten
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class SearchOptions(Options):
     """How many documents."""
     method: Method = "hybrid"
     """dense: the towers. bm25: words. hybrid: both."""
-    weight: float = HYBRID_WEIGHT
-    """Hybrid: the dense side's share, 0 to 1."""
+    weight: float | None = None
+    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4, or 0.8 over a transformer's documents."""
     filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
@@ -54,7 +54,9 @@ def search(argv: Sequence[str]) -> int:
         if options.explain:
             explanation = retriever.explain(options.query, hit.id)
             console.line(f"            cosine {explanation.score:.3f}")
-            console.shares([(piece.text, piece.share) for piece in (*explanation.title, *explanation.text)], 12)
+            for pieces in ((*explanation.title, *explanation.text), explanation.query):
+                if any(piece.share for piece in pieces):
+                    console.shares([(piece.text, piece.share) for piece in pieces], 12)
             results[-1]["explanation"] = asdict(explanation)
     summary = f"{options.method}, {len(retriever):,} documents"
     console.line(f"     {summary}, {milliseconds:.1f} ms" if hits else f"     nothing found ({summary})")

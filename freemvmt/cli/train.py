@@ -43,6 +43,11 @@ def train(argv: Sequence[str], prog: str = "two-towers train") -> int:
         f"val ndcg@10  untrained {result.untrained_ndcg_10:.4f}, trained {result.val_ndcg_10:.4f} "
         f"(epoch {result.best_epoch} of {len(result.history)}{stop_note})"
     )
+    scores = result.model.record["scores"]
+    if "retention" in scores:
+        console.line(
+            f"retention    {scores['retention']:.1%} of {scores['frozen_ndcg@10']:.4f}, the frozen tower on both sides"
+        )
     console.line(f"saved     {output}")
     if result.ended == "interrupted":
         folder = options.resume or f"{output}.checkpoints"

@@ -160,6 +160,20 @@ def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
     )
 
 
+def with_queries_alone(examples: Examples, queries: Sequence[str], excluded: Sequence[str]) -> Examples:
+    """The examples, and ``queries`` without a passage; those in ``excluded`` or ``examples`` are left out."""
+    seen = {folded(query) for query in (*excluded, *examples.queries, "")}
+    alone: dict[str, str] = {}
+    for query in queries:
+        if (key := folded(query)) not in seen:
+            alone.setdefault(key, query)
+    lists = [examples.positives, examples.negatives, examples.identical]
+    longer = [None if each is None else each.with_empty(len(alone)) for each in lists]
+    assert longer[0] is not None
+    assert longer[1] is not None
+    return Examples([*examples.queries, *alone.values()], examples.passages, longer[0], longer[1], longer[2])
+
+
 def without_queries(examples: Examples, queries: Sequence[str]) -> Examples:
     """The examples whose query is none of ``queries`` (case and spacing do not count)."""
     excluded = {folded(query) for query in queries}

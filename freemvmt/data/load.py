@@ -15,16 +15,18 @@ import numpy as np
 
 from freemvmt.config import DataConfig
 from freemvmt.data.collection import Collection, merge, to_collection
-from freemvmt.data.examples import Examples, select, split, to_examples, without_queries
+from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
-from freemvmt.data.lines import data_files, unknown_ending, unpack_hint
+from freemvmt.data.lines import data_files, json_lines, unknown_ending, unpack_hint
 from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.beir import beir
 from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.msmarco import ms_marco, ms_marco_tsv, qrels_file_of
 from freemvmt.data.readers.parquet import from_table, read_parquet
 from freemvmt.data.readers.tsv import read_tsv
-from freemvmt.data.values import passage_id
+from freemvmt.data.records import read_records
+from freemvmt.data.unlabelled import draw_spans, read_queries_alone
+from freemvmt.data.values import content_of, passage_id
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
 from freemvmt.storage.files import check_regular
@@ -53,7 +55,17 @@ def load(config: DataConfig) -> Dataset:
     judgements_list: list[Judgements] = []
     collections: list[Collection] = []
     unsplit: list[Judgements] = []  # the data sets without a validation split of their own
+    queries_alone: list[str] = []
     for dataset_name in config.dataset:
+        if (queries := _queries_alone(dataset_name, config)) is not None:
+            names.append(Path(dataset_name).name)
+            queries_alone += queries
+            continue
+        if config.spans and (passages := _passages_of_corpus(dataset_name, config.max_samples)) is not None:
+            names.append(dataset_name)
+            judgements_list.append(_spans_of(passages, config))
+            unsplit.append(judgements_list[-1])
+            continue
         name, judgements, collection = _read_dataset(dataset_name, config)
         names.append(name)
         judgements_list.append(judgements)
@@ -61,7 +73,13 @@ def load(config: DataConfig) -> Dataset:
             unsplit.append(judgements)
         else:
             collections.append(collection)
+        if config.spans:
+            judgements_list.append(_spans_of(judgements.passages.dictionary.to_pylist(), config))
     joined_name = " + ".join(names)
+    if not judgements_list:
+        raise UserError(
+            f"{joined_name}: queries alone leave nothing to validate on; add pairs, or a corpus with --spans"
+        )
     train = to_examples(Judgements.join(judgements_list), joined_name)
     if unsplit:
         # Hold some of their queries out; their corpus is all passages of these data sets.
@@ -74,7 +92,7 @@ def load(config: DataConfig) -> Dataset:
     train = without_queries(train, validation.queries)
     if not train.queries:
         raise UserError(f"{joined_name}: every training query is a validation query too; give more rows")
-    return Dataset(joined_name, train, validation)
+    return Dataset(joined_name, with_queries_alone(train, queries_alone, validation.queries), validation)
 
 
 def load_collection(name: str, split_name: str, config: DataConfig) -> Collection:
@@ -124,6 +142,32 @@ def _read_dataset(name: str, config: DataConfig) -> tuple[str, Judgements, Colle
     if is_judged(path):
         return name, _judgements_of(_read_judged(path, "train"), rows), validation
     return name, _read_files(training_files(path), config, rows), validation
+
+
+def _queries_alone(name: str, config: DataConfig) -> list[str] | None:
+    """The queries of a file that holds nothing else; None for other data sets."""
+    if name in ("auto", "msmarco", "pydocs") or not existing_path(name).is_file():
+        return None
+    return read_queries_alone(Path(name), config.max_samples, config.query_field)
+
+
+def _passages_of_corpus(name: str, rows: int | None) -> list[str] | None:
+    """The passages of a corpus, without its queries; None when ``name`` is no corpus, or has training queries."""
+    if name in ("auto", "msmarco", "pydocs"):
+        return None
+    path = file = existing_path(name)
+    if path.is_dir():
+        if not is_judged(path) or _has_qrels(path, "train"):
+            return None
+        file = next(path / file for file in ("corpus.jsonl", "collection.tsv") if (path / file).exists())
+    elif path.suffix != ".jsonl" or "text" not in next((record for _, record in json_lines(path, 1)), {}):
+        return None
+    passages = [content_of(record.title, record.text) for record in read_records(file)]
+    return [passage for passage in passages[:rows] if passage.strip()]
+
+
+def _spans_of(passages: list[str], config: DataConfig) -> Judgements:
+    return from_pairs((span, [passage], []) for span, passage in draw_spans(passages, config.spans, config.seed))
 
 
 def training_files(path: Path) -> list[Path]:

@@ -57,6 +57,10 @@ class IdLists:
             return self
         return self._slices(self.offsets[:-1], np.minimum(lengths, length))
 
+    def with_empty(self, count: int) -> Self:
+        """The same lists, followed by ``count`` empty ones."""
+        return type(self)(self.ids, np.append(self.offsets, np.full(count, self.offsets[-1])))
+
     def _slices(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
         """The lists that begin at ``starts`` in the flat array and have these ``lengths``."""
         offsets = offsets_of(lengths)

@@ -102,7 +102,7 @@ def _ranking(scores: dict[str, float], grades: dict[str, int], texts: dict[str, 
 def _reason(retriever: Retriever, query: str, id: str) -> Reason:
     explanation = retriever.explain(query, id)
     shares: defaultdict[str, float] = defaultdict(float)
-    for piece in (*explanation.title, *explanation.text):
+    for piece in (*explanation.title, *explanation.text, *explanation.query):
         if piece.share:
             shares[piece.text.lower()] += piece.share
     largest = sorted(shares.items(), key=lambda item: -abs(item[1]))[:_WORDS]

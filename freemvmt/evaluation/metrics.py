@@ -14,7 +14,7 @@ import numpy as np
 from ir_measures import RR, R, nDCG
 from numpy.typing import NDArray
 
-from freemvmt.config import HYBRID_WEIGHT, Method, Protocol
+from freemvmt.config import Method, Protocol
 from freemvmt.data.collection import Collection
 from freemvmt.errors import UserError
 from freemvmt.evaluation.runs import Run, to_run, without_self_matches
@@ -85,7 +85,7 @@ def evaluate(
     collection: Collection,
     method: Method = "dense",
     protocol: Protocol = "full",
-    weight: float = HYBRID_WEIGHT,
+    weight: float | None = None,
 ) -> tuple[Result, Run]:
     """Rank the documents of ``collection`` for each of its queries, and measure the run.
 
@@ -100,11 +100,11 @@ def evaluate(
     return measure(run, collection, method, protocol), run
 
 
-def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method, weight: float) -> Run:
+def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method, weight: float | None) -> Run:
     return dict(zip(collection.query_ids, retriever.scores(collection.queries, k, method, weight), strict=True))
 
 
-def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float) -> Run:
+def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float | None) -> Run:
     """Rank all documents, then keep those of each query's own row. A document without a score comes last."""
     _check_pools(collection)
     full = _run_of(retriever, collection, len(collection.documents), method, weight)

@@ -21,13 +21,12 @@ from freemvmt.towers.model_folder import (
     METRICS,
     PICTURE,
     TOKENIZER,
-    WEIGHTS,
+    WEIGHT_FILES,
     check_files,
     read_description,
 )
 
-_REQUIRED_FILES = (WEIGHTS, TOKENIZER, "config.json")
-_OPTIONAL_FILES = (ACCUMULATORS, METRICS, PICTURE)  # deleted on the Hub if the folder has none
+_FILES = (*WEIGHT_FILES, TOKENIZER, "config.json", ACCUMULATORS, METRICS, PICTURE)  # deleted on the Hub if absent here
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ def push(
     """
     _check_name(name)
     description = read_description(folder / "config.json")
-    optional_files = [file for file in _OPTIONAL_FILES if (folder / file).is_file()]
+    files = [file for file in _FILES if (folder / file).is_file()]
     TwoTowersModel.load(folder)  # do not upload a model that cannot be loaded
-    if ACCUMULATORS in optional_files:
+    if ACCUMULATORS in files:
         check_files(folder, description, ACCUMULATORS)
     card = card_for(folder, description, name, language, license, [_read_scores(path) for path in scores])
     with _hub_session(name):
@@ -68,14 +67,10 @@ def push(
         api.create_repo(name, private=private, exist_ok=True)
         remote_files = set(api.list_repo_files(name))
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(file, folder / file) for file in (*_REQUIRED_FILES, *optional_files)
+            CommitOperationAdd(file, folder / file) for file in files
         ]
         operations.append(CommitOperationAdd("README.md", card.encode()))
-        operations += [
-            CommitOperationDelete(file)
-            for file in _OPTIONAL_FILES
-            if file in remote_files and file not in optional_files
-        ]
+        operations += [CommitOperationDelete(file) for file in _FILES if file in remote_files and file not in files]
         commit = api.create_commit(name, operations, commit_message=message, create_pr=pull_request)
     return PushResult(commit.pr_url or f"{api.endpoint}/{name}", commit.oid)
 

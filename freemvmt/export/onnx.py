@@ -22,12 +22,13 @@ from freemvmt.errors import UserError
 from freemvmt.export.onnx_builder import Array, Builder
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.optional import require
-from freemvmt.storage.files import atomic_folder, sha256_of
+from freemvmt.search.stores.layout import MODEL_FOLDER, weight_ids
+from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.manifest import hash_files, write_manifest
 from freemvmt.storage.outputs import check_empty
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm
-from freemvmt.towers.model_folder import TOKENIZER, WEIGHTS
+from freemvmt.towers.model_folder import TOKENIZER, weight_files
 from freemvmt.towers.recurrent import LOGIT_LIMIT, RecurrentTower
 
 Precision = Literal["fp32", "int8"]
@@ -39,11 +40,11 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
     ``UserError`` when the folder exists and is not empty, or the towers are transformers.
     """
     require("onnx")
-    if model.config.tower == "transformer":
+    if "transformer" in model.config.kinds:
         raise UserError("--format onnx is for towers that average or recur; export a transformer with optimum")
     check_empty(folder)
     sides = {"document": (model.document_tower, model.document_head)}
-    if model.config.separate_towers:
+    if len(model.config.sides) == 2:
         sides["query"] = (model.query_tower, model.query_head)
     names = {side: f"{side}.onnx" if len(sides) == 2 else "model.onnx" for side in sides}
     with atomic_folder(folder) as temporary:
@@ -52,7 +53,9 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
         (temporary / TOKENIZER).write_text(model.tokenizer.written, encoding="utf-8")
         config = {
             "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length, "precision": precision,
-            "tower": model.config.tower, "document": names["document"], "query": names.get("query", names["document"]),
+            "hybrid_weight": model.hybrid_weight,
+            "tower": model.config.kind_of("query"), "document": names["document"],
+            "query": names.get("query", names["document"]),
             "add_special_tokens": False, "tokenizer": model.tokenizer.replaced, "model": _model_ids(model),
             "files": hash_files(temporary, [TOKENIZER, *names.values()]),
         }  # fmt: skip
@@ -62,9 +65,10 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
 def _model_ids(model: TwoTowersModel) -> dict[str, str]:
     """The identity of ``model`` in the manifest of a bundle: SHA-256 of its weights and of its tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model")
-        weights = sha256_of(Path(folder) / "model" / WEIGHTS)
-    return {"id": weights, "tokenizer": hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()}
+        model.save(Path(folder) / MODEL_FOLDER)
+        ids = weight_ids(hash_files(Path(folder), [f"{MODEL_FOLDER}/{name}" for name in weight_files(model.config)]))
+    assert ids is not None
+    return {"id": ids[0], "tokenizer": hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()}
 
 
 def _write(graph: Any, path: Path) -> None:
@@ -91,7 +95,7 @@ def graph_of(tower: nn.Module, head: nn.Module, precision: Precision) -> Any:
         pooled = build("MatMul", pooled, build.weights(head.weight.T))
     build("Max", build("ReduceL2", pooled, build.ints(1), keepdims=1), build.floats(1e-12), output="length")
     build("Div", pooled, "length", output="embedding")
-    dim = head.out_features if isinstance(head, nn.Linear) else tower.table.shape[1]
+    dim = head.out_features if isinstance(head, nn.Linear) else tower.width
     outputs: dict[str, list[str | int]] = {"embedding": ["texts", int(dim)], "length": ["texts", 1]}
     if not isinstance(tower, RecurrentTower) or tower.pooling == "weighted":
         outputs["weights"] = ["texts", "tokens"]
@@ -122,17 +126,21 @@ def _recurrent_vector(
     inputs = build("Transpose", build("Mul", rows, build.constant(tower.scale.numpy())), perm=[1, 0, 2])
     lengths = build("Cast", build("ReduceSum", "attention_mask", build.ints(1), keepdims=0), to=build.types.INT32)
     states = _states(build, tower.cell, inputs, lengths)  # (tokens, texts, all hidden)
-    output = build.weights(tower.output.weight.T)
-    if tower.pooling == "weighted":
-        logits = build("Transpose", build("Squeeze", build("MatMul", states, output), build.ints(2)), perm=[1, 0])
+    vector = mean
+    if tower.pooling != "mean":
+        logits = build("MatMul", states, build.weights(tower.output.weight[:1].T))
+        logits = build("Transpose", build("Squeeze", logits, build.ints(2)), perm=[1, 0])
         exponentials = build("Exp", build("Clip", logits, build.number(-LOGIT_LIMIT), build.number(LOGIT_LIMIT)))
         weights = build("Mul", exponentials, mask)
         total = build("Max", build("ReduceSum", weights, build.ints(1), keepdims=1), build.floats(1e-12))
-        shares = build("Div", weights, total, output="weights")
-        return _weighted_sum(build, rows, build("Unsqueeze", shares, build.ints(2)))
+        shares = build("Div", weights, total, output="weights" if tower.pooling == "weighted" else "")
+        vector = _weighted_sum(build, rows, build("Unsqueeze", shares, build.ints(2)))
+    if tower.pooling == "weighted":
+        return vector
     by_text = build("Transpose", states, perm=[1, 0, 2])
-    projected = build("MatMul", build("Div", _weighted_sum(build, by_text, token_mask), count), output)
-    return build("Add", projected, mean) if tower.residual else projected
+    pooled = build("Div", _weighted_sum(build, by_text, token_mask), count)
+    projected = build("MatMul", pooled, build.weights(tower.to_vector.T))
+    return build("Add", projected, vector) if tower.pooling == "both" or tower.residual else projected
 
 
 def _states(build: Builder, cell: Gru | Lstm, inputs: str, lengths: str) -> str:

@@ -19,8 +19,9 @@ from freemvmt.storage.tensor_files import as_os_error
 
 def export_static(model: TwoTowersModel, folder: Path) -> None:
     """Write ``folder``; ``UserError`` when it exists and is not empty, or the towers are no average towers."""
-    if model.config.tower != "average":
-        how = "reads tokens in their order" if model.config.tower == "recurrent" else "is a transformer"
+    kinds = set(model.config.kinds)
+    if kinds != {"average"}:
+        how = "is a transformer" if "transformer" in kinds else "reads tokens in their order"
         raise UserError(f"a tower that {how} is no StaticEmbedding; export it with --format onnx")
     check_empty(folder)
     library = require("sentence_transformers")
@@ -42,7 +43,7 @@ def export_static(model: TwoTowersModel, folder: Path) -> None:
 def folded_tables(model: TwoTowersModel) -> dict[str, Tensor]:
     """The token table of each side, multiplied with its head; only ``document`` if both towers are the same."""
     tensors = {name: tensor.detach().cpu() for name, tensor in model.tensors().items()}
-    sides = ("query", "document") if model.config.separate_towers else ("document",)
+    sides = ("query", "document") if len(model.config.sides) == 2 else ("document",)
     tables = {}
     for side in sides:
         table = tensors.get(f"{side}.table", tensors["document.table"])

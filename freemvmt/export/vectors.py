@@ -194,7 +194,11 @@ def finish(
         "stored": stored,
         "dim": model.dim,
         "documents": sum(shard["documents"] for shard in shards),
-        "model": {"base": model.config.base, "tower": model.config.tower, "id": fingerprint(model, side, stored)},
+        "model": {
+            "base": model.config.base,
+            "tower": model.config.kind_of("query" if side == "queries" else "document"),
+            "id": fingerprint(model, side, stored),
+        },
         "shards": shards,
         "files": hash_files(output, names),
     }

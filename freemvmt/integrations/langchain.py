@@ -15,7 +15,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 
-from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.config import Method
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.optional import require
 from freemvmt.search.hits import with_title
@@ -54,7 +54,7 @@ class TwoTowersRetriever(BaseRetriever):
     bundle: str
     k: int = 10
     method: Method = "hybrid"
-    weight: float = HYBRID_WEIGHT
+    weight: float | None = None
     filter: dict[str, Any] | None = None
 
     @functools.cached_property

@@ -14,7 +14,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.config import Method
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.optional import require
 from freemvmt.search.hits import with_title
@@ -63,7 +63,7 @@ class TwoTowersRetriever(BaseRetriever):
         bundle: str | Path,
         k: int = 10,
         method: Method = "hybrid",
-        weight: float = HYBRID_WEIGHT,
+        weight: float | None = None,
         filter: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
 
+from freemvmt.config import TowerName
 from freemvmt.data.ragged import TokenArray
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.search.index.ranking import Vectors
@@ -41,8 +42,22 @@ class Encoder(Protocol):
         """As ``encode_documents``."""
         ...
 
+    @property
+    def hybrid_weight(self) -> float:
+        """The share of the dense side in a hybrid, unless a search names another."""
+        ...
+
+    @property
+    def split_side(self) -> TowerName | None:
+        """The side whose score can be split over words, the documents first; None if there is none."""
+        ...
+
     def split_documents(self, tokens: TokenArray) -> TensorOrArray:
         """The contribution of each token to its document's vector, (tokens, dim)."""
+        ...
+
+    def split_queries(self, tokens: TokenArray) -> TensorOrArray:
+        """The contribution of each token to its query's vector, (tokens, dim)."""
         ...
 
 

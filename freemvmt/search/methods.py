@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from numbers import Integral
 
-from freemvmt.config import Method
+from freemvmt.config import HYBRID_WEIGHT, Method
 from freemvmt.errors import UserError
 from freemvmt.runtime.threads import side_by_side
 from freemvmt.search.encoder import Encoder, to_numpy
@@ -18,15 +18,17 @@ def rank_by(
     queries: Sequence[str],
     k: int,
     method: Method,
-    weight: float,
+    weight: float | None,
     selection: Selection | None,
 ) -> tuple[Ranking, dict[str, Ranking]]:
     """The best ``k`` documents of ``view`` for each query, and the rankings that they were fused from, by method.
 
-    ``selection`` limits the search to the documents that a filter selects. ``UserError`` for a bad ``k``, ``weight`` or
-    ``method``, and for a method that needs a model when there is none.
+    ``weight`` None is the model's own. ``selection`` limits the search to the documents that a filter selects.
+    ``UserError`` for a bad ``k``, ``weight`` or ``method``, and for a method that needs a model when there is none.
     """
     check_k(k)
+    if weight is None:
+        weight = HYBRID_WEIGHT if model is None else model.hybrid_weight
     if not isinstance(weight, float | int) or not 0 <= weight <= 1:
         raise UserError(f"the weight is {weight!r}; give the dense side a share between 0 and 1")
     if method == "bm25":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.config import HYBRID_WEIGHT, TowerName
 from freemvmt.data.ragged import TokenArray
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import texts_of
@@ -42,6 +43,7 @@ class OnnxEncoder:
             folder, {name: config["files"].get(name) for name in (*names, "tokenizer.json")}, "export it again"
         )
         self.dim: int = config["dim"]
+        self.hybrid_weight: float = config.get("hybrid_weight", HYBRID_WEIGHT)
         self.model: dict[str, str] = dict(config["model"])
         self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config["max_length"], config.get("tokenizer"))
         options = runtime.SessionOptions()
@@ -78,26 +80,47 @@ class OnnxEncoder:
             (vectors[rows],) = graph.run(["embedding"], _inputs(batch))
         return vectors
 
+    @property
+    def split_side(self) -> TowerName | None:
+        """The side whose graph gives the weights of its tokens, the documents first; None if neither does."""
+        graphs: tuple[tuple[TowerName, Any], ...] = (("document", self._document), ("query", self._query))
+        return next((side for side, graph in graphs if _has_weights(graph)), None)
+
     def split_documents(self, tokens: TokenArray) -> Vectors:
         """The contribution of each token of one document to the document's vector, (tokens, dim).
 
-        The document's vector is the weighted sum of its token vectors, divided by the length of that sum. The graph
-        encodes each distinct token as a text of its own to get its token vector. ``UserError`` for a tower whose vector
-        is no weighted sum of token vectors.
+        ``UserError`` for a tower whose vector is no weighted sum of token vectors.
         """
-        if "weights" not in {output.name for output in self._document.get_outputs()}:
-            raise UserError("this graph's score cannot be split over the words of a text; one with weights can")
-        if not len(tokens.ids):
-            return np.zeros((0, self.dim), np.float32)
-        weights, length = self._document.run(["weights", "length"], _inputs(tokens))
-        distinct, positions = np.unique(tokens.ids, return_inverse=True)
-        single_tokens = {
-            "input_ids": distinct[:, None].astype(np.int64),
-            "attention_mask": np.ones((len(distinct), 1), np.int64),
-        }
-        vectors, lengths = self._document.run(["embedding", "length"], single_tokens)
-        contributions: Vectors = (vectors * lengths)[positions] * (weights[0] / length[0])[:, None]
-        return contributions
+        return _split(self._document, tokens, self.dim)
+
+    def split_queries(self, tokens: TokenArray) -> Vectors:
+        """As ``split_documents``, for a query."""
+        return _split(self._query, tokens, self.dim)
+
+
+def _has_weights(graph: Any) -> bool:
+    return "weights" in {output.name for output in graph.get_outputs()}
+
+
+def _split(graph: Any, tokens: TokenArray, dim: int) -> Vectors:
+    """The contribution of each token of one text to its vector, (tokens, dim).
+
+    The vector is the weighted sum of the token vectors, divided by the length of that sum. The graph encodes each
+    distinct token as a text of its own to get its token vector.
+    """
+    if not _has_weights(graph):
+        raise UserError("this graph's score cannot be split over the words of a text; one with weights can")
+    if not len(tokens.ids):
+        return np.zeros((0, dim), np.float32)
+    weights, length = graph.run(["weights", "length"], _inputs(tokens))
+    distinct, positions = np.unique(tokens.ids, return_inverse=True)
+    single_tokens = {
+        "input_ids": distinct[:, None].astype(np.int64),
+        "attention_mask": np.ones((len(distinct), 1), np.int64),
+    }
+    vectors, lengths = graph.run(["embedding", "length"], single_tokens)
+    contributions: Vectors = (vectors * lengths)[positions] * (weights[0] / length[0])[:, None]
+    return contributions
 
 
 def _batches(tokens: TokenArray) -> Iterator[tuple[NDArray[np.int64], TokenArray]]:

@@ -16,11 +16,11 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from freemvmt.config import HYBRID_WEIGHT, Lexical, Method
+from freemvmt.config import Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
-from freemvmt.search.encoder import Encoder, to_numpy
+from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.hits import AddedCounts, Hit, hits_of
 from freemvmt.search.index.ranking import Ranking
@@ -42,8 +42,9 @@ class Retriever:
 
     Texts and ids (texts or whole numbers) may be lists, arrays, columns or iterators; anything else is a
     ``TypeError``. ``UserError`` unless each document has an id of its own. ``bm25`` selects the BM25 of documents in
-    memory: the one that bundles use, or the one of published tables. Several threads may search while others add and
-    delete: each search sees one state of the documents.
+    memory: the one that bundles use, or the one of published tables. ``vectors`` (documents, dim), each of length 1,
+    are those of ``documents``, if they were made before. Several threads may search while others add and delete: each
+    search sees one state of the documents.
     """
 
     def __init__(
@@ -52,17 +53,24 @@ class Retriever:
         documents: Iterable[str],
         ids: Iterable[str | int] | None = None,
         bm25: Lexical = "served",
+        vectors: TensorOrArray | None = None,
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
         if len(document_ids) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
+        if vectors is not None and len(vectors) != len(documents):
+            raise UserError(f"{len(documents)} documents but {len(vectors)} vectors; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
         self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
         self._reopening = threading.Lock()
         self._broken: tuple[int, int] | None = None  # identity of a bundle that could not be opened
-        self._state: _State = (model, MemoryStore(model, documents, document_ids, bm25), {"documents": len(documents)})
+        self._state: _State = (
+            model,
+            MemoryStore(model, documents, document_ids, bm25, vectors),
+            {"documents": len(documents)},
+        )
 
     @property
     def model(self) -> Encoder | None:
@@ -125,7 +133,12 @@ class Retriever:
 
     @overload  # a str is an iterable of str, too
     def search(  # type: ignore[overload-overlap]
-        self, query: str, k: int = 10, method: Method = "hybrid", weight: float = ..., filter: Filter | None = None
+        self,
+        query: str,
+        k: int = 10,
+        method: Method = "hybrid",
+        weight: float | None = ...,
+        filter: Filter | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -134,7 +147,7 @@ class Retriever:
         query: Iterable[str],
         k: int = 10,
         method: Method = "hybrid",
-        weight: float = ...,
+        weight: float | None = ...,
         filter: Filter | None = None,
     ) -> list[list[Hit]]: ...
 
@@ -143,14 +156,14 @@ class Retriever:
         query: str | Iterable[str],
         k: int = 10,
         method: Method = "hybrid",
-        weight: float = HYBRID_WEIGHT,
+        weight: float | None = None,
         filter: Filter | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The best ``k`` documents for one query, best first, or for each of several queries; fewer if fewer match.
 
-        ``weight`` is the share of the dense score in a hybrid. ``filter`` limits the search to documents whose metadata
-        match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one of its members does. The
-        filter is exact with every index.
+        ``weight`` is the share of the dense score in a hybrid; None: the model's own. ``filter`` limits the search to
+        documents whose metadata match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one
+        of its members does. The filter is exact with every index.
         """
         queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
         model, view = self._snapshot()
@@ -159,7 +172,7 @@ class Retriever:
         hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
         return hits[0] if isinstance(query, str) else hits
 
-    def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT) -> Ranking:
+    def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None) -> Ranking:
         """As ``search``, but document numbers in place of hits; in memory, they are positions in ``documents``."""
         return rank_by(*self._snapshot(), texts_of(queries, "queries"), k, method, weight, None)[0]
 
@@ -174,7 +187,7 @@ class Retriever:
             raise UserError(f"{problem}; index that collection to measure on it")
 
     def scores(
-        self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float = HYBRID_WEIGHT
+        self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None
     ) -> list[dict[str, float]]:
         """For each query, the scores of its best ``k`` documents by id, best first, as in a TREC run."""
         model, view = self._snapshot()
@@ -197,11 +210,13 @@ class Retriever:
         return hits_of(view, dense, {"dense": dense}, 0)
 
     def explain(self, query: str, id: str | int) -> Explanation:
-        """How much each word of a document adds to its cosine with ``query``. Raises ``NotFound``."""
+        """How much each word adds to the cosine of a document with ``query``: the document's words, or over a
+        transformer's documents the query's. Raises ``NotFound``."""
         model, view = self._snapshot()
         if model is None:
             raise UserError("an explanation needs a model; give one")
-        return explain(model, query, view.documents([_number_of(view, id)])[0])
+        number = _number_of(view, id)
+        return explain(model, query, view.documents([number])[0], lambda: view.vectors([number])[0])
 
     def get(self, id: str | int) -> Document:
         """The document with that id. Raises ``NotFound``."""

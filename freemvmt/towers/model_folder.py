@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from freemvmt.config import ModelConfig
+from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.manifest import hash_files, verify_files, verify_manifest, write_manifest
 from freemvmt.storage.outputs import check_output_folder
@@ -19,18 +19,28 @@ from freemvmt.towers.transformer import EncoderConfig, special_tokens
 
 ACCUMULATORS = "accumulators.safetensors"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
-FORMAT = 2  # of config.json and the names in model.safetensors
+FORMAT = 3  # of config.json and the names in the weight files; 3: towers of two kinds
+_READABLE = (2, 3)
+WEIGHT_FILES = (WEIGHTS, "document.safetensors", "query.safetensors")  # of all kinds of models
+_HASHED = (*WEIGHT_FILES, TOKENIZER, ACCUMULATORS)
 _HINT = "save the model again"
 
 
-def tensors_of(side: str, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
-    """The stored tensors of a side, by their names in model.safetensors. A shared table counts as the document's."""
+def tensors_of(side: TowerName, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
+    """The stored tensors of a side, by their names in the weight files. A shared table counts as the document's."""
     tensors = {f"{side}.tower.{name}": tensor for name, tensor in tower.state_dict().items() if name != "table"}
     if not (config.shared_table and side == "query"):
         tensors[f"{side}.table"] = tower.table
     if isinstance(head, nn.Linear):
         tensors[f"{side}.head"] = head.weight
     return tensors
+
+
+def weight_files(config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
+    """The weight files of a model, and the sides that each holds: towers of two kinds have a file each."""
+    if config.is_mixed:
+        return {"document.safetensors": ("document",), "query.safetensors": ("query",)}
+    return {WEIGHTS: config.sides}
 
 
 def make_head(weight: Tensor | None) -> nn.Module:
@@ -49,7 +59,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); save the model again") from error
-    return tensors
+    return {name: tensor for name, tensor in tensors.items() if ".encoder.pooler." not in name}  # in older models
 
 
 def check_output(folder: Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -69,7 +79,7 @@ def _is_model(folder: Path) -> bool:
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write config.json, with the hashes of the other files and one of itself."""
-    names = [name for name in (WEIGHTS, TOKENIZER, ACCUMULATORS) if (folder / name).exists()]
+    names = sorted(path.name for path in folder.iterdir() if path.name in _HASHED)
     write_manifest(folder / "config.json", {"two_towers": FORMAT, **description, "files": hash_files(folder, names)})
 
 
@@ -82,7 +92,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a model that `train` wrote") from error
     if not isinstance(description, dict) or "two_towers" not in description:
         raise UserError(f"{path} is not a two-towers model's; give the folder of a model that `train` wrote")
-    if (version := description["two_towers"]) != FORMAT:
+    if (version := description["two_towers"]) not in _READABLE:
         todo = "train it again" if version == 1 else "update two-towers"
         raise UserError(f"{path} has format {version!r}, this version reads {FORMAT}; {todo}")
     verify_manifest(path, text, description, _HINT)
@@ -114,12 +124,14 @@ def _has_type(value: object, type_hint: Any) -> bool:
     choices = get_args(type_hint)
     if get_origin(type_hint) is Literal:
         return value in choices
-    return type(value) in (choices or (type_hint,)) or (type_hint is float and type(value) is int)
+    if choices:
+        return any(_has_type(value, choice) for choice in choices)
+    return type(value) is type_hint or (type_hint is float and type(value) is int)
 
 
 def stored_encoder(description: dict[str, Any], tokenizer: str, folder: Path) -> EncoderConfig | None:
     """The encoder of a transformer tower in ``description``; ``UserError`` when it cannot be constructed."""
-    if description["model"]["tower"] != "transformer":
+    if "transformer" not in stored_config(description, folder).kinds:
         return None
     config = description.get("encoder")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
@@ -134,22 +146,27 @@ def check_tensors(
     folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int, encoder: EncoderConfig | None
 ) -> None:
     """Raise ``UserError`` unless ``tensors`` are finite, with the names, shapes and types that ``config`` needs."""
-    sides = ["document", "query"] if config.separate_towers else ["document"]
-    table = tensors.get("document.table")
-    fits = table is not None and table.ndim == 2 and len(table) >= vocabulary_size and table.shape[1] > 0
-    if fits and table is not None:
+    expected: dict[str, tuple[int, ...]] = {}
+    widths = set()
+    for side in config.sides:
+        table = tensors.get("document.table" if config.shared_table else f"{side}.table")
+        if table is None or table.ndim != 2 or len(table) < vocabulary_size or not table.shape[1]:
+            raise _do_not_fit(folder)
         with torch.device("meta"):
-            tower = make_tower(config, nn.Parameter(torch.empty(table.shape)), encoder)
-            width = table.shape[1]
-            dim = config.dim or width
-            head = make_head(torch.empty(dim, width) if dim != width else None)
-        expected = {name: tuple(t.shape) for side in sides for name, t in tensors_of(side, tower, head, config).items()}
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        fits = shapes == expected and all(tensor.dtype == torch.float32 for tensor in tensors.values())
-    if not fits:
-        raise UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
+            tower = make_tower(config.kind_of(side), config, nn.Parameter(torch.empty(table.shape)), encoder)
+            dim = config.dim or tower.width
+            head = make_head(torch.empty(dim, tower.width) if dim != tower.width else None)
+        widths.add(dim)
+        expected |= {name: tuple(tensor.shape) for name, tensor in tensors_of(side, tower, head, config).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+        raise _do_not_fit(folder)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
+
+
+def _do_not_fit(folder: Path) -> UserError:
+    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
 
 
 METRICS, PICTURE = "metrics.jsonl", "curves.png"

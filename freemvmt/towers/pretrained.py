@@ -99,18 +99,18 @@ def principal_directions(table: Tensor, dim: int) -> Tensor:
     return head
 
 
-def distilled_rows(folder: Path, table: Tensor) -> Tensor:
-    """Rows (vocabulary, width) that replace ``table``, computed by the transformer in ``folder``, and cached."""
-    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}.safetensors"
-    cached = load_cached(path, "rows")[0].get("rows", table[:0])
-    if len(cached) == len(table):
+def encoded_rows(folder: Path, vocabulary_size: int) -> Tensor:
+    """What the transformer in ``folder`` makes of each token alone, (vocabulary, width); computed once and cached."""
+    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}-outputs.safetensors"
+    cached = load_cached(path, "rows")[0].get("outputs", torch.empty(0))
+    if len(cached) == vocabulary_size:
         return cached
-    logger.info("distilling %s rows from the whole model; the next time they are there", f"{len(table):,}")
-    single_tokens = TokenArray(np.arange(len(table), dtype=np.int32), np.arange(len(table) + 1, dtype=np.int64))
+    logger.info("encoding %s tokens by the whole model; the next time they are there", f"{vocabulary_size:,}")
+    single_tokens = TokenArray(np.arange(vocabulary_size, dtype=np.int32), np.arange(vocabulary_size + 1))
     with torch.no_grad():
-        rows = half_whitened(pretrained_tower(folder)(single_tokens), float(table.std()))
-    save_cached(path, {"rows": rows})
-    return rows
+        outputs: Tensor = pretrained_tower(folder)(single_tokens)
+    save_cached(path, {"outputs": outputs})
+    return outputs
 
 
 def half_whitened(outputs: Tensor, std: float) -> Tensor:

@@ -4,7 +4,7 @@
 
 x_t is the token's row of the table, h_t the state of the recurrence at that token. The vector is a weighted sum of
 token vectors, so a score can be split exactly over the tokens. ``--pooling mean`` takes the mean of the states, added
-to the plain average (``residual``) or alone.
+to the plain average (``residual``) or alone; ``--pooling both`` adds it to the weighted average.
 """
 
 import numpy as np
@@ -34,12 +34,17 @@ class RecurrentTower(nn.Module):
         width = table.shape[1]
         shape = (width, config.hidden, config.layers, config.bidirectional, config.dropout)
         self.cell: Gru | Lstm = Gru(*shape) if config.cell == "gru" else Lstm(*shape)
-        outputs = 1 if config.pooling == "weighted" else width
+        outputs = {"weighted": 1, "mean": width, "both": 1 + width}[config.pooling]  # a weight, a vector, or both
         self.output = nn.Linear(config.hidden * (1 + config.bidirectional), outputs, bias=False)
-        if config.pooling == "weighted" or config.residual:
+        if config.pooling != "mean" or config.residual:
             nn.init.zeros_(self.output.weight)
         self.register_buffer("scale", torch.ones(()))
         self.measure()
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.table.shape[1]
 
     def train_in(self, precision: torch.dtype) -> None:
         """Compute the recurrence's matrix products in ``precision`` during training; encoding always uses float32."""
@@ -57,31 +62,42 @@ class RecurrentTower(nn.Module):
             return self.table.new_zeros(len(tokens), self.table.shape[1])
         offsets = torch.from_numpy(tokens.offsets).to(self.table.device)
         rows, places, states, packing = self._read(tokens)
-        if self.pooling == "weighted":
+        if self.pooling == "mean":
+            vectors = F.embedding_bag(places, rows, offsets, mode="mean", include_last_offset=True)
+        else:
             shares = self._shares(states, packing, tokens)
-            return F.embedding_bag(
+            vectors = F.embedding_bag(
                 places, rows, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True
             )
+        if self.pooling == "weighted":
+            return vectors
         numbers = torch.arange(len(tokens.ids), device=self.table.device)
         every_state = in_text_order(states, packing)
         pooled = F.embedding_bag(numbers, every_state, offsets, mode="mean", include_last_offset=True)
-        vectors: Tensor = self.output(pooled)
-        if self.residual:
-            vectors = vectors + F.embedding_bag(places, rows, offsets, mode="mean", include_last_offset=True)
-        return vectors
+        additions = F.linear(pooled, self.to_vector)
+        return additions + vectors if self.pooling == "both" or self.residual else additions
+
+    @property
+    def to_vector(self) -> Tensor:
+        """The rows of the output that turn a state into a vector, (width, states)."""
+        return self.output.weight[1:] if self.pooling == "both" else self.output.weight
 
     def split(self, tokens: TokenArray) -> Tensor:
         """What each token adds to its text's vector, (tokens, width); the sum over a text is ``forward``."""
         if len(tokens.ids) == 0:
             return self.table.new_zeros(0, self.table.shape[1])
         rows, places, states, packing = self._read(tokens)
-        vectors = rows[places]
-        if self.pooling == "weighted":
-            return vectors * self._shares(states, packing, tokens).unsqueeze(1)
         lengths = torch.from_numpy(tokens.lengths).to(rows.device)
-        outputs: Tensor = self.output(in_text_order(states, packing))
-        contributions = outputs + vectors if self.residual else outputs
-        return contributions / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
+        vectors = rows[places]
+        if self.pooling != "mean":
+            vectors = vectors * self._shares(states, packing, tokens).unsqueeze(1)
+        if self.pooling == "weighted":
+            return vectors
+        per_token = 1 / torch.repeat_interleave(lengths, lengths).unsqueeze(1)
+        additions = F.linear(in_text_order(states, packing), self.to_vector) * per_token
+        if self.pooling == "both":
+            return additions + vectors
+        return additions + vectors * per_token if self.residual else additions
 
     def _read(self, tokens: TokenArray) -> tuple[Tensor, Tensor, list[Tensor], Packing]:
         """(the used rows, the position of each token's row in them, the states of each direction, the packing)."""
@@ -95,7 +111,7 @@ class RecurrentTower(nn.Module):
         """Each token's weight divided by the sum of its text's weights, (tokens,)."""
         logits = torch.zeros(1, device=self.table.device)
         directions = zip(
-            states, torch.split(self.output.weight, self.hidden, 1), packing.orders(len(states) == 2), strict=True
+            states, torch.split(self.output.weight[:1], self.hidden, 1), packing.orders(len(states) == 2), strict=True
         )
         for states_of_direction, weight, order in directions:
             logits = logits + permute_rows(states_of_direction @ weight[0], order.places, order.tokens)

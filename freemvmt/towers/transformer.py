@@ -55,10 +55,17 @@ class TransformerTower(nn.Module):
         super().__init__()
         self.table, self.encoder = table, encoder
         encoder.set_input_embeddings(nn.Identity())  # rows come from the table
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # not used; where the files lack its weights, they would be random
         self._before, self._after = before, after
         self._precision = torch.float32
         positions = getattr(encoder.config, "max_position_embeddings", None) or 512
         self._max_length: int = positions - len(before) - len(after)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector; some encoders have narrower token vectors."""
+        return int(self.encoder.config.hidden_size)
 
     def train_in(self, precision: torch.dtype) -> None:
         """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""
@@ -69,7 +76,7 @@ class TransformerTower(nn.Module):
 
     def forward(self, tokens: TokenArray) -> Tensor:
         """(texts, width) float32 on the table's device."""
-        device, width = self.table.device, self.table.shape[1]
+        device, width = self.table.device, self.width
         if not len(tokens):
             return torch.zeros(0, width, device=device)
         tokens = tokens.cut(self._max_length)

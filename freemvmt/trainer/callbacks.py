@@ -38,7 +38,7 @@ class TrackMetrics(Callback):
 
     def __init__(self, tracker: Tracker, run: TrainingRun) -> None:
         self._tracker, self._parameters = tracker, run.parameters
-        tracker.watch(run.model, run.config.watch_every)
+        tracker.watch(run.learning_part(), run.config.watch_every)
         tracker.summary({"total_parameters": run.parameters, "untrained_val_ndcg_10": run.state.untrained})
 
     def on_step(self, run: TrainingRun, loss: float) -> None:

@@ -240,7 +240,7 @@ def _warn_other_platform(saved: SavedRun, platform: dict[str, Any], config: Trai
     Checkpoints from before 2026-12 do not hold the platform.
     """
     before = saved.plain.get("computed", {})
-    names = [name for name in platform if name != "threads" or config.tower == "transformer"]
+    names = [name for name in platform if name != "threads" or "transformer" in config.kinds]
     differences = [
         f"{name} {before[name]}, now {platform[name]}"
         for name in names

@@ -1,10 +1,16 @@
 """The data set of a training, read and tokenised, with a teacher's vectors where the loss needs them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from freemvmt.config import TrainConfig
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from freemvmt.config import Side, TowerName, TrainConfig
 from freemvmt.data.collection import Collection, to_collection
 from freemvmt.data.examples import Examples, no_examples, split, to_examples, without_queries
 from freemvmt.data.judgements import Judgements
@@ -13,11 +19,14 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.data.streaming import RowSource, first_rows, open_rows
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
+from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import pick_device
 from freemvmt.runtime.home import cache_folder
+from freemvmt.search.index.exact import top_k
 from freemvmt.storage import hub
 from freemvmt.trainer.teacher import Teacher, TeacherVectors
+from freemvmt.trainer.warm_start import initial_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +73,22 @@ class Stream:
 
 
 @dataclass(frozen=True, eq=False)
+class FrozenSide:
+    """The side that is not trained: its vectors of the validation texts, (n, dim), and what its tower alone scores.
+
+    ``ndcg_10`` is the validation NDCG@10 of the frozen tower on both sides, which a light tower can keep a share of.
+    """
+
+    side: TowerName
+    validation_vectors: Tensor
+    ndcg_10: float
+
+    def retention(self, score: float) -> float:
+        """``score`` as a share of the frozen tower's own; 0 where that is 0."""
+        return score / self.ndcg_10 if self.ndcg_10 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingData:
     """A tokenised data set: everything that the loop reads. A sweep prepares it once for all its runs."""
 
@@ -74,7 +99,8 @@ class TrainingData:
     validation: Collection
     validation_queries: TokenArray
     validation_documents: TokenArray
-    teacher_vectors: TeacherVectors | None = None
+    teacher_vectors: TeacherVectors | None = None  # of the training texts, by the teacher or the frozen tower
+    frozen: FrozenSide | None = None
     stream: Stream | None = None  # if set, examples, queries and passages are those of its first rows
 
 
@@ -87,13 +113,13 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
     data = load(config)
     folder = cache_folder("tokens")
     train, validation = data.train, data.validation
-    teacher_vectors = None
-    if config.needs_teacher:
-        length = config.train_length or config.max_length
-        teacher = Teacher(config.teacher, length, pick_device(config.device))
-        teacher_vectors = TeacherVectors(
-            teacher.vectors(train.queries, "queries", console), teacher.vectors(train.passages, "documents", console)
-        )
+    if not config.learns_without_labels and not train.positives.lengths.all():
+        raise UserError(f"{data.name} has queries alone; learn from them by --loss align, with a frozen document tower")
+    teacher_vectors, frozen = None, None
+    if config.compares_with_vectors:
+        encode = _encoder_of(config, console)
+        teacher_vectors = _compared_vectors(config, train, encode)
+        frozen = _frozen_side(config.frozen, validation, encode) if config.frozen else None
     prepared = TrainingData(
         name=data.name,
         examples=train,
@@ -103,9 +129,37 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
         validation_queries=tokenizer.encode_cached(validation.queries, folder),
         validation_documents=tokenizer.encode_cached(validation.documents, folder),
         teacher_vectors=teacher_vectors,
+        frozen=frozen,
     )
     _report(console, prepared, "", started)
     return prepared
+
+
+Encode = Callable[[Sequence[str], Side], NDArray[np.float16]]
+
+
+def _encoder_of(config: TrainConfig, console: Console) -> Encode:
+    """What makes the vectors that training compares with: the frozen tower for both sides, or --teacher."""
+    device, frozen = pick_device(config.device), config.frozen
+    if frozen is None:
+        teacher = Teacher(config.teacher, config.train_length or config.max_length, device)
+        return lambda texts, side: teacher.vectors(texts, side, console)
+    model = initial_model(config).to(device)
+    return lambda texts, side: model.cached_vectors(frozen, texts, console).half().cpu().numpy()
+
+
+def _compared_vectors(config: TrainConfig, examples: Examples, encode: Encode) -> TeacherVectors:
+    passages = [] if config.learns_without_labels else examples.passages
+    return TeacherVectors(encode(examples.queries, "queries"), encode(passages, "documents"))
+
+
+def _frozen_side(frozen: TowerName, validation: Collection, encode: Encode) -> FrozenSide:
+    queries, documents = (
+        F.normalize(torch.from_numpy(vectors).float())
+        for vectors in (encode(validation.queries, "queries"), encode(validation.documents, "documents"))
+    )
+    ranking = top_k(queries, documents, 10 + bool(validation.self_matches))
+    return FrozenSide(frozen, documents if frozen == "document" else queries, ndcg_10(ranking, validation))
 
 
 def _prepare_stream(

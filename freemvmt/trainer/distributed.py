@@ -95,6 +95,8 @@ class ProcessGroup(SingleProcess):
         """Exchange the used rows of tables, and all other gradients as one tensor."""
         dense = []
         for weight in weights:
+            if not weight.requires_grad:
+                continue
             if weight.grad is not None and weight.grad.is_sparse:
                 weight.grad = self._rows_of_all(weight.grad.coalesce(), weight.shape)
             else:

@@ -1,5 +1,6 @@
 """The loss of a batch of pairs: tokens, towers, positives, negatives, and the loss function."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.nn import functional as F
 
-from freemvmt.config import LossConfig, TrainConfig
+from freemvmt.config import TowerName, TrainConfig
 from freemvmt.data.ragged import IdLists
 from freemvmt.errors import UserError
+from freemvmt.losses.alignment import alignment_loss
 from freemvmt.losses.negatives import draw_given_negatives, known_positives
 from freemvmt.losses.similarity import PositivePairs
 from freemvmt.losses.softmax import Distillation, InfoNCE, Temperature
@@ -24,7 +26,10 @@ from freemvmt.trainer.distributed import SingleProcess
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Vectors of length 1: (batch, dim) of queries, (batch + given negatives, dim) of documents; see ``losses``."""
+    """Vectors of length 1: (batch, dim) of queries, (batch + given negatives, dim) of documents; see ``losses``.
+
+    ``teacher`` has the vectors of the same texts by the teacher or the frozen tower.
+    """
 
     queries: Tensor
     documents: Tensor
@@ -49,15 +54,21 @@ class Objective:
     def __init__(
         self, config: TrainConfig, model: TwoTowersModel, data: TrainingData, ranks: SingleProcess | None = None
     ) -> None:
-        if config.needs_teacher and data.teacher_vectors is None:
+        if config.compares_with_vectors and data.teacher_vectors is None:
             raise UserError("the data was prepared without a teacher's vectors; prepare it with the same flags")
         self._model, self._ranks = model, ranks or SingleProcess()
-        self._teacher = data.teacher_vectors if config.needs_teacher else None
+        self._teacher = data.teacher_vectors if config.compares_with_vectors else None
+        if config.loss == "align" and self._teacher is not None and self._teacher.queries.shape[1] != model.dim:
+            raise UserError(
+                f"--loss align: the vectors to learn have {self._teacher.queries.shape[1]} numbers, the model's "
+                f"{model.dim}; give a --teacher, a --base or a --dim of one size"
+            )
+        self._frozen = config.frozen
         self.mined: IdLists | None = None
         self._length = config.train_length or config.max_length
         self.read(data)
         precision = matrix_dtype(config.precision, model.device)
-        for tower in model.towers():
+        for tower in model.towers().values():
             tower.train_in(precision)
         self.temperature = Temperature(config.temperature, model.device, config.learn_temperature)
         self._loss, self.generator = _make_loss(config, config.seed, self.temperature, precision)
@@ -93,29 +104,52 @@ class Objective:
 
     def _encoded(self, queries: NDArray[np.int64], passages: NDArray[np.int64]) -> _Batch:
         device, given_negatives = self._model.device, None
+        passages = passages[passages >= 0]  # a query that learns without labels has none
         if self._uses_given:
             drawn, row = draw_given_negatives(queries, self._negatives, self.numpy_generator)
             given_negatives = from_numpy(np.where(row < 0, -1, row + len(passages))).to(device)
             passages = np.concatenate([passages, drawn])
         positives = known_positives(queries, passages, self._never_negatives).to(device)
-        own_queries, own_passages = (side[self._ranks.share(len(side))] for side in (queries, passages))
-        query_vectors, document_vectors = self._model(
-            self._queries.take(own_queries), self._passages.take(own_passages)
-        )
-        query_vectors = self._ranks.gather(query_vectors, len(queries))
-        document_vectors = self._ranks.gather(document_vectors, len(passages))
         teacher = None
         if self._teacher is not None:
             sides = (self._teacher.queries[queries], self._teacher.passages[passages])
             teacher_queries, teacher_passages = (from_numpy(side).float().to(device) for side in sides)
             teacher = teacher_queries, teacher_passages
+        query_vectors, document_vectors = self._vectors(queries, passages, teacher)
         return _Batch(query_vectors, document_vectors, positives, given_negatives, teacher)
+
+    def _vectors(
+        self, queries: NDArray[np.int64], passages: NDArray[np.int64], teacher: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of length 1, (queries, dim) and (passages, dim); those of a frozen side were made before."""
+        own_queries, own_passages = (side[self._ranks.share(len(side))] for side in (queries, passages))
+        if self._frozen is None:
+            query_vectors, document_vectors = self._model(
+                self._queries.take(own_queries), self._passages.take(own_passages)
+            )
+            query_vectors = self._ranks.gather(query_vectors, len(queries))
+            return query_vectors, self._ranks.gather(document_vectors, len(passages))
+        assert teacher is not None
+        if self._frozen == "document":
+            vectors = self._model.query_vectors(self._queries.take(own_queries))
+            return self._ranks.gather(vectors, len(queries)), F.normalize(teacher[1])
+        vectors = self._model.document_vectors(self._passages.take(own_passages))
+        return F.normalize(teacher[0]), self._ranks.gather(vectors, len(passages))
+
+
+def _alignment(frozen: TowerName | None, batch: _Batch) -> Tensor:
+    """The alignment of each side that learns, added."""
+    assert batch.teacher is not None
+    sides = {"query": (batch.queries, batch.teacher[0]), "document": (batch.documents, batch.teacher[1])}
+    return torch.stack([alignment_loss(*pair) for side, pair in sides.items() if side != frozen]).sum()
 
 
 def _make_loss(
-    config: LossConfig, seed: int, temperature: Temperature, precision: torch.dtype
+    config: TrainConfig, seed: int, temperature: Temperature, precision: torch.dtype
 ) -> tuple[Callable[[_Batch], Tensor], torch.Generator | None]:
     """The loss function that ``config`` names, and its random generator, if it draws negatives."""
+    if config.loss == "align":
+        return functools.partial(_alignment, config.frozen), None
     if config.loss == "infonce":
         infonce = InfoNCE(temperature, precision)
         return lambda batch: infonce(batch.queries, batch.documents, batch.known), None

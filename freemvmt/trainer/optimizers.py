@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from freemvmt.config import OptimizerConfig
+from freemvmt.config import TrainConfig
 from freemvmt.model import TwoTowersModel
 
 
@@ -77,29 +77,35 @@ class Optimizers:
     def __init__(
         self,
         model: TwoTowersModel,
-        config: OptimizerConfig,
+        config: TrainConfig,
         temperature: torch.nn.Parameter,
         accumulators: dict[str, Tensor],
     ) -> None:
         self._clip_norm, self._warmup = config.clip_norm, config.warmup
-        tables, factor = model.tables(), config.recurrence_rate_factor
-        if model.config.tower == "transformer":
-            tables, factor = {}, config.encoder_rate_factor
-        adagrad = RowwiseAdagrad(tables.values(), lr=config.learning_rate * config.table_rate_factor)
+        factors = {"recurrent": config.recurrence_rate_factor, "transformer": config.encoder_rate_factor}
+        learning = {side: tower for side, tower in model.towers().items() if tower.table.requires_grad}
+        tables = model.learning_tables()
+        adagrad = RowwiseAdagrad(tables.values(), lr=config.table_rate)
         for name, sums in zip(tables, adagrad.sums, strict=True):
             if name in accumulators:
                 sums.copy_(accumulators[name])
         self._adagrad = adagrad
         self.parts: list[Optimizer] = [adagrad]
         ids = {id(table) for table in tables.values()}
-        towers = [weight for tower in model.towers() for weight in tower.parameters() if id(weight) not in ids]
-        ids |= {id(weight) for weight in towers}
+        self._clipped: list[torch.nn.Parameter] = []
+        for kind, factor in factors.items():
+            towers = [tower for side, tower in learning.items() if model.config.kind_of(side) == kind]
+            weights = [weight for tower in towers for weight in tower.parameters() if id(weight) not in ids]
+            self._add(weights, config.learning_rate * factor)
+            ids |= {id(weight) for weight in weights}
         all_weights = [*model.parameters(), temperature]
         remaining = [weight for weight in all_weights if weight.requires_grad and id(weight) not in ids]
-        for weights, rate in ((towers, config.learning_rate * factor), (remaining, config.learning_rate)):
-            if weights:
-                self.parts.append(torch.optim.AdamW(weights, lr=rate))
-        self._clipped = towers + remaining
+        self._add(remaining, config.learning_rate)
+
+    def _add(self, weights: list[torch.nn.Parameter], rate: float) -> None:
+        if weights:
+            self.parts.append(torch.optim.AdamW(weights, lr=rate))
+            self._clipped += weights
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -47,6 +47,10 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
     """The record of the training for the model folder."""
     validation = data.validation
     low, high = interval_of_ndcg_10(rank_validation(result.model, data), validation)
+    frozen: dict[str, Any] = {}
+    if data.frozen is not None:
+        retention = data.frozen.retention(result.val_ndcg_10)
+        frozen = {"frozen_ndcg@10": round(data.frozen.ndcg_10, 6), "retention": round(retention, 4)}
     return {
         "version": version("two-towers"),
         "data": data.name,
@@ -59,6 +63,7 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
             "untrained_ndcg@10": round(result.untrained_ndcg_10, 6),
             "best_epoch": result.best_epoch,
             "interval_95": {"ndcg@10": [round(low, 6), round(high, 6)]},
+            **frozen,
         },
         "validation": {
             "collection": validation.name,

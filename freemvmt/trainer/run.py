@@ -18,7 +18,7 @@ from freemvmt.trainer.objective import Objective
 from freemvmt.trainer.optimizers import Optimizers
 from freemvmt.trainer.result import Ended, TrainingResult
 from freemvmt.trainer.samplers import BatchSampler, make_sampler
-from freemvmt.trainer.state import Progress, load_state_dict, state_dict
+from freemvmt.trainer.state import Progress, load_state_dict, state_dict, trained_tensors
 from freemvmt.trainer.validation import validate
 from freemvmt.trainer.warm_start import scale_by_idf, warm_start
 
@@ -49,13 +49,15 @@ class TrainingRun:
         """
         started = time.perf_counter()
         torch.manual_seed(config.seed)
-        if config.tower != "average":
+        if set(config.kinds) != {"average"}:
             keep_freed_memory()
         model = TwoTowersModel(config.model_config()).to(pick_device(config.device))
         accumulators = warm_start(model, config.init) if config.init else {}
+        if config.frozen:
+            model.freeze(config.frozen)
         saved = checkpoints.saved
         state = Progress(untrained=0.0 if saved else ranks.broadcast(lambda: validate(model, data)))
-        if config.idf_scale and not config.init and config.tower != "transformer":
+        if config.idf_scale and not config.init:
             scale_by_idf(model, data.passages, config.idf_scale)
         objective = Objective(config, model, data, ranks)
         optimizers = Optimizers(model, config, objective.temperature.weight, accumulators)
@@ -73,6 +75,13 @@ class TrainingRun:
     def parameters(self) -> int:
         """The number of the model's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def learning_part(self) -> torch.nn.Module:
+        """The model, or the tower that learns beside a frozen one."""
+        frozen = self.config.frozen
+        if frozen is None:
+            return self.model
+        return self.model.query_tower if frozen == "document" else self.model.document_tower
 
     def clock(self) -> float:
         """Seconds of training so far, including those before a resume."""
@@ -92,7 +101,7 @@ class TrainingRun:
         if best is None:
             raise UserError(f"the loss is not a number at step {state.step}, in the first epoch; lower --learning-rate")
         with torch.no_grad():
-            for name, weight in self.model.tensors().items():
+            for name, weight in trained_tensors(self.model).items():
                 weight.copy_(best.weights[name])
         self.model.accumulators = best.accumulators
         return TrainingResult(
@@ -102,7 +111,7 @@ class TrainingRun:
             state.untrained,
             state.history,
             state.curve,
-            pairs=len(self.data.examples.positives.ids),
+            pairs=self.sampler.pairs,
             steps=state.step,
             seconds=self.clock(),
             ended=ended,

@@ -16,16 +16,21 @@ Pairs = NDArray[np.int64]  # (pairs, 2): query, passage
 
 MIN_BATCH, STEPS_OF_AN_EPOCH = 32, 5  # limits of the automatic batch size (--batch-size None)
 MAX_BATCH = {"average": 8192, "recurrent": 2048, "transformer": 128}  # because of the memory for each token in training
+ALIGN_BATCH = {"average": 256, "recurrent": 512, "transformer": 128}  # --loss align has no negatives to gain by more
 
 
 class BatchSampler:
-    """The batches of data in memory: ``steps`` in an epoch, of about ``batch_size`` pairs each."""
+    """The batches of data in memory: ``steps`` in an epoch, of about ``batch_size`` of the ``pairs`` each.
+
+    A query that learns without labels is a pair without a passage.
+    """
 
     def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int) -> None:
         self._config = config
-        self._pairs = _pairs_of(data)
+        self._pairs = _queries_of(data) if config.learns_without_labels else _pairs_of(data)
         self.batch_size = batch_size
-        self.steps = math.ceil(len(self._pairs) / batch_size)
+        self.pairs = len(self._pairs)
+        self.steps = math.ceil(self.pairs / batch_size)
 
     def done(self, state: Progress) -> float:
         """The share of the training that is done."""
@@ -105,12 +110,20 @@ def _pairs_of(data: TrainingData | Window) -> Pairs:
     return np.stack(data.examples.pairs(), axis=1)
 
 
+def _queries_of(data: TrainingData) -> Pairs:
+    """Each query once, without a passage: -1."""
+    numbers = np.arange(len(data.examples.queries))
+    return np.stack([numbers, np.full(len(numbers), -1)], axis=1)
+
+
 def batch_size_for(config: TrainConfig, pairs: int) -> int:
     """The batch size in pairs; ``UserError`` when --batch-size exceeds the number of ``pairs``."""
     if config.batch_size is None:
+        largest = ALIGN_BATCH if config.loss == "align" else MAX_BATCH
+        learning = {config.kind_of(side) for side in config.sides if side != config.frozen}
         # A large batch has harder negatives, but an epoch needs several steps.
         power_of_two = 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))
-        return min(max(MIN_BATCH, power_of_two), MAX_BATCH[config.tower], pairs)
+        return min(max(MIN_BATCH, power_of_two), min(largest[kind] for kind in learning), pairs)
     if config.batch_size > pairs:
         raise UserError(
             f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"
@@ -120,7 +133,9 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
 
 def make_sampler(config: TrainConfig, data: TrainingData, processes: int) -> BatchSampler:
     """The sampler of ``data``; ``UserError`` when a batch has fewer pairs than there are processes."""
-    batch_size = batch_size_for(config, len(data.examples.positives.ids))
+    examples = data.examples
+    count = len(examples.queries) if config.learns_without_labels else len(examples.positives.ids)
+    batch_size = batch_size_for(config, count)
     if batch_size < processes:
         raise UserError(f"a batch of {batch_size} for {processes} processes; give a larger --batch-size")
     if data.stream is not None:

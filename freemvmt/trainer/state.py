@@ -61,15 +61,21 @@ class Progress:
         self.window = self.taken = self.losses = 0
         self.loss = 0.0
         if self.best is None or score > self.best.score:
-            weights = {name: weight.detach().clone() for name, weight in model.tensors().items()}
+            weights = {name: weight.detach().clone() for name, weight in trained_tensors(model).items()}
             self.best = Best(score, self.epoch, weights, optimizers.accumulators(model))
+
+
+def trained_tensors(model: TwoTowersModel) -> dict[str, Tensor]:
+    """The weights of all sides but a frozen one, by their stored names; a change in place changes the model."""
+    frozen = {side for side, tower in model.towers().items() if not tower.table.requires_grad}
+    return {name: tensor for name, tensor in model.tensors().items() if name.split(".")[0] not in frozen}
 
 
 def state_dict(
     model: TwoTowersModel, objective: Objective, optimizers: Optimizers, state: Progress
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of a training: (all tensors by name, everything else as JSON values)."""
-    tensors = {f"model/{name}": tensor for name, tensor in model.tensors().items()}
+    tensors = {f"model/{name}": tensor for name, tensor in trained_tensors(model).items()}
     tensors["temperature"] = objective.temperature.weight
     for place, optimizer in enumerate(optimizers.parts):
         tensors |= {f"optimizer/{place}/{name}": tensor for name, tensor in _state_of(optimizer).items()}
@@ -97,7 +103,7 @@ def load_state_dict(
 
     Raises ``KeyError``, ``RuntimeError`` and the like if it does not fit.
     """
-    model_tensors = model.tensors()
+    model_tensors = trained_tensors(model)
     for name, tensor in model_tensors.items():
         tensor.copy_(_check_shape(tensors[f"model/{name}"], tensor))
     objective.temperature.weight.copy_(tensors["temperature"])

@@ -3,12 +3,21 @@
 import torch
 from torch import Tensor
 
+from freemvmt.config import TrainConfig
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.storage import hub
 from freemvmt.towers.model_folder import ACCUMULATORS, check_files, read_description, read_tensors
 from freemvmt.towers.pretrained import idf
+
+
+def initial_model(config: TrainConfig) -> TwoTowersModel:
+    """The model that a training by ``config`` starts from, before its rows are scaled."""
+    model = TwoTowersModel(config.model_config())
+    if config.init:
+        warm_start(model, config.init)
+    return model
 
 
 @torch.no_grad()
@@ -35,7 +44,7 @@ def warm_start(model: TwoTowersModel, name: str) -> dict[str, Tensor]:
                 f"--init {name} has a table of {source_shape}, this model one of {target_shape}; give the same --base"
             )
         target[table].copy_(_tensor_for(source, table))
-    for tower in model.towers():
+    for tower in model.towers().values():
         tower.measure()
     for key, weight in target.items():
         source_weight = source.get(key, source.get(_document_name(key)))
@@ -63,12 +72,12 @@ def _document_name(name: str) -> str:
 
 
 def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> None:
-    """Multiply each token's row by ``scale`` times its inverse document frequency in ``passages``.
+    """Multiply each row that learns by ``scale`` times its inverse document frequency in ``passages``.
 
     A plain average weights "the" as much as "aspirin". This start does not, and training adjusts it further.
     """
     weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
-    for table in model.tables().values():
+    for table in model.learning_tables().values():
         table.data[: len(weights)] *= weights.unsqueeze(1)
-    for tower in model.towers():
+    for tower in model.towers().values():
         tower.measure()

@@ -48,13 +48,14 @@ export function columns(nodes, tints) {
 
 /** A passage: a hit with its rank, or the source of "more like this", which has none. */
 export function card(hit, rank = null, rankChange = null) {
-  const { title, text, words } = tinted(hit);
+  const { title, text, query, words } = tinted(hit);
   const tags = Object.values(hit.metadata).filter((value) => ["string", "number"].includes(typeof value));
   const name = `${rank ? `${rank}. ` : ""}${hit.title || hit.text.slice(0, 80) || hit.id}`;
   return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name },
     rank && make("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
     hit.title ? make("h3", { dir: "auto" }, title) : null,
     make("p", { class: "text", dir: "auto" }, text),
+    query && make("p", { class: "why", dir: "auto" }, unseen("What the query's words add: "), query),
     words ? make("p", { class: "unseen" }, words) : null,
     make("div", { class: "meta" },
       rankChange,
@@ -87,11 +88,12 @@ function facts({ id, dense, bm25, metadata }) {
   return [["id", id], ...parts.map(([name, number]) => [name, score(number)]), ...known];
 }
 
-/** Title and text as nodes, words tinted by their share of the score; `words` says the largest shares. */
+/** Title, text and query as nodes, words tinted by their share of the score; `words` says the largest shares. */
 function tinted(hit) {
   const parts = hit.explanation;
-  if (!parts) return { title: hit.title, text: hit.text, words: "" };
-  const best = [...parts.title, ...parts.text].filter(({ share }) => share > 0).sort((a, b) => b.share - a.share);
+  if (!parts) return { title: hit.title, text: hit.text, query: null, words: "" };
+  const ofQuery = (parts.query ?? []).some(({ share }) => share !== 0); // a transformer's documents have no shares
+  const best = [...parts.title, ...parts.text, ...(ofQuery ? parts.query : [])].filter(({ share }) => share > 0).sort((a, b) => b.share - a.share);
   const largest = best[0]?.share ?? 0;
   const nodes = (pieces) => pieces.map(({ text, share }) => {
     if (share <= 0 || share < FAINTEST * largest) return text;
@@ -102,7 +104,8 @@ function tinted(hit) {
   });
   const words = best.slice(0, 3).map(({ text, share }) => `${text} ${share.toFixed(3)}`).join(", ");
   const said = words && `Largest shares of the dense score ${parts.score.toFixed(3)}: ${words}`;
-  return { title: nodes(parts.title), text: nodes(parts.text), words: said };
+  const query = ofQuery ? nodes(parts.query) : null;
+  return { title: nodes(parts.title), text: nodes(parts.text), query, words: said };
 }
 
 // ------------------------------------------------------------------------------------------------ among the drawn hits

@@ -38,6 +38,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         f"{cell}, mean, {residual}": {"cell": cell, "pooling": "mean", "residual": residual, "dim": 16}
         for cell, residual in itertools.product(CELLS, (True, False))
     },
+    "gru, both": {"cell": "gru", "pooling": "both", "dim": 16},
+    "gru, two kinds": {"cell": "gru", "document_tower": "average", "pooling": "both"},
     "gru, apart": {"cell": "gru", "separate_towers": True, "shared_table": True},
 }
 

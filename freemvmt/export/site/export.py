@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freemvmt.config import HYBRID_WEIGHT
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.export.onnx import graph_of
@@ -95,11 +94,10 @@ def export_site(
     """
     check_empty(output, [bundle])
     model, store, manifest = open_bundle(bundle)
-    assert isinstance(model, TwoTowersModel)  # open_bundle returns the towers if it gets no ``graphs``
     try:
         if not isinstance(store, LocalStore):
             raise UserError(f"the documents of {bundle} are in Milvus; index the corpus without --store to export it")
-        if model.config.tower == "transformer":
+        if not isinstance(model, TwoTowersModel) or "transformer" in model.config.kinds:
             raise UserError("a transformer cannot run in a page without a server; export a bundle of averages")
         if dim is not None and not 1 <= dim <= model.dim:
             raise UserError(f"--dim is {dim}, but the vectors of {bundle} have {model.dim}; give 1 to that many")
@@ -128,7 +126,7 @@ def export_site(
         "queries": "onnx" if with_graph else "table",
         "shard": SHARD,
         "depth": DEPTH,
-        "weight": HYBRID_WEIGHT,
+        "weight": model.hybrid_weight,
         "most_hits": MAX_HITS,
     }
     size = _write_site(output, files, site_manifest)

@@ -49,7 +49,7 @@ def page_files(model: TwoTowersModel, runtime: Path | None) -> dict[str, bytes]:
 
 
 def _runtime_files(model: TwoTowersModel, runtime: Path) -> dict[str, bytes]:
-    if model.config.tower != "recurrent":
+    if model.config.kind_of("query") != "recurrent":
         raise UserError("--onnx-web is for recurrent towers, and these are averages; leave it out")
     if missing := [name for name in RUNTIME if not (runtime / name).is_file()]:
         raise UserError(f"{runtime} has no {missing[0]}; give the folder dist of the npm package onnxruntime-web")

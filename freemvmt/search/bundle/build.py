@@ -38,8 +38,8 @@ from freemvmt.search.stores.layout import (
     MANIFEST_FILE,
     MODEL_FOLDER,
     STATE_FILE,
-    WEIGHTS_FILE,
     WORDS_FOLDER,
+    weight_ids,
 )
 from freemvmt.search.stores.local.store import first_state, replace_bundle
 from freemvmt.search.stores.texts import Texts, write_texts
@@ -222,7 +222,9 @@ def _manifest(
     hashes = hash_files(
         folder, [str(f) for f in paths if f.parts[0] not in excluded and not any(map(is_not_ours, f.parts))]
     )
-    weights = hashes[WEIGHTS_FILE]["sha256"]
+    ids = weight_ids(hashes)
+    assert ids is not None  # the model is saved by now
+    id, space = ids
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {
         "bundle": bundle.FORMAT,
@@ -234,8 +236,14 @@ def _manifest(
         "documents": count,
         "dim": model.dim,
         "fields": kinds,
-        "model": {"id": weights, "tokenizer": tokenizer, "base": model.config.base, "tower": model.config.tower},
-        "vectors_by": weights,
+        "model": {
+            "id": id,
+            "tokenizer": tokenizer,
+            "base": model.config.base,
+            "tower": model.config.kind_of("query"),
+            "document_tower": model.config.kind_of("document"),
+        },
+        "vectors_by": space,
         "files": hashes,
     }
 

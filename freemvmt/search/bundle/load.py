@@ -36,9 +36,10 @@ from freemvmt.search.stores.layout import (
     MODEL_FOLDER,
     STATE_FILE,
     STORE_FILE,
-    WEIGHTS_FILE,
+    WEIGHT_FILES,
     Identity,
     identity_of,
+    weight_ids,
 )
 from freemvmt.search.stores.local.store import LocalStore
 from freemvmt.search.stores.local.view import IndexedDocuments
@@ -51,7 +52,7 @@ FORMAT = 3  # 3: texts and metadata in files that NumPy reads; 2: lists in filte
 _SHAPE: Shape = {  # of the entries of the manifest that are used
     "name": str, "id": str, "corpus": str, "created": str, "version": str, "documents": int, "dim": int, "fields": {},
     "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
-    "model": {"id": str, "tokenizer": str, "base": str, "tower": str}, "analysis": str,
+    "model": {"id": str, "tokenizer": str, "base": str, "tower": str, "document_tower": str}, "analysis": str,
 }  # fmt: skip
 
 
@@ -124,14 +125,16 @@ def _open(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Sto
         raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
     identity = identity_of(folder)
     if verify:
-        files = {name: hashes for name, hashes in manifest["files"].items() if graphs is None or name != WEIGHTS_FILE}
+        files = {
+            name: hashes for name, hashes in manifest["files"].items() if graphs is None or name not in WEIGHT_FILES
+        }
         verify_files(folder, files, "index the corpus again")
     index = manifest["index"]
     for key, choices in (("kind", vectors.IndexKind), ("stored", vectors.Quantization)):
         if index[key] not in get_args(choices):
             raise UserError(f"{folder} has an index of {key} {index[key]!r}, which is not known; update two-towers")
     check_kinds(folder, manifest["fields"])
-    model = _load_towers(folder) if graphs is None else _load_graphs(folder, manifest, graphs)
+    model = _load_towers(folder, manifest) if graphs is None else _load_graphs(folder, manifest, graphs)
     if STORE_FILE in manifest["files"]:
         store = remote.open_store(folder, identity)
         _check_model_ids(folder, manifest, model, store.dim)
@@ -146,10 +149,20 @@ def _open(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Sto
     return model, LocalStore(folder, base, identity, manifest["id"], verify=verify), manifest
 
 
-def _load_towers(folder: Path) -> Encoder:
+def _load_towers(folder: Path, manifest: dict[str, Any]) -> Encoder:
+    """The model, or only its query tower if a transformer encodes the documents. The manifest has the checksums."""
     from freemvmt.model import TwoTowersModel
+    from freemvmt.search.lazy_model import LazyModel
 
-    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)  # the manifest has its checksums
+    if _is_heavy(manifest):
+        return LazyModel(folder / MODEL_FOLDER)
+    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)
+
+
+def _is_heavy(manifest: dict[str, Any]) -> bool:
+    """Whether a transformer encodes the documents, and a light tower the queries."""
+    towers = manifest["model"]
+    return bool(towers["document_tower"] == "transformer" and towers["tower"] != "transformer")
 
 
 def _load_graphs(folder: Path, manifest: dict[str, Any], graphs: Path) -> Encoder:
@@ -172,7 +185,7 @@ def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: I
 
 def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], stored: Vectors) -> None:
     """Raise ``UserError`` unless ``stored`` (documents, dim) are the vectors that ``model`` gives ``documents``."""
-    if not documents:
+    if not documents or getattr(model, "is_lazy", False):  # the SHA-256 of the document tower was compared
         return
     encoded = to_numpy(model.encode_documents([document.content for document in documents]))
     if np.abs(encoded - stored).max() >= 0.02:
@@ -181,8 +194,8 @@ def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], 
 
 def _check_model_ids(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
     tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
-    weights = manifest["files"].get(WEIGHTS_FILE, {}).get("sha256")  # verified with the other files
-    same = manifest["vectors_by"] == weights and manifest["model"]["tokenizer"] == tokenizer
+    ids = weight_ids(manifest["files"])  # verified with the other files
+    same = ids is not None and manifest["vectors_by"] == ids[1] and manifest["model"]["tokenizer"] == tokenizer
     if not same or dim != model.dim:
         raise _wrong_model(folder)
 

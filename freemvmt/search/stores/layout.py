@@ -1,6 +1,9 @@
 """The names of a bundle's files, and a stamp that tells one version of a bundle from another."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
 
@@ -27,4 +30,16 @@ TEXTS, FIELDS_FOLDER = "documents", "fields"  # TEXTS begins the names of two fi
 MODEL_FOLDER = "model"
 
 
-WEIGHTS_FILE = f"{MODEL_FOLDER}/model.safetensors"
+WEIGHT_FILES = tuple(f"{MODEL_FOLDER}/{name}.safetensors" for name in ("document", "query", "model"))  # two, or one
+
+
+def weight_ids(files: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(the id of the model, the id of its document tower) from the hashes of a bundle's files; None without weights.
+
+    The id of the document tower names the space of the vectors: it is the SHA-256 of the file that holds its weights.
+    """
+    digests = [str(files[name]["sha256"]) for name in WEIGHT_FILES if name in files]
+    if not digests:
+        return None
+    id = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return id, digests[0]

@@ -21,9 +21,14 @@ class MemoryStore:
     """
 
     def __init__(
-        self, model: Encoder | None, documents: Sequence[str], ids: Sequence[str], lexical: Lexical = "served"
+        self,
+        model: Encoder | None,
+        documents: Sequence[str],
+        ids: Sequence[str],
+        lexical: Lexical = "served",
+        vectors: TensorOrArray | None = None,
     ) -> None:
-        self._model = model
+        self._model, self._vectors = model, vectors
         self._documents = documents
         self._ids = ids
         self._lexical = lexical
@@ -33,7 +38,7 @@ class MemoryStore:
         """The document vectors, (documents, dim), each of length 1, on the model's device."""
         if self._model is None:
             raise UserError("dense and hybrid search need a model; give one, or search with bm25")
-        return self._model.encode_documents(self._documents)
+        return self._model.encode_documents(self._documents) if self._vectors is None else self._vectors
 
     @functools.cached_property
     def bm25(self) -> WordSearch:

@@ -27,7 +27,7 @@ def explanation_fields(explanation: Explanation) -> dict[str, Any]:
     """The fields of an explanation, as in ``responses.Explanation``."""
     pieces = {
         side: [{"text": piece.text, "share": piece.share} for piece in getattr(explanation, side)]
-        for side in ("title", "text")
+        for side in ("title", "text", "query")
     }
     return {"score": explanation.score, **pieces}
 

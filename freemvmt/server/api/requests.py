@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from freemvmt.config import HYBRID_WEIGHT, Method
+from freemvmt.config import Method
 from freemvmt.data.documents import MAX_ID_BYTES
 from freemvmt.data.values import id_of
 from freemvmt.errors import UserError
@@ -183,7 +183,7 @@ class SearchRequest(Body):
     query: Query
     k: Hits = 10
     method: Method = "hybrid"
-    weight: Weight = HYBRID_WEIGHT
+    weight: Weight | None = None
     filter: Filter = _NO_FILTER
     explain: bool = Field(False, description=f"Explain the first {MAX_EXPLAINED} hits.")
 
@@ -194,7 +194,7 @@ class BatchRequest(Body):
     queries: Annotated[list[Query], Field(min_length=1, max_length=MAX_BATCH_QUERIES)]
     k: HitsInBatch = 10
     method: Method = "hybrid"
-    weight: Weight = HYBRID_WEIGHT
+    weight: Weight | None = None
     filter: Filter = _NO_FILTER
 
 

@@ -36,11 +36,13 @@ class Piece(Answer):
 
 
 class Explanation(Answer):
-    """The score (a cosine) split over title and text: the shares add up to it."""
+    """The score (a cosine) split over title and text, or over the query where the documents' tower is a transformer:
+    the shares add up to it."""
 
     score: float
     title: list[Piece]
     text: list[Piece]
+    query: list[Piece]
 
 
 class FoundDocument(Answer):

@@ -27,7 +27,7 @@ METHODS: tuple[Method, ...] = ("hybrid", "dense", "bm25")
 
 _SAMPLE_VALUES = {"string": "", "number": 0, "boolean": True}  # one value for each kind of field
 
-_Kind = tuple[int, Method, float]  # k, method, weight: the queries of one kind can be searched together
+_Kind = tuple[int, Method, float | None]  # k, method, weight: the queries of one kind can be searched together
 
 
 class Service:

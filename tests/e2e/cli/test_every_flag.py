@@ -114,13 +114,16 @@ BESIDE = {
     "encoder_rate_factor": "--tower transformer --base {encoder}",
     "rows": "--base {encoder}",
     "tower": "--base {encoder}",
+    "query_tower": "--base {encoder}",
+    "document_tower": "--base {encoder}",
+    "freeze": "--separate-towers --loss align --teacher {encoder} --base {encoder}",
     "shared_table": f"{_RECURRENT} --separate-towers",
     "temperature": "--loss infonce",
     "learn_temperature": "--loss infonce",
     "self_mine_every": "--negatives given",
     "shuffle_buffer": "--streaming",
     "distill": "--teacher {encoder}",
-    "loss": "--negatives given --teacher {encoder}",
+    "loss": "--negatives given --teacher {encoder} --base {encoder}",
     "project_name": "--wandb",
     "run_name": "--wandb",
     "log_model": "--wandb",
@@ -135,6 +138,8 @@ MORE = [
     "export {bundle} --format site --output {new}/site --dim 16",
     "export {bundle} --format site --output {new}/site --max-mb 30",
     "train --resume {checkpoints} --resume-anyway --epochs 2",
+    "train --dataset {corpus} --spans 2 --base {encoder} --document-tower transformer --loss align --no-wandb "
+    "--output {new}/light",
 ]
 TRAINING = {field.name for field in dataclasses.fields(TrainConfig)}
 SEARCHED = {name for sweep in sweep_config.SWEEPS.values() for name in sweep["parameters"]}
@@ -142,7 +147,14 @@ SEARCHED = {name for sweep in sweep_config.SWEEPS.values() for name in sweep["pa
 # What ends with 2, and what it says: a flag that is nothing by itself, or asks for what is not here.
 REFUSED = {
     "train --rows distilled": "no config.json",
+    "train --rows encoded": "no config.json",
     "train --tower transformer": "no config.json",
+    "train --query-tower transformer": "no config.json",
+    "train --document-tower transformer": "no config.json",
+    "train --loss align": "the vectors to learn have 384 numbers",
+    "sweep --loss align": "no trial came to its end",
+    "train --freeze documents": "share one tower",
+    "train --freeze queries": "share one tower",
     "train --self-mine-every 2": "add --negatives given",
     "evaluate --explain": "give --worst 20",
     "encode --engine ray": "this needs ray",

@@ -17,7 +17,7 @@ import torch
 from freemvmt.cli import main
 from freemvmt.config import TrainConfig, changed_flags
 from freemvmt.model import TwoTowersModel
-from freemvmt.trainer.dataset import TrainingData
+from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.distributed import SingleProcess
 from freemvmt.training import train
 
@@ -49,18 +49,26 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
+LIGHT: dict[str, object] = {
+    "loss": "align", "document_tower": "transformer", "dim": None, "separate_towers": False, "learning_rate": 1e-4
+}  # fmt: skip
+
+
 def test_two_processes_end_with_the_weights_of_one(
     tiny_config: TrainConfig,
     tiny_data: TrainingData,
     streamed_config: TrainConfig,
     streamed_data: TrainingData,
+    tiny_encoder: str,
     tmp_path: Path,
 ) -> None:
     """Towers and losses of several kinds, a stream, and what one process has begun and two go on with."""
     exact: dict[str, object] = {"precision": "fp32", "epochs": 2}
     configs = {name: dataclasses.replace(tiny_config, **exact | changes) for name, changes in VARIANTS.items()}
     configs["stream"] = dataclasses.replace(streamed_config, **exact | {"loss": "infonce"})
-    wholes = {name: train(config, streamed_data if config.streaming else tiny_data) for name, config in configs.items()}
+    configs["light"] = dataclasses.replace(configs["average"], base=tiny_encoder, **LIGHT)
+    data = {"stream": streamed_data, "light": prepare(configs["light"])}
+    wholes = {name: train(config, data.get(name, tiny_data)) for name, config in configs.items()}
     words = {name: ["train", *changed_flags(config)] for name, config in configs.items()}
     wholes["begun"] = train(tiny_config, tiny_data)
     checkpoints = StoppedAt(tmp_path / "checkpoints", tiny_config, tiny_data)

@@ -139,4 +139,4 @@ def test_bad_input_is_one_line(
         ([empty, "--output", tmp_path / "new"], "holds no document"),
     ):
         assert said in refusal(capsys, tmp_path, "encode", tmp_path / "model", *words)
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["two_towers"] == 2
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["two_towers"] == 3

@@ -32,7 +32,9 @@ def test_rows_come_from_each_token_alone_and_are_kept(
     assert table.shape == raw.shape
     assert float(table.std()) == pytest.approx(float(raw.std()), rel=1e-3)
     (kept,) = (tmp_path / "rows").iterdir()
-    assert torch.equal(load_file(kept)["rows"], table)
+    outputs = load_file(kept)["outputs"]
+    assert torch.equal(half_whitened(outputs, float(raw.std())), table)
+    assert torch.equal(TwoTowersModel(ModelConfig(base=tiny_encoder, rows="encoded")).document_tower.table, outputs)
 
     monkeypatch.setattr(TransformerTower, "forward", None)  # not needed again
     assert torch.equal(TwoTowersModel(config).document_tower.table.detach(), table)

@@ -11,8 +11,8 @@ from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.losses.softmax import Distillation, Temperature
 from freemvmt.model import TwoTowersModel
+from freemvmt.towers import vector_cache
 from freemvmt.towers.transformer import TransformerTower, pretrained_tower
-from freemvmt.trainer import teacher
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.teacher import Teacher
 from freemvmt.training import train
@@ -24,8 +24,8 @@ TEXTS = ["a tower", "", "the quick brown fox jumps over the lazy dog", "a tower"
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(teacher, "_CHUNK", 4)
-    return tmp_path / "cache" / "teacher"
+    monkeypatch.setattr(vector_cache, "_CHUNK", 4)
+    return tmp_path / "cache" / "vectors"
 
 
 def by_the_library(folder: str, text: str) -> torch.Tensor:

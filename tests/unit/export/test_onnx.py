@@ -31,7 +31,7 @@ def test_onnxruntime_gives_our_vectors(variant: str, tiny_base: str, tmp_path: P
     model.save(tmp_path / "model")
     command = ["export", str(tmp_path / "model"), "--format", "onnx", "--output", str(tmp_path / "onnx")]
     assert main(command) == 0
-    apart = model.config.separate_towers
+    apart = len(model.config.sides) == 2
     names = (
         {"query": "query.onnx", "document": "document.onnx"}
         if apart

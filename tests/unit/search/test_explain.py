@@ -7,6 +7,7 @@ import torch
 
 from freemvmt.config import ModelConfig
 from freemvmt.data.documents import Document
+from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.explain import Explanation, explain
 
@@ -61,15 +62,20 @@ def model(request: pytest.FixtureRequest, tiny_base: str) -> TwoTowersModel:
     }[request.param]()
 
 
+def heavy(tiny_encoder: str) -> TwoTowersModel:
+    return TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+
+
 def check(model: TwoTowersModel, query: str, document: Document) -> Explanation:
-    found = explain(model, query, document)
+    found = explain(model, query, document, lambda: model.encode_documents([document.content])[0].numpy())
     cosine = float(model.encode_queries([query])[0].double() @ model.encode_documents([document.content])[0].double())
     assert found.id == document.id
     assert abs(found.score - cosine) < 1e-5
-    assert abs(sum(piece.share for piece in (*found.title, *found.text)) - found.score) < 1e-5
+    assert abs(sum(piece.share for piece in (*found.title, *found.text, *found.query)) - found.score) < 1e-5
+    assert "".join(piece.text for piece in found.query) == query
     assert "".join(piece.text for piece in found.title) == document.title
     assert "".join(piece.text for piece in found.text) == document.text
-    for piece in (*found.title, *found.text):
+    for piece in (*found.title, *found.text, *found.query):
         assert piece.text
         assert not piece.text.isspace() or piece.share == 0
     return found
@@ -117,3 +123,16 @@ def test_the_word_that_was_asked_for_has_the_largest_share(tiny_model: TwoTowers
     assert max((*found.title, *found.text), key=lambda piece: piece.share).text == "river"
     assert [piece.text for piece in found.title] == ["a", " ", "mountain"]
     assert [piece.text for piece in found.text] == ["castle", " ", "and", " ", "river"]
+
+
+def test_over_a_transformer_only_the_words_of_the_query_have_shares(tiny_encoder: str) -> None:
+    model = heavy(tiny_encoder)
+    test_random_texts_of_every_script(model)
+    for text in ("", " ", "river"):
+        test_texts_with_little_in_them(model, "title ", text)
+    found = check(model, "how tall, the tower?", Document("d", "the tower is tall", "towers"))
+    assert [piece.share for piece in (*found.title, *found.text)] == [0, 0]
+    assert {piece.text for piece in found.query if piece.share} >= {"how", "tall", "the", "tower"}
+    both = TwoTowersModel(ModelConfig(base=tiny_encoder, tower="transformer"))
+    with pytest.raises(UserError, match="cannot be split"):
+        check(both, "tower", Document("d", "a tower"))

@@ -83,8 +83,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["holds no token table"],
     ),
     "list as config": (written("config.json", b"[]"), ["config.json is not a two-towers model's"]),
-    "newer format": (described(two_towers=3), ["config.json has format 3, this version reads 2; update two-towers"]),
-    "older format with sums": (described(two_towers=1), ["config.json has format 1, this version reads 2"]),
+    "newer format": (described(two_towers=4), ["config.json has format 4, this version reads 3; update two-towers"]),
+    "older format with sums": (described(two_towers=1), ["config.json has format 1, this version reads 3"]),
     "no model": (described(model=None), ["config.json does not describe a model"]),
     "unknown setting": (described(model_speed=3), ["config.json does not describe a model", "speed"]),
     "unknown tower": (described(model_tower="eiffel"), ["does not describe a model (tower is 'eiffel')"]),
@@ -94,7 +94,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "record is a list": (described(training=[]), ["does not describe a model"]),
     "no config": (without("config.json"), ["no config.json in"]),
     "no tokenizer": (without("tokenizer.json"), ["no tokenizer.json in"]),
-    "no weights": (without("model.safetensors"), ["no model.safetensors in"]),
+    "no weights": (without("model.safetensors"), ["does not say what model.safetensors was"]),
     "cut tokenizer": (cut("tokenizer.json", 9999), ["tokenizer.json cannot be read"]),
     "binary tokenizer": (written("tokenizer.json", b"\xff"), ["tokenizer.json cannot be read"]),
     "cut weights": (cut("model.safetensors", 99_999), ["model.safetensors is damaged"]),
@@ -147,7 +147,7 @@ def test_a_model_from_before_there_were_sums_is_refused(model: Path, tmp_path: P
     description = json.loads((folder / "config.json").read_text())
     older = {"two_towers": 1, "model": description["model"], "training": description["training"]}
     (folder / "config.json").write_text(json.dumps(older, indent=2))
-    with pytest.raises(UserError, match=r"config\.json has format 1, this version reads 2; train it again$"):
+    with pytest.raises(UserError, match=r"config\.json has format 1, this version reads 3; train it again$"):
         TwoTowersModel.load(folder)
 
 

@@ -75,7 +75,9 @@ def test_text_beyond_max_length_does_not_count(tiny_base: str) -> None:
         {"dim": 16, "separate_towers": True},
         {"tower": "recurrent", "cell": "gru", "dropout": 0},
         {"tower": "recurrent", "cell": "lstm", "pooling": "mean", "layers": 2, "bidirectional": False},
+        {"tower": "recurrent", "pooling": "both", "hidden": 8},
         {"tower": "recurrent", "separate_towers": True},
+        {"query_tower": "recurrent", "hidden": 8},
         {"tower": "recurrent", "separate_towers": True, "shared_table": True, "dim": 16},
     ],
     ids=str,
@@ -93,7 +95,7 @@ def test_a_saved_model_comes_back_equal(tiny_base: str, tmp_path: Path, config: 
     assert torch.equal(loaded.encode_documents(texts), model.encode_documents(texts))
     assert loaded.config == model.config
     assert loaded.record == model.record
-    separate = bool(config.get("separate_towers"))
+    separate = bool(config.get("separate_towers") or config.get("query_tower"))
     assert torch.equal(model.encode_queries(["a"]), model.encode_documents(["a"])) is not separate
     assert loaded.dim == config.get("dim", 48)
 

@@ -12,7 +12,7 @@ from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.towers.recurrent import RecurrentTower
 
 VOCABULARY, WIDTH = 30, 8
-CELLS, POOLINGS = ["gru", "lstm"], ["weighted", "mean"]
+CELLS, POOLINGS = ["gru", "lstm"], ["weighted", "mean", "both"]
 
 
 def texts(*lengths: int, seed: int = 0) -> TokenArray:
@@ -36,9 +36,11 @@ def by_hand(made: RecurrentTower, ids: list[int]) -> Tensor:
     x = made.table[ids]
     states = x * made.scale  # (tokens, width)
     states, _ = made.cell.recurrence(states)  # PyTorch's own
-    if made.pooling == "weighted":
-        weights = made.output(states).clamp(-3, 3).exp()
-        return (weights * x).sum(0) / weights.sum()
+    if made.pooling != "mean":
+        outputs = made.output(states)  # (tokens, 1), or (tokens, 1 + width)
+        weights = outputs[:, :1].clamp(-3, 3).exp()
+        weighted = (weights * x).sum(0) / weights.sum()
+        return weighted if made.pooling == "weighted" else weighted + outputs[:, 1:].mean(0)
     return made.output(states.mean(0)) + (x.mean(0) if made.residual else 0)
 
 
@@ -86,7 +88,7 @@ def test_the_company_of_a_text_changes_nothing(cell: str, pooling: str) -> None:
             torch.testing.assert_close(made(tokens.take(np.array(index))), vectors[index], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["weighted", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 def test_the_shares_of_a_texts_tokens_add_up_to_its_vector(pooling: str, residual: bool) -> None:
     made = tower(pooling=pooling, residual=residual)

@@ -92,4 +92,7 @@ def test_gradients_of_all_but_the_table_are_held_to_a_norm_together(tiny_base: s
         assert dense[0].grad.view(-1)[:2].tolist() == pytest.approx([3 * factor, 4 * factor], rel=1e-4)  # type: ignore[union-attr]
         assert temperature.grad.item() == pytest.approx(12 * factor, rel=1e-4)
         step = (table.detach() - moved)[1].square().mean().sqrt().item()
-        assert step == pytest.approx(config.learning_rate * config.table_rate_factor, rel=1e-3)
+        assert step == pytest.approx(0.03, rel=1e-3)
+    aligned = dataclasses.replace(config, loss="align")
+    assert (aligned.table_rate, config.table_rate) == pytest.approx((0.3, 0.03))
+    assert dataclasses.replace(aligned, table_rate_factor=10.0).table_rate == pytest.approx(0.003)
