@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import record
 from quality import SEEDS, mean_of, summed_up, tested
-from recurrent import COLLECTIONS, SHOWN, trained
+from recurrent import COLLECTIONS, PROTOCOL, SHOWN, trained
 
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.collection import Collection
@@ -31,11 +31,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "average": COMMON,
     "recurrent": COMMON | {"query_tower": "recurrent", "pooling": "both"},
 }
-PROTOCOL = (
-    "NDCG@10 over the full corpus of each collection; best epoch by validation; mean of the seeds; paired two-sided "
-    "randomisation test, 10,000 permutations, on each query's mean over the seeds; hybrid weights {weights}; "
-    "trained on the queries of {trained} alone"
-)
 
 
 def main() -> int:
@@ -65,7 +60,7 @@ def main() -> int:
     sys.stdout.write(f"mean over {', '.join(SHOWN)}: {means}\n")
     figures = {"trained_on": given.train, "recipes": training, "collections": found, "mean_of_shown_ndcg@10": means}
     weights = {name: seeds[0].hybrid_weight for name, seeds in models.items()}
-    protocol = PROTOCOL.format(weights=weights, trained=" and ".join(given.train))
+    protocol = PROTOCOL.format(weight=weights, trained=f"the queries of {' and '.join(given.train)} alone")
     sys.stdout.write(f"wrote {record.write('light_query', protocol, SEEDS, figures)}\n")
     return 0
 

@@ -324,7 +324,7 @@ class TrainConfig(
             )
         if self.frozen and self.shared_table:
             raise UserError("--freeze and --shared-table: a table cannot stay and learn; leave one of them out")
-        if self.frozen and self.learns_without_labels and self.self_mine_every:
+        if self.learns_without_labels and self.self_mine_every:
             raise UserError("--loss align has no negatives to mine; leave out --self-mine-every")
 
     @property

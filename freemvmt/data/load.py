@@ -24,7 +24,7 @@ from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.msmarco import ms_marco, ms_marco_tsv, qrels_file_of
 from freemvmt.data.readers.parquet import from_table, read_parquet
 from freemvmt.data.readers.tsv import read_tsv
-from freemvmt.data.records import read_records
+from freemvmt.data.records import corpus_file, read_records
 from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import content_of, passage_id
 from freemvmt.errors import UserError
@@ -34,6 +34,7 @@ from freemvmt.storage.files import check_regular
 logger = logging.getLogger(__name__)
 
 _READERS = {".parquet": read_parquet, ".jsonl": read_jsonl, ".tsv": read_tsv}
+_NAMED = ("auto", "msmarco", "pydocs")  # data sets that are no files
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
@@ -146,23 +147,22 @@ def _read_dataset(name: str, config: DataConfig) -> tuple[str, Judgements, Colle
 
 def _queries_alone(name: str, config: DataConfig) -> list[str] | None:
     """The queries of a file that holds nothing else; None for other data sets."""
-    if name in ("auto", "msmarco", "pydocs") or not existing_path(name).is_file():
+    if name in _NAMED or not existing_path(name).is_file():
         return None
     return read_queries_alone(Path(name), config.max_samples, config.query_field)
 
 
 def _passages_of_corpus(name: str, rows: int | None) -> list[str] | None:
     """The passages of a corpus, without its queries; None when ``name`` is no corpus, or has training queries."""
-    if name in ("auto", "msmarco", "pydocs"):
+    if name in _NAMED:
         return None
-    path = file = existing_path(name)
+    path = existing_path(name)
     if path.is_dir():
         if not is_judged(path) or _has_qrels(path, "train"):
             return None
-        file = next(path / file for file in ("corpus.jsonl", "collection.tsv") if (path / file).exists())
     elif path.suffix != ".jsonl" or "text" not in next((record for _, record in json_lines(path, 1)), {}):
         return None
-    passages = [content_of(record.title, record.text) for record in read_records(file)]
+    passages = [content_of(record.title, record.text) for record in read_records(corpus_file(path))]
     return [passage for passage in passages[:rows] if passage.strip()]
 
 
