@@ -38,6 +38,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "hostile": ("server", "search"),
     "hybrid_search": (*_VECTORS, *_SEARCHING, *_BUNDLES),
     "hybrid_weight": _QUALITY,
+    "hybrid_weight_light": _QUALITY,
     "install": ("runtime/optional.py", "integrations", "export"),
     "kills": (*_CHECKPOINTS, "storage/manifest.py", "tuning", "trainer/mining.py", "search"),
     "lite": (*_SERVED, "search/onnx_encoder.py", "export/onnx.py"),

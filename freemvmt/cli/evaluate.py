@@ -71,10 +71,14 @@ def evaluate(argv: Sequence[str]) -> int:
     console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_bm25_note(options)}")
     for line in table([result]):
         console.line(line)
+    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
+    if retriever and (heavy := _heavy_score(retriever, collection, options)):
+        share = result.metrics["ndcg@10"] / heavy
+        console.line(f"retention    {share:.1%} of the transformer on both sides, dense, {heavy:.4f}")
+        answer |= {"transformer_ndcg@10": round(heavy, 6), "retention": round(share, 4)}
     if output:
         write_run(run, output, tag)
         console.line(f"run       {options.run}")
-    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
     if options.worst:
         from freemvmt.evaluation import error_analysis as analysis
 
@@ -189,6 +193,24 @@ def _measured(
         vectors = model.cached_vectors("document", collection.documents, options.console())
     retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25, vectors)
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
+
+
+def _heavy_score(retriever: "Retriever", collection: "Collection", options: EvaluateOptions) -> float | None:
+    """NDCG@10 of the transformer on both sides, where only the documents are a transformer's; None elsewhere."""
+    import torch
+
+    from freemvmt.evaluation.metrics import ndcg_10
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.index.exact import top_k
+    from freemvmt.search.stores.memory import MemoryStore
+
+    model, store = retriever.model, retriever.store
+    if not isinstance(model, TwoTowersModel) or not isinstance(store, MemoryStore) or options.protocol == "pool":
+        return None
+    if not model.config.is_mixed or model.config.kind_of("document") != "transformer":
+        return None
+    queries = model.cached_vectors("document", collection.queries, options.console())
+    return ndcg_10(top_k(queries, torch.as_tensor(store.all_vectors), 10 + bool(collection.self_matches)), collection)
 
 
 def _bm25_note(options: CollectionOptions) -> str:

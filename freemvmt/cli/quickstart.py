@@ -1,33 +1,55 @@
 """`two-towers quickstart`: train, evaluate and search once, offline, on the docs of the Python packages installed here.
 
 Two towers are trained on pairs (first paragraph, the rest) of docstrings, compared with BM25 on held-out docstrings,
-and saved. Then they search all docstrings for three questions.
+and saved. Then they search all docstrings for three questions. With ``--heavy`` a transformer encodes the documents.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
 from freemvmt.runtime.console import Console, pasteable, shorten
+
+if TYPE_CHECKING:  # most of these import PyTorch, which takes seconds
+    from freemvmt.data.readers.pydocs import Docstring
+    from freemvmt.evaluation.metrics import Comparison, Result
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.trainer.dataset import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartOptions(Options):
     """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
 
-    output: str = "models/pydocs"
-    """Folder for the model."""
+    heavy: bool = False
+    """Encode the documents by a transformer: a better search, after some minutes. Queries stay light."""
+    output: str | None = None
+    """Folder for the model; None: models/pydocs, with --heavy models/pydocs-heavy."""
     max_samples: int | None = None
     """Read at most so many docstrings; None: all."""
     seed: int = 0
     """Seed of the split and of the training."""
 
+    def train_config(self) -> TrainConfig:
+        """The training of this quickstart."""
+        config = TrainConfig(
+            dataset=("pydocs",), max_samples=self.max_samples, seed=self.seed, output=self.folder, wandb=False
+        )
+        return replace(config, document_tower="transformer", loss="align") if self.heavy else config
+
+    @property
+    def folder(self) -> str:
+        """The folder for the model."""
+        return self.output or f"models/pydocs{'-heavy' if self.heavy else ''}"
+
 
 BUNDLE = "bundles/pydocs"  # served by `two-towers serve` without an argument
+PROBE = 64  # passages whose encoding says how long all will take
 
 QUESTIONS = (
     "singular values of a matrix",
@@ -40,81 +62,36 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     """Train, evaluate, save and search; return all figures. Raises ``UserError`` as ``train`` does."""
     console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
     console.line()
-    from freemvmt.data.corpus import ids_of
     from freemvmt.data.load import read_pydocs
-    from freemvmt.evaluation.metrics import compare, evaluate
-    from freemvmt.model import TwoTowersModel
-    from freemvmt.search.retriever import Retriever
+    from freemvmt.evaluation.metrics import compare
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
     from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.result import save
-    from freemvmt.training import train
+    from freemvmt.training import label_of, train
 
     clock = time.perf_counter()
-    config = TrainConfig(
-        dataset=("pydocs",), max_samples=options.max_samples, seed=options.seed, output=options.output, wandb=False
-    )
-    output = Path(options.output)
+    config, output = options.train_config(), Path(options.folder)
     check_output(output)
+    if options.heavy:
+        _say_how_long(config, console)
     data = prepare(config, console)
     training = train(config, data, console=console)
     rate = training.pairs * len(training.history) / training.seconds
-    console.line(
-        f"training  {config.tower} towers, {config.loss}, {config.negatives} in batch: {len(training.history)} epochs, "
-        f"{rate:,.0f} pairs/s",
-        training.seconds,
-    )
+    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
     save(config, data, training, output)
 
-    validation = data.validation
-    retriever = Retriever(training.model, validation.documents, validation.document_ids)
-    untrained = Retriever(TwoTowersModel(config.model_config()), validation.documents, validation.document_ids)
-    systems: tuple[tuple[str, Retriever, Method], ...] = (
-        ("BM25", retriever, "bm25"),
-        ("untrained", untrained, "dense"),
-        ("trained", retriever, "dense"),
-        ("hybrid", retriever, "hybrid"),
-    )
-    results = {name: evaluate(system, validation, method)[0] for name, system, method in systems}
+    retriever = _retriever_over(training.model, data)
+    results = _measure(retriever, config, data)
     comparison = compare(results["hybrid"], results["BM25"])
-    console.line()
-    console.line(
-        f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
-    )
-    for name, result in results.items():
-        low, high = result.intervals["ndcg@10"]
-        note = f"   {_verdict(comparison.difference, comparison.p_value)}" if name == "hybrid" else ""
-        console.line(f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}{note}")
-
+    _report(results, comparison, data, console)
     docs = read_pydocs(options.max_samples, options.seed)
-    texts = [f"{doc.name} {doc.summary} {doc.body}" for doc in docs]
-    ids = ids_of(docs)
-    docs_retriever = Retriever(training.model, texts, ids)
-    summaries = {id: doc.summary for id, doc in zip(ids, docs, strict=True)}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for question in QUESTIONS:
-        hits = docs_retriever.search(question, k=3)
-        answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
-        console.line()
-        console.line(question)
-        for rank, hit in enumerate(hits, start=1):
-            summary = summaries[hit.id]
-            console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summary, 56)}")
+    answers = _ask(_docs_retriever(training.model, data, docs), docs, console)
 
     seconds = time.perf_counter() - clock
-    size = size_of(output) / 1e6
     console.line()
-    console.line(f"saved  {output} ({size:.0f} MB)", seconds)
-    next_steps = (
-        (pasteable("two-towers serve"), "the same search in your browser"),
-        (pasteable(f"two-towers evaluate {output} pydocs --method hybrid"), "any model, any collection"),
-        (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
-        ("cd freemvmt && uv run python main.py", "MS MARCO"),
-    )
-    width = max(len(command) for command, _ in next_steps)
-    for number, (command, purpose) in enumerate(next_steps):
-        console.line(f"{'' if number else 'next':<6} {command:<{width}}   {purpose}")
+    console.line(f"saved  {output} ({size_of(output) / 1e6:.0f} MB)", seconds)
+    _say_next(options, console)
     return {
         "model": str(output),
         "seconds": round(seconds, 2),
@@ -123,6 +100,112 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": comparison.difference, "p_value": comparison.p_value},
         "searches": answers,
     }
+
+
+def _say_how_long(config: TrainConfig, console: Console) -> None:
+    """Encode a few passages by the transformer, and say how long all of them will take."""
+    from freemvmt.data.load import read_pydocs
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.index.ranking import evenly_spaced
+
+    docs = read_pydocs(config.max_samples, config.seed)
+    model = TwoTowersModel(config.model_config())
+    sample = [docs[row].body for row in evenly_spaced(len(docs), PROBE)]
+    started = time.perf_counter()
+    model.encode_documents(sample)
+    minutes = (time.perf_counter() - started) / len(sample) * len(docs) / 60
+    console.line(
+        f"heavy     a transformer encodes {len(docs):,} passages: about {max(1, round(minutes))} min the first time; "
+        "its vectors are cached"
+    )
+
+
+def _retriever_over(model: "TwoTowersModel", data: "TrainingData") -> "Retriever":
+    """Search over the validation corpus; the vectors of a frozen document tower are there already."""
+    from freemvmt.search.retriever import Retriever
+
+    vectors = data.frozen.validation_vectors if data.frozen else None
+    return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors)
+
+
+def _measure(retriever: "Retriever", config: TrainConfig, data: "TrainingData") -> dict[str, "Result"]:
+    """What BM25, the untrained and the trained towers and the hybrid score on the held-out queries."""
+    from freemvmt.evaluation.metrics import evaluate
+    from freemvmt.model import TwoTowersModel
+
+    untrained = _retriever_over(TwoTowersModel(config.model_config()), data)
+    systems: tuple[tuple[str, Retriever, Method], ...] = (
+        ("BM25", retriever, "bm25"),
+        ("untrained", untrained, "dense"),
+        ("trained", retriever, "dense"),
+        ("hybrid", retriever, "hybrid"),
+    )
+    return {name: evaluate(system, data.validation, method)[0] for name, system, method in systems}
+
+
+def _report(results: dict[str, "Result"], comparison: "Comparison", data: "TrainingData", console: Console) -> None:
+    """Print a line for each of ``results``."""
+    validation = data.validation
+    console.line()
+    console.line(
+        f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
+    )
+    notes = {"hybrid": _verdict(comparison.difference, comparison.p_value)}
+    if data.frozen:
+        share = data.frozen.retention(results["trained"].metrics["ndcg@10"])
+        notes["trained"] = f"{share:.1%} of the transformer on both sides, {data.frozen.ndcg_10:.3f}"
+    for name, result in results.items():
+        low, high = result.intervals["ndcg@10"]
+        score = f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}   {notes.get(name, '')}"
+        console.line(score.rstrip())
+
+
+def _docs_retriever(model: "TwoTowersModel", data: "TrainingData", docs: Sequence["Docstring"]) -> "Retriever":
+    """Search over all docstrings, whole; over the bodies that it has encoded, if a transformer encodes them."""
+    from freemvmt.data.corpus import ids_of
+    from freemvmt.search.retriever import Retriever
+
+    ids = ids_of(docs)
+    if data.frozen is None:
+        return Retriever(model, [f"{doc.name} {doc.summary} {doc.body}" for doc in docs], ids)
+    id_of_body = {doc.body: id for id, doc in zip(reversed(ids), reversed(docs), strict=True)}  # the first of equals
+    bodies = data.validation.documents
+    return Retriever(model, bodies, [id_of_body[body] for body in bodies], vectors=data.frozen.validation_vectors)
+
+
+def _ask(retriever: "Retriever", docs: Sequence["Docstring"], console: Console) -> dict[str, list[dict[str, Any]]]:
+    """Search for three questions and print the answers."""
+    from freemvmt.data.corpus import ids_of
+
+    summaries = {id: doc.summary for id, doc in zip(ids_of(docs), docs, strict=True)}
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for question in QUESTIONS:
+        hits = retriever.search(question, k=3)
+        answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
+        console.line()
+        console.line(question)
+        for rank, hit in enumerate(hits, start=1):
+            console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summaries[hit.id], 56)}")
+    return answers
+
+
+def _say_next(options: QuickstartOptions, console: Console) -> None:
+    """Print the commands that lead on from here."""
+    serve = (pasteable("two-towers serve"), "the same search in your browser")
+    if options.heavy:
+        bundle = f"bundles/{Path(options.folder).name}"
+        serve = (pasteable(f"two-towers index {options.folder} pydocs --output {bundle}"), "to search and serve it")
+    heavier = (pasteable("two-towers quickstart --heavy"), "better: a transformer encodes the documents")
+    next_steps = (
+        serve,
+        *(() if options.heavy else (heavier,)),
+        (pasteable(f"two-towers evaluate {options.folder} pydocs --method hybrid"), "any model, any collection"),
+        (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
+        ("cd freemvmt && uv run python main.py", "MS MARCO"),
+    )
+    width = max(len(command) for command, _ in next_steps)
+    for number, (command, purpose) in enumerate(next_steps):
+        console.line(f"{'' if number else 'next':<6} {command:<{width}}   {purpose}")
 
 
 def _verdict(difference: float, p_value: float) -> str:
@@ -139,12 +222,12 @@ def pydocs_bundle(console: Console) -> Path:
     from freemvmt.search.bundle.load import is_bundle
     from freemvmt.training import train_and_save
 
-    bundle, model = Path(BUNDLE), Path(QuickstartOptions().output)
+    bundle, model = Path(BUNDLE), Path(QuickstartOptions().folder)
     if is_bundle(bundle):
         return bundle
     console.line(f"there is no {bundle} yet; making it from the docs of the Python packages installed here")
     if not (model / "config.json").exists():
-        train_and_save(TrainConfig(dataset=("pydocs",), output=str(model), wandb=False), console)
+        train_and_save(QuickstartOptions().train_config(), console)
     build(TwoTowersModel.load(model), "pydocs", bundle, console=console)
     return bundle
 

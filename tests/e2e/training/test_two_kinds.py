@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from freemvmt.cli import main
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.documents import Document
-from freemvmt.data.load import load
+from freemvmt.data.load import load, load_collection
 from freemvmt.errors import UserError
+from freemvmt.evaluation.metrics import evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
@@ -135,6 +137,24 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     frozen = "query" if config.frozen == "query" else "document"
     assert not [name for name in saved.tensors if name.startswith(f"model/{frozen}")]  # it is not written again
     assert same(train(config, data, checkpoints=Checkpoints(tmp_path, config, data, saved=saved)), whole)
+
+
+def test_evaluate_says_what_a_light_query_tower_keeps(
+    config: TrainConfig, rows_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, output = train_and_save(dataclasses.replace(config, output=str(tmp_path / "light")))
+    assert main(["evaluate", str(output), rows_file, "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    heavy = TwoTowersModel(ModelConfig(base=config.base, tower="transformer"))
+    collection = load_collection(rows_file, "test", config)
+    own, _ = evaluate(Retriever(heavy, collection.documents, collection.document_ids), collection)
+    assert found["transformer_ndcg@10"] == pytest.approx(own.metrics["ndcg@10"], abs=2e-3)
+    assert found["retention"] == pytest.approx(found["ndcg@10"] / found["transformer_ndcg@10"], abs=2e-4)
+    assert f"retention    {found['retention']:.1%} of the transformer on both sides, dense, " in told.err
+    heavy.save(tmp_path / "heavy")
+    assert main(["evaluate", str(tmp_path / "heavy"), rows_file, "--json"]) == 0
+    assert "retention" not in capsys.readouterr().out
 
 
 def test_both_sides_align_to_a_teacher(tiny_encoder: str, rows_file: str) -> None:
