@@ -20,16 +20,21 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 
 _TOKENS = 8192  # in a batch of the encoder, padding included
+_PROVENANCE = ("_name_or_path", "transformers_version")  # of a configuration: where it was read, and by what
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderConfig:
-    """An encoder without its weights: ``config`` as `transformers` writes it, and the special tokens before and after a
-    text."""
+    """An encoder without its weights: ``config`` as `transformers` writes it, but not where the encoder came from, and
+    the special tokens before and after a text."""
 
     config: dict[str, Any]
     before: list[int]
     after: list[int]
+
+    def __post_init__(self) -> None:
+        plain = {key: value for key, value in self.config.items() if key not in _PROVENANCE}
+        object.__setattr__(self, "config", plain)
 
     def module(self) -> Any:
         """The encoder with random weights, on the default device; ``UserError`` when ``config`` describes none."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     frozen = "query" if config.frozen == "query" else "document"
     assert not [name for name in saved.tensors if name.startswith(f"model/{frozen}")]  # it is not written again
     assert same(train(config, data, checkpoints=Checkpoints(tmp_path, config, data, saved=saved)), whole)
+
+
+def test_a_space_does_not_depend_on_the_place_of_the_encoder(tiny_encoder: str, tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "elsewhere")
+    config = ModelConfig(base=tiny_encoder, document_tower="transformer")
+    here, there = TwoTowersModel(config), TwoTowersModel(dataclasses.replace(config, base=str(tmp_path / "elsewhere")))
+    assert here.space("document") == there.space("document")
+    there.save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert str(tmp_path) not in json.dumps(description["encoder"])
+    assert TwoTowersModel.load(tmp_path / "model").space("document") == here.space("document")
 
 
 def test_evaluate_says_what_a_light_query_tower_keeps(
