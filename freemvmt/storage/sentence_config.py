@@ -60,7 +60,9 @@ class SentenceConfig:
     @property
     def words(self) -> str:
         """A description for people, in brackets; empty for the mean without prompts."""
-        prompts = [f'"{self.prompt(side)}" before a {side}' for side in _NAMES if self.prompt(side)]
+        prompts = [
+            f"{json.dumps(text, ensure_ascii=False)} before a {side}" for side in _NAMES if (text := self.prompt(side))
+        ]
         parts = [part for part in (_WORDS[self.pooling], *prompts) if part]
         return f" ({'; '.join(parts)})" if parts else ""
 
@@ -71,7 +73,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         return SentenceConfig()
     modules = read_json(folder / MODULES)
     classes = [module_class(module) for module in modules] if isinstance(modules, list) else []
-    if classes[:2] != ["Transformer", "Pooling"] or set(classes[2:]) - {"Normalize"} or modules[0].get("path"):
+    if classes[:2] != ["Transformer", "Pooling"] or set(classes[2:]) - {"Normalize"}:
         what = ", ".join(classes) or "no modules"
         raise UserError(
             f"{folder} is a sentence-transformers model of {what}; a transformer tower is Transformer and Pooling, "
@@ -107,7 +109,7 @@ def _prompts(settings: dict[str, Any], path: Path) -> tuple[str, str]:
     for name, text in prompts.items():
         if not isinstance(text, str | None):
             raise UserError(f"{path}: the prompt {name!r} is no text; fetch the model again")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise UserError(f"{path}: default_prompt_name {default!r} names no prompt; fetch the model again")
     # A default that is a side's own prompt is no prompt for the other side.
     others = () if default is None or any(default in names for names in _NAMES.values()) else (default,)

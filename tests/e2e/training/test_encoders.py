@@ -224,6 +224,7 @@ BASES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "prompt": (changed(PROMPT_FILE, lambda c: c | {"prompts": {"query": 3}}), ["the prompt 'query' is no text"]),
     "prompts": (changed(PROMPT_FILE, lambda c: c | {"prompts": ["q: "]}), ["prompts is no object"]),
     "default": (changed(PROMPT_FILE, lambda c: c | {"default_prompt_name": "x"}), ["'x' names no prompt"]),
+    "default list": (changed(PROMPT_FILE, lambda c: c | {"default_prompt_name": []}), ["[] names no prompt"]),
     "joined": (changed(PROMPT_FILE, lambda c: c | {"prompts": {"query": "a"}}), ["the prompt 'a' changes the tokens"]),
     "long": (
         changed(PROMPT_FILE, lambda c: c | {"prompts": {"query": "tower " * 80}}),
@@ -244,6 +245,21 @@ def test_a_base_that_cannot_be_followed_is_refused(
     train = ["train", "--no-wandb", "--tower", "transformer", "--base", folder, "--dataset", rows_file]
     said = refusal(capsys, tmp_path, *train, "--output", tmp_path / "model")
     assert [part for part in parts if part not in said] == []
+
+
+def test_an_encoder_with_a_decoder_is_refused(
+    tmp_path: Path, rows_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import transformers
+
+    tokenizer, folder = sentence_piece(), tmp_path / "base"
+    config = transformers.T5Config(
+        vocab_size=tokenizer.get_vocab_size(), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+    )
+    transformers.T5Model(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    train = ["train", "--no-wandb", "--tower", "transformer", "--base", folder, "--dataset", rows_file]
+    assert "an encoder with a decoder (t5)" in refusal(capsys, tmp_path, *train, "--output", tmp_path / "model")
 
 
 def test_lower_case_is_left_to_the_tokenizer(base: Path, tmp_path: Path) -> None:
