@@ -31,7 +31,8 @@ class ModelConfig:
     """What a model is, apart from its weights; stored as ``config.json`` beside them."""
 
     base: str = BASE_MODEL
-    """Model whose token table and tokenizer the towers start from: a Hub name or a folder."""
+    """Model whose token table and tokenizer the towers start from: a Hub name or a folder. A transformer tower is the
+    whole model, with the pooling and the prompts that it was made for."""
     rows: Literal["auto", "table", "distilled", "encoded"] = "auto"
     """The token vectors to start from. table: the model's own. distilled: each token alone through the whole model,
     whitened. encoded: the same, as it comes, for vectors beside a transformer's. auto: table, or encoded beside one."""

@@ -11,7 +11,6 @@ Towers of two kinds have a file each, ``document.safetensors`` and ``query.safet
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.threads import in_threads
 from freemvmt.storage import hub
 from freemvmt.storage.files import atomic_folder
+from freemvmt.storage.sentence_config import SentenceConfig
 from freemvmt.storage.tensor_files import save_tensors
 from freemvmt.towers.factory import Tower, make_tower
 from freemvmt.towers.model_folder import (
@@ -49,7 +49,7 @@ from freemvmt.towers.model_folder import (
 )
 from freemvmt.towers.pretrained import encoded_rows, half_whitened, principal_directions, token_table
 from freemvmt.towers.static_models import length_of, read_static_model
-from freemvmt.towers.transformer import EncoderConfig, encoder_of, pretrained_tower
+from freemvmt.towers.transformer import EncoderConfig, TransformerTower, encoder_of, pretrained_tower
 from freemvmt.towers.vector_cache import cached_vectors
 
 UNTRAINED = "untrained"
@@ -70,10 +70,13 @@ class TwoTowersModel(nn.Module):
         table = token_table(files.weights, tokenizer.vocabulary_size)
         encoder, tensors = None, dict[str, Tensor]()
         if "transformer" in config.kinds:
-            whole = pretrained_tower(hub.encoder_folder(config.base, "--base"))
+            folder = hub.encoder_folder(config.base, "--base")
+            whole = pretrained_tower(folder)
             encoder = encoder_of(whole, tokenizer.definition)
         if set(config.kinds) != {"transformer"}:
             table = _rows(config, table)
+        elif config.dim is not None and table.shape[1] != whole.width:
+            table = encoded_rows(folder, len(table))  # a head is for outputs, which are not as wide as the table
         for side in config.sides:
             if config.kind_of(side) == "transformer":
                 tensors |= tensors_of(side, whole, nn.Identity(), config)
@@ -155,7 +158,7 @@ class TwoTowersModel(nn.Module):
 
     def digest(self) -> "hashlib._Hash":
         """SHA-256 of everything that the vectors depend on, so two models differ in it; a caller may update it."""
-        digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}".encode())
+        digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}".encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest
@@ -165,22 +168,39 @@ class TwoTowersModel(nn.Module):
         """The share of the dense side in a hybrid, unless a search names another."""
         return self._hybrid_weight
 
+    @property
+    def sentence(self) -> SentenceConfig:
+        """The pooling and the prompts of the transformer; the mean and none where no tower is one."""
+        return self._encoder.sentence if self._encoder else SentenceConfig()
+
     def space(self, tower: TowerName) -> str:
         """SHA-256 of a tower and its tokenizer: vectors can be compared if they come from the same one, or from a tower
         that was trained beside it."""
         tower = tower if tower in self.config.sides else "document"
         kind = self.config.kind_of(tower)
-        encoder = json.dumps(self._encoder.config, sort_keys=True) if self._encoder and kind == "transformer" else ""
+        encoder = self._encoder.key if self._encoder and kind == "transformer" else ""
         digest = hashlib.sha256(f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}".encode())
         for name, tensor in sorted(self.tensors().items()):
             if name.startswith(tower):
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def cached_vectors(self, tower: TowerName, texts: Sequence[str], console: Console = QUIET) -> Tensor:
-        """Vectors of ``texts`` by a tower, (n, dim), from the cache on disk or made now; for towers that are slow."""
-        encode = self.encode_queries if tower == "query" else self.encode_documents
-        vectors = cached_vectors(self.space(tower), texts, encode, console, f"encoding  by the {tower} tower")
+    def cached_vectors(
+        self, tower: TowerName, texts: Sequence[str], console: Console = QUIET, prompt: TowerName | None = None
+    ) -> Tensor:
+        """Vectors of ``texts`` by a tower, (n, dim), from the cache on disk or made now; for towers that are slow.
+
+        ``prompt`` is the side whose prompt stands before the texts, where that is not the tower's.
+        """
+        prompt = prompt or tower
+        name = self.space(tower) + (f"-{prompt}" if self.sentence.has_prompts else "")
+        vectors = cached_vectors(
+            name,
+            texts,
+            lambda missing: self._encode(missing, tower, prompt),
+            console,
+            f"encoding  by the {tower} tower",
+        )
         return F.normalize(torch.from_numpy(vectors).float()).to(self.device)
 
     def cut(self, directions: Tensor) -> "TwoTowersModel":
@@ -198,25 +218,31 @@ class TwoTowersModel(nn.Module):
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
         """Vectors of length 1: (queries, dim) and (documents, dim)."""
         if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is computed once
-            vectors = F.normalize(self.document_head(self.document_tower(queries.followed_by(documents))))
+            tower, head = self._side("document")
+            tokens = _prompted(tower, queries, "query").followed_by(_prompted(tower, documents, "document"))
+            vectors = F.normalize(head(tower(tokens)))
             return vectors[: len(queries)], vectors[len(queries) :]
         return self.query_vectors(queries), self.document_vectors(documents)
 
     def query_vectors(self, tokens: TokenArray) -> Tensor:
         """Vectors of length 1, (queries, dim), with a gradient."""
-        return F.normalize(self.query_head(self.query_tower(tokens)))
+        return F.normalize(self.query_head(self.query_tower(_prompted(self.query_tower, tokens, "query"))))
 
     def document_vectors(self, tokens: TokenArray) -> Tensor:
         """Vectors of length 1, (documents, dim), with a gradient."""
-        return F.normalize(self.document_head(self.document_tower(tokens)))
+        return F.normalize(self.document_head(self.document_tower(_prompted(self.document_tower, tokens, "document"))))
 
     def freeze(self, side: TowerName) -> None:
         """Keep the weights of a side as they are in training."""
-        tower, head = (
-            (self.document_tower, self.document_head) if side == "document" else (self.query_tower, self.query_head)
-        )
+        tower, head = self._side(side)
         for weight in (*tower.parameters(), *head.parameters()):
             weight.requires_grad = False
+
+    def _side(self, side: TowerName) -> tuple[Tower, nn.Module]:
+        """The tower and the head of a side."""
+        if side == "document":
+            return self.document_tower, self.document_head
+        return self.query_tower, self.query_head
 
     def encode_queries(self, queries: Iterable[str]) -> Tensor:
         """Vectors of queries: float32, (n, dim), in the order of the texts, on the model's device, of length 1.
@@ -224,19 +250,19 @@ class TwoTowersModel(nn.Module):
         A text without tokens (empty, white space) has the zero vector, whose cosine with every vector is 0. Raises
         ``TypeError`` unless ``queries`` is a list, array, column or iterator of texts.
         """
-        return self._encode(queries, self.query_tower, self.query_head)
+        return self._encode(queries, "query", "query")
 
     def encode_documents(self, documents: Iterable[str]) -> Tensor:
         """Vectors of documents; as ``encode_queries``."""
-        return self._encode(documents, self.document_tower, self.document_head)
+        return self._encode(documents, "document", "document")
 
     def encode_query_tokens(self, tokens: TokenArray) -> Tensor:
         """As ``encode_queries``, from tokens of ``self.tokenizer``."""
-        return self._encode_tokens(tokens, self.query_tower, self.query_head)
+        return self._in_blocks(len(tokens), tokens.slice, "query", "query")
 
     def encode_document_tokens(self, tokens: TokenArray) -> Tensor:
         """As ``encode_documents``, from tokens of ``self.tokenizer``."""
-        return self._encode_tokens(tokens, self.document_tower, self.document_head)
+        return self._in_blocks(len(tokens), tokens.slice, "document", "document")
 
     @property
     def split_side(self) -> TowerName | None:
@@ -263,24 +289,22 @@ class TwoTowersModel(nn.Module):
         shares: Tensor = contributions / lengths.unsqueeze(1)
         return shares
 
-    def _encode(self, texts: Iterable[str], tower: nn.Module, head: nn.Module) -> Tensor:
+    def _encode(self, texts: Iterable[str], tower: TowerName, prompt: TowerName) -> Tensor:
         strings = texts_of(texts)
         return self._in_blocks(
-            len(strings), lambda start, stop: self.tokenizer.encode(strings[start:stop]), tower, head
+            len(strings), lambda start, stop: self.tokenizer.encode(strings[start:stop]), tower, prompt
         )
 
-    def _encode_tokens(self, tokens: TokenArray, tower: nn.Module, head: nn.Module) -> Tensor:
-        return self._in_blocks(len(tokens), tokens.slice, tower, head)
-
     def _in_blocks(
-        self, size: int, tokens_of: Callable[[int, int], TokenArray], tower: nn.Module, head: nn.Module
+        self, size: int, tokens_of: Callable[[int, int], TokenArray], side: TowerName, prompt: TowerName
     ) -> Tensor:
         vectors = torch.empty(size, self.dim, device=self.device)
+        tower, head = self._side(side)
 
         @torch.no_grad()
         def fill(start: int) -> None:
             stop = min(start + _BLOCK, size)
-            F.normalize(head(tower(tokens_of(start, stop))), out=vectors[start:stop])
+            F.normalize(head(tower(_prompted(tower, tokens_of(start, stop), prompt))), out=vectors[start:stop])
 
         in_threads(fill, range(0, size, _BLOCK))
         return vectors
@@ -299,6 +323,8 @@ class TwoTowersModel(nn.Module):
         description["tokenizer"] = self.tokenizer.replaced
         if self._encoder is not None:
             description["encoder"] = self._encoder.config
+        if self.sentence.key:
+            description["sentence"] = dataclasses.asdict(self.sentence)
         with atomic_folder(folder) as part:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
             for file, sides in weight_files(self.config).items():
@@ -392,6 +418,11 @@ def _tower(
     if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
         tower.load_state_dict(own | {"table": tower.table})
     return tower
+
+
+def _prompted(tower: Tower, tokens: TokenArray, side: TowerName) -> TokenArray:
+    """``tokens`` with the prompt of a side before each text, if the tower is a transformer that has one."""
+    return tower.prompted(tokens, side) if isinstance(tower, TransformerTower) else tokens
 
 
 def _rows(config: ModelConfig, table: Tensor) -> Tensor:

@@ -104,6 +104,12 @@ class Tokenizer:
         ids = np.fromiter((id for row in encoded for id in row), np.int32, int(lengths.sum()))
         return TokenArray(ids, offsets_of(lengths))
 
+    def decode(self, tokens: TokenArray) -> list[str]:
+        """The texts of ``tokens``; the very texts that were encoded, if the tokenizer keeps every character."""
+        rows = [tokens[number].tolist() for number in range(len(tokens))]
+        texts: list[str] = self._reference.decode_batch(rows, skip_special_tokens=False)
+        return texts
+
     def words(self, text: str) -> tuple[list[tuple[int, int, int]], TokenArray]:
         """(start, stop, number of tokens) of each word of a text after truncation, and the tokens of all words."""
         valid_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -20,6 +20,7 @@ from typing import Any
 from freemvmt.config import BASE_MODEL
 from freemvmt.errors import UserError
 from freemvmt.storage.files import sha256_of
+from freemvmt.storage.sentence_config import MODULES, SENTENCE_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +91,33 @@ def base_files(name: str) -> BaseFiles:
 
 
 def encoder_folder(name: str, flag: str) -> Path:
-    """The folder of a transformer, with its weights, config.json and tokenizer.json.
+    """The folder of a transformer, with its weights, config.json, tokenizer.json, and what sentence-transformers needs.
 
     Errors as in ``base_files``; they name ``flag``.
     """
-    return _pretrained(name, _MODEL_FILES, flag)[0][0].parent
+    folder = _pretrained(name, _MODEL_FILES, flag)[0][0].parent
+    if name != BASE_MODEL and not local_folder(name):
+        _get_sentence_files(name, folder, flag)
+    return folder
+
+
+def _get_sentence_files(name: str, folder: Path, flag: str) -> None:
+    """Get the files of sentence-transformers of a model on the Hub into the cache; most models have none or all."""
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    if try_to_load_from_cache(name, MODULES, revision=folder.name) is not None:  # a path, or known to be absent
+        return
+    if not reachable():
+        logger.warning(
+            "%s is in the cache without %s, and the Hub cannot be reached: it pools by the mean, without prompts",
+            name, MODULES,
+        )  # fmt: skip
+        return
+    with _from_hub(name, SENTENCE_FILES, f"give {flag} FOLDER"), suppress(RemoteEntryNotFoundError):
+        # modules.json last: where it is in the cache, the others are too.
+        snapshot_download(name, revision=folder.name, allow_patterns=list(SENTENCE_FILES), library_name=_CLIENT)
+        hf_hub_download(name, MODULES, revision=folder.name, library_name=_CLIENT)
 
 
 def _pretrained(name: str, file_names: tuple[str, ...], flag: str) -> tuple[list[Path], str]:

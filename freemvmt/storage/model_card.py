@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from freemvmt.config import BASE_MODEL, TowerKind, TrainConfig, changed_flags
 from freemvmt.storage import hub
+from freemvmt.storage.sentence_config import SentenceConfig
 
 _METRICS = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100", "recall@1000": "Recall@1000"}
 
@@ -59,8 +60,8 @@ def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
     ]
 
 
-def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
-    """The text of a model folder's README.md; ``record`` describes the training."""
+def write_card(config: TrainConfig, record: dict[str, Any], name: str, sentence: SentenceConfig) -> str:
+    """The text of a model folder's README.md; ``record`` describes the training, ``sentence`` a transformer tower."""
     validation, scores = record["validation"], record["scores"]
     low, high = scores["interval_95"]["ndcg@10"]
     return f"""---
@@ -69,7 +70,7 @@ def write_card(config: TrainConfig, record: dict[str, Any], name: str) -> str:
 
 # {name}
 
-A query tower and a document tower, {_towers(config)}, trained on
+A query tower and a document tower, {_towers(config, sentence)}, trained on
 {record["data"]} ({record["pairs"]:,} {_unit(config)}) with the {config.loss} loss{_teacher(config)}. Vectors have
 {record["dim"]} dimensions and length 1.
 
@@ -109,17 +110,17 @@ def _unit(config: TrainConfig) -> str:
     return "queries, without labels" if config.learns_without_labels else "pairs"
 
 
-def _towers(config: TrainConfig) -> str:
+def _towers(config: TrainConfig, sentence: SentenceConfig) -> str:
     """What the towers are: one description for both, or one for each."""
     if not config.is_mixed:
-        return "each " + _tower(config, config.tower)
-    sides = (f"the {side} tower {_tower(config, config.kind_of(side))}" for side in ("query", "document"))
+        return "each " + _tower(config, config.tower, sentence)
+    sides = (f"the {side} tower {_tower(config, config.kind_of(side), sentence)}" for side in ("query", "document"))
     return ", ".join(sides)
 
 
-def _tower(config: TrainConfig, kind: TowerKind) -> str:
+def _tower(config: TrainConfig, kind: TowerKind, sentence: SentenceConfig) -> str:
     if kind == "transformer":
-        return f"the whole transformer `{config.base}`"
+        return f"the whole transformer `{config.base}`{sentence.words}"
     rows = "token vectors" if config.rows == "table" else "token vectors distilled"
     if kind == "average":
         return f"the average of {rows} from `{config.base}`"

@@ -16,5 +16,5 @@ def make_tower(
     """The tower of ``kind`` over ``table`` (vocabulary, width). ``encoder`` describes the transformer, if it is one."""
     if kind == "transformer":
         assert encoder is not None
-        return TransformerTower(table, encoder.module(), encoder.before, encoder.after)
+        return TransformerTower(table, encoder.module(), encoder.sentence, encoder.tokenizer)
     return RecurrentTower(table, config) if kind == "recurrent" else AverageTower(table)

@@ -14,8 +14,9 @@ from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.manifest import hash_files, verify_files, verify_manifest, write_manifest
 from freemvmt.storage.outputs import check_output_folder
+from freemvmt.storage.sentence_config import SentenceConfig
 from freemvmt.towers.factory import Tower, make_tower
-from freemvmt.towers.transformer import EncoderConfig, special_tokens
+from freemvmt.towers.transformer import EncoderConfig
 
 ACCUMULATORS = "accumulators.safetensors"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
@@ -109,14 +110,19 @@ def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
     """The configuration in ``description``; ``UserError`` when a value has the wrong type."""
     try:
         config = ModelConfig(**description["model"])
-        types = get_type_hints(ModelConfig)
-        if wrong := [name for name, type_hint in types.items() if not _has_type(getattr(config, name), type_hint)]:
-            raise TypeError(f"{wrong[0]} is {getattr(config, wrong[0])!r}")
+        _check_types(config)
         if not isinstance(description["training"], dict):
             raise TypeError("the record of the training is no object")
     except (KeyError, TypeError, UserError) as error:
         raise UserError(f"{folder}/config.json does not describe a model ({error}); save the model again") from error
     return config
+
+
+def _check_types(config: ModelConfig | SentenceConfig) -> None:
+    """Raise ``TypeError`` when a value has the wrong type."""
+    types = get_type_hints(type(config))
+    if wrong := [name for name, type_hint in types.items() if not _has_type(getattr(config, name), type_hint)]:
+        raise TypeError(f"{wrong[0]} is {getattr(config, wrong[0])!r}")
 
 
 def _has_type(value: object, type_hint: Any) -> bool:
@@ -136,10 +142,20 @@ def stored_encoder(description: dict[str, Any], tokenizer: str, folder: Path) ->
     config = description.get("encoder")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise UserError(f"{folder}/config.json does not describe an encoder; save the model again")
-    encoder = EncoderConfig(config, *special_tokens(tokenizer))
+    encoder = EncoderConfig(config, _stored_sentence(description, folder), tokenizer)
     with torch.device("meta"):
         encoder.module()
     return encoder
+
+
+def _stored_sentence(description: dict[str, Any], folder: Path) -> SentenceConfig:
+    """The pooling and the prompts in ``description``: the mean and none where it has none, as in older models."""
+    try:
+        sentence = SentenceConfig(**description.get("sentence", {}))
+        _check_types(sentence)
+    except TypeError as error:
+        raise UserError(f"{folder}/config.json describes no pooling ({error}); save the model again") from error
+    return sentence
 
 
 def check_tensors(

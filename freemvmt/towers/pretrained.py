@@ -14,6 +14,7 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.runtime.home import cache_folder
 from freemvmt.storage.files import sha256_of
+from freemvmt.storage.sentence_config import read_sentence_config
 from freemvmt.storage.tensor_files import load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
 
@@ -100,8 +101,10 @@ def principal_directions(table: Tensor, dim: int) -> Tensor:
 
 
 def encoded_rows(folder: Path, vocabulary_size: int) -> Tensor:
-    """What the transformer in ``folder`` makes of each token alone, (vocabulary, width); computed once and cached."""
-    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}-outputs.safetensors"
+    """What the transformer in ``folder`` makes of each token alone, without a prompt, (vocabulary, width); cached."""
+    pooling = read_sentence_config(folder).pooling
+    name = "outputs" if pooling == "mean" else f"{pooling}-outputs"
+    path = cache_folder("rows") / f"{sha256_of(folder / 'model.safetensors')[:32]}-{name}.safetensors"
     cached = load_cached(path, "rows")[0].get("outputs", torch.empty(0))
     if len(cached) == vocabulary_size:
         return cached

@@ -1,4 +1,4 @@
-"""The transformer tower: a pre-trained encoder, and the mean of its outputs.
+"""The transformer tower: a pre-trained encoder, and its outputs pooled to one vector, by default their mean.
 
 It is the reference for the other towers and their teacher, and token vectors are distilled from it.
 """
@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from freemvmt.config import MAX_INTEGER, TowerName
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
+from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
+from freemvmt.towers.prompts import Prompt
 
 _TOKENS = 8192  # in a batch of the encoder, padding included
 _PROVENANCE = ("_name_or_path", "transformers_version")  # of a configuration: where it was read, and by what
@@ -25,16 +28,21 @@ _PROVENANCE = ("_name_or_path", "transformers_version")  # of a configuration: w
 
 @dataclass(frozen=True, eq=False)
 class EncoderConfig:
-    """An encoder without its weights: ``config`` as `transformers` writes it, but not where the encoder came from, and
-    the special tokens before and after a text."""
+    """An encoder without its weights: ``config`` as `transformers` writes it, but not where it was read from, how its
+    outputs become a vector, and the text of its tokenizer.json."""
 
     config: dict[str, Any]
-    before: list[int]
-    after: list[int]
+    sentence: SentenceConfig
+    tokenizer: str
 
     def __post_init__(self) -> None:
         plain = {key: value for key, value in self.config.items() if key not in _PROVENANCE}
         object.__setattr__(self, "config", plain)
+
+    @property
+    def key(self) -> str:
+        """A text that tells it from others with the same tokenizer."""
+        return json.dumps(self.config, sort_keys=True) + self.sentence.key
 
     def module(self) -> Any:
         """The encoder with random weights, on the default device; ``UserError`` when ``config`` describes none."""
@@ -51,21 +59,27 @@ class EncoderConfig:
 
 
 class TransformerTower(nn.Module):
-    """The mean of the outputs over a text's tokens, special ones included; a text without tokens gives zeros.
+    """The pooled outputs over a text's tokens, special ones included; a text without tokens gives zeros.
 
-    ``table`` (vocabulary, width) holds the token vectors, ``encoder`` all other weights.
+    ``table`` (vocabulary, width) holds the token vectors, ``encoder`` all other weights. ``sentence`` says how outputs
+    are pooled, and ``tokenizer``, the text of a tokenizer.json, has the special tokens.
     """
 
-    def __init__(self, table: nn.Parameter, encoder: Any, before: list[int], after: list[int]) -> None:
+    def __init__(self, table: nn.Parameter, encoder: Any, sentence: SentenceConfig, tokenizer: str) -> None:
         super().__init__()
         self.table, self.encoder = table, encoder
         encoder.set_input_embeddings(nn.Identity())  # rows come from the table
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # not used; where the files lack its weights, they would be random
-        self._before, self._after = before, after
+        self.sentence = sentence
+        self._before, self._after = special_tokens(tokenizer)
         self._precision = torch.float32
-        positions = getattr(encoder.config, "max_position_embeddings", None) or 512
-        self._max_length: int = positions - len(before) - len(after)
+        length = min(_positions(encoder), sentence.max_tokens or MAX_INTEGER)
+        self._max_length = length - len(self._before) - len(self._after)
+        sides: tuple[TowerName, TowerName] = ("query", "document")
+        self._prompts = {side: Prompt(text, tokenizer) for side in sides if (text := sentence.prompt(side))}
+        if self._max_length <= max((len(prompt.ids) for prompt in self._prompts.values()), default=0):
+            raise UserError(f"the encoder reads {length} tokens, too few for its prompt and a text; give another model")
 
     @property
     def width(self) -> int:
@@ -79,17 +93,21 @@ class TransformerTower(nn.Module):
     def measure(self) -> None:
         """No effect: nothing here depends on the scale of the table."""
 
+    def prompted(self, tokens: TokenArray, side: TowerName) -> TokenArray:
+        """``tokens`` of texts of ``side``, with the prompt of that side before each text."""
+        return self._prompts[side].before(tokens, self._max_length) if side in self._prompts else tokens
+
     def forward(self, tokens: TokenArray) -> Tensor:
-        """(texts, width) float32 on the table's device."""
+        """(texts, width) float32 on the table's device; ``tokens`` come from ``prompted``."""
         device, width = self.table.device, self.width
         if not len(tokens):
             return torch.zeros(0, width, device=device)
         tokens = tokens.cut(self._max_length)
         order = np.argsort(tokens.lengths, kind="stable")
-        means = [self._mean(tokens.take(order[start:stop])) for start, stop in self._groups(tokens.lengths[order])]
+        groups = [self._encode(tokens.take(order[start:stop])) for start, stop in self._groups(tokens.lengths[order])]
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        vectors = torch.cat(means)[torch.from_numpy(rank).to(device)]
+        vectors = torch.cat(groups)[torch.from_numpy(rank).to(device)]
         return vectors * torch.from_numpy(tokens.lengths > 0).to(device).unsqueeze(1)
 
     def split(self, tokens: TokenArray) -> Tensor:
@@ -108,7 +126,7 @@ class TransformerTower(nn.Module):
             yield start, stop
             start = stop
 
-    def _mean(self, tokens: TokenArray) -> Tensor:
+    def _encode(self, tokens: TokenArray) -> Tensor:
         lengths = tokens.lengths + len(self._before) + len(self._after)
         ids = np.zeros((len(tokens), int(lengths.max())), np.int64)
         is_token = np.arange(ids.shape[1]) < lengths[:, None]
@@ -122,9 +140,22 @@ class TransformerTower(nn.Module):
                 inputs_embeds=F.embedding(torch.from_numpy(ids).to(device), self.table),
                 attention_mask=None if is_token.all() else mask.long(),
             ).last_hidden_state
+        if self.sentence.pooling != "mean":
+            places = lengths - 1 if self.sentence.pooling == "lasttoken" else np.zeros_like(lengths)
+            pooled: Tensor = outputs[torch.arange(len(tokens), device=device), torch.from_numpy(places).to(device)]
+            return pooled.float()
         weights = mask.unsqueeze(2)
         mean: Tensor = (outputs.float() * weights).sum(1) / weights.sum(1)
         return mean
+
+
+def _positions(encoder: Any) -> int:
+    """The tokens that an encoder reads. Where rows of its positions are for padding, as in RoBERTa, they are fewer."""
+    positions = getattr(encoder.config, "max_position_embeddings", None) or 512
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(positions - module.padding_idx - 1)
+    return int(positions)
 
 
 def pretrained_tower(folder: Path) -> TransformerTower:
@@ -136,14 +167,17 @@ def pretrained_tower(folder: Path) -> TransformerTower:
             encoder: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder} holds no transformer that can be read ({error}); give another") from error
+    if getattr(encoder.config, "is_encoder_decoder", False):
+        raise UserError(f"{folder} is an encoder with a decoder ({encoder.config.model_type}); give an encoder alone")
     table = encoder.get_input_embeddings().weight
-    tower = TransformerTower(table, encoder, *special_tokens((folder / "tokenizer.json").read_text(encoding="utf-8")))
-    return tower.train(False)
+    tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    return TransformerTower(table, encoder, read_sentence_config(folder), tokenizer).train(False)
 
 
 def encoder_of(tower: TransformerTower, tokenizer: str) -> EncoderConfig:
     """The description of the encoder of ``tower``; ``tokenizer`` is the text of its tokenizer.json."""
-    return EncoderConfig(json.loads(tower.encoder.config.to_json_string(use_diff=False)), *special_tokens(tokenizer))
+    config = json.loads(tower.encoder.config.to_json_string(use_diff=False))
+    return EncoderConfig(config, tower.sentence, tokenizer)
 
 
 @functools.lru_cache(maxsize=4)

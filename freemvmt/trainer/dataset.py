@@ -139,13 +139,17 @@ Encode = Callable[[Sequence[str], Side], NDArray[np.float16]]
 
 
 def _encoder_of(config: TrainConfig, console: Console) -> Encode:
-    """What makes the vectors that training compares with: the frozen tower for both sides, or --teacher."""
+    """What makes the vectors that training compares with: the frozen tower for both sides, or --teacher.
+
+    The prompt before a text is that of the text's own side.
+    """
     device, frozen = pick_device(config.device), config.frozen
     if frozen is None:
         teacher = Teacher(config.teacher, config.train_length or config.max_length, device)
         return lambda texts, side: teacher.vectors(texts, side, console)
     model = initial_model(config).to(device)
-    return lambda texts, side: model.cached_vectors(frozen, texts, console).half().cpu().numpy()
+    prompts: dict[Side, TowerName] = {"queries": "query", "documents": "document"}
+    return lambda texts, side: model.cached_vectors(frozen, texts, console, prompts[side]).half().cpu().numpy()
 
 
 def _compared_vectors(config: TrainConfig, examples: Examples, encode: Encode) -> TeacherVectors:

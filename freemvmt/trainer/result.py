@@ -40,7 +40,8 @@ def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output
     """Write the model folder, with the record, card and history of the training."""
     result.model.record = record_of(config, data, result)
     history = History(result.curve, result.history, result.untrained_ndcg_10)
-    result.model.save(output, write_card(config, result.model.record, output.name), history.write)
+    card = write_card(config, result.model.record, output.name, result.model.sentence)
+    result.model.save(output, card, history.write)
 
 
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:

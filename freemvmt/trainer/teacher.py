@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from freemvmt.config import Side
+from freemvmt.config import Side, TowerName
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
@@ -18,6 +18,7 @@ from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage import hub
 from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import sha256_of
+from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.model_folder import ACCUMULATORS
 from freemvmt.towers.transformer import pretrained_tower
 from freemvmt.towers.vector_cache import cached_vectors
@@ -46,11 +47,13 @@ class Teacher:
         self._folder, self._max_length, self._device = folder, max_length, device
         weights = sorted(path for path in folder.glob("*.safetensors") if path.name != ACCUMULATORS)
         files = (*weights, folder / "config.json", folder / "tokenizer.json")
-        self._cache_name = digest_of([f"{max_length}\0", *map(sha256_of, files)])
+        self._sentence = SentenceConfig() if self._is_ours else read_sentence_config(folder)
+        self._cache_name = digest_of([f"{max_length}\0", *map(sha256_of, files), self._sentence.key])
 
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
         """Vectors of length 1, (texts, width), from the cache or computed and cached."""
-        name = f"{self._cache_name}-{side}" if self._is_ours else self._cache_name
+        has_sides = self._is_ours or self._sentence.has_prompts
+        name = f"{self._cache_name}-{side}" if has_sides else self._cache_name
         return cached_vectors(name, texts, lambda missing: self._encoders[side](missing), console, f"teacher   {side}")
 
     @functools.cached_property
@@ -63,8 +66,8 @@ class Teacher:
         tower = pretrained_tower(self._folder).to(self._device, matrix_dtype("auto", self._device))
 
         @torch.no_grad()
-        def encode(texts: Sequence[str]) -> torch.Tensor:
-            vectors: torch.Tensor = tower(tokenizer.encode(texts))
+        def encode(texts: Sequence[str], side: TowerName) -> torch.Tensor:
+            vectors: torch.Tensor = tower(tower.prompted(tokenizer.encode(texts), side))
             return vectors
 
-        return {"queries": encode, "documents": encode}
+        return {"queries": lambda texts: encode(texts, "query"), "documents": lambda texts: encode(texts, "document")}

@@ -136,6 +136,46 @@ tell(
     assert told["slept"] == []
 
 
+def test_an_encoder_comes_with_its_pooling_and_prompts(tmp_path: Path) -> None:
+    code = """
+from freemvmt.storage.sentence_config import read_sentence_config
+folders = {name: hub.encoder_folder(name, "--base") for name in ("owner/bare", "owner/cls")}
+tell(
+    keys={name: read_sentence_config(folder).key for name, folder in folders.items()},
+    files=sorted(str(path.relative_to(folders["owner/cls"])) for path in folders["owner/cls"].rglob("*")),
+)
+"""
+    modules = [{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]
+    sentence = {
+        "modules.json": json.dumps(modules).encode(), "1_Pooling/config.json": b'{"pooling_mode_cls_token": true}',
+        "config_sentence_transformers.json": b'{"prompts": {"query": "query: "}}', "2_Other/weights.bin": b"not ours",
+        "sentence_bert_config.json": b'{"max_seq_length": 9}', "tokenizer_config.json": b"{}",
+    }  # fmt: skip
+    with LoopbackHub() as server:
+        server.add_model("owner/bare", tiny_model(1))
+        server.add_model("owner/cls", tiny_model(2))
+        old = ask('tell(folder=str(hub.encoder_folder("owner/bare", "--base")))', tmp_path, server.url)
+        (Path(old["folder"]).parents[1] / ".no_exist").rename(tmp_path / "gone")  # a cache of before
+        server.add_model("owner/cls", tiny_model(2) | sentence)
+        told = ask(code, tmp_path, server.url)
+        assert told["keys"]["owner/bare"] == ""
+        assert '"max_tokens": 9, "pooling": "cls", "query_prompt": "query: "' in told["keys"]["owner/cls"]
+        assert "2_Other/weights.bin" not in told["files"]
+        server.requests.clear()
+        assert ask(code, tmp_path, server.url)["keys"] == told["keys"]
+        assert server.requests == []
+        address = server.url
+
+    assert ask(code, tmp_path, address)["keys"] == told["keys"]
+    again = Path(old["folder"]).parents[1] / ".no_exist"
+    again.rename(tmp_path / "gone again")
+    offline = ask(code, tmp_path, address)
+    assert offline["keys"] == told["keys"]
+    assert "owner/bare is in the cache without modules.json, and the Hub cannot be reached: it pools by" in " ".join(
+        offline["said"]
+    )
+
+
 def test_ms_marco_streamed_downloaded_and_cached(tmp_path: Path) -> None:
     sizes = {"train": 23, "validation": 7, "test": 5}
     made = {

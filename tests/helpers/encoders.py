@@ -1,0 +1,117 @@
+"""Tiny encoders of each kind with random weights, in folders that sentence-transformers wrote."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from freemvmt.towers.transformer import silenced
+
+_TEXTS = ["a tower of stone, 300 metres high", "query: what is a tower?", "passage: the tower is made of stone",
+          "naïve cafés in Paris; Ärger im Büro", "Represent this sentence: 1,234.5 (x)"]  # fmt: skip
+_SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+
+
+def word_piece(pad: str = "[PAD]", cls: str = "[CLS]", sep: str = "[SEP]") -> Tokenizer:
+    """BERT's: lower case, and words that are split where they are rare."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = [cls, pad, sep, "[UNK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(_TEXTS, trainer)
+    tokenizer.post_processor = processors.BertProcessing((sep, 2), (cls, 0))
+    return tokenizer
+
+
+def sentence_piece() -> Tokenizer:
+    """XLM-R's: a unigram model over words that begin with a mark, <s> and </s>."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(_TEXTS * 3, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return tokenizer
+
+
+def byte_level(cls: str = "<s>", sep: str = "</s>") -> Tokenizer:
+    """RoBERTa's and ModernBERT's: pairs of bytes, in which a space belongs to the word after it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = [cls, "<pad>", sep, "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(_TEXTS * 3, trainer)
+    tokenizer.post_processor = processors.BertProcessing((sep, 2), (cls, 0))
+    return tokenizer
+
+
+# The class of a kind's configuration in `transformers`, its tokenizer, and its sizes beside the usual ones.
+_PADDED = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+_DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
+_KINDS: dict[str, tuple[str, Callable[[], Tokenizer], dict[str, Any]]] = {
+    "bert": ("BertConfig", word_piece, _SIZES),
+    "distilbert": ("DistilBertConfig", word_piece, _DISTILBERT),
+    "electra": ("ElectraConfig", word_piece, _SIZES | {"embedding_size": 16}),  # token vectors that are narrower
+    "wide electra": ("ElectraConfig", word_piece, _SIZES | {"embedding_size": 48}),
+    "mpnet": ("MPNetConfig", lambda: word_piece("<pad>", "<s>", "</s>"), _SIZES),
+    "xlm-roberta": ("XLMRobertaConfig", sentence_piece, _SIZES),
+    "roberta": ("RobertaConfig", byte_level, _SIZES),
+    "modernbert": (
+        "ModernBertConfig", lambda: byte_level("[CLS]", "[SEP]"),
+        _SIZES | {"local_attention": 8, "cls_token_id": 0, "sep_token_id": 2},
+    ),
+}  # fmt: skip
+KINDS = tuple(_KINDS)
+LENGTH = 40  # tokens that each reads, special ones included
+
+
+def _encoder(kind: str) -> tuple[Any, Tokenizer]:
+    """A model of ``transformers`` with random weights, and its tokenizer."""
+    import transformers
+
+    torch.manual_seed(0)
+    name, make_tokenizer, sizes = _KINDS[kind]
+    positions = LENGTH + 2 if kind in ("mpnet", "roberta", "xlm-roberta") else LENGTH  # two of them are for padding
+    config = getattr(transformers, name)(max_position_embeddings=positions, **_PADDED, **sizes)
+    tokenizer = make_tokenizer()
+    config.vocab_size = tokenizer.get_vocab_size()
+    model = transformers.AutoModel.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # biases and norms too, which start as 0 and 1
+    return model, tokenizer
+
+
+def write_encoder(
+    folder: Path,
+    kind: str,
+    pooling: str = "mean",
+    prompts: Mapping[str, str] | None = None,
+    max_length: int | None = LENGTH,
+) -> Any:
+    """Write ``folder`` by sentence-transformers, and return the model that it reads from there."""
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    plain = folder.with_name(folder.name + "-plain")
+    with silenced(transformers.logging):
+        model, tokenizer = _encoder(kind)
+        pad = next(token for token in ("[PAD]", "<pad>") if tokenizer.token_to_id(token) is not None)
+        wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad)
+        model.save_pretrained(plain)
+        wrapped.save_pretrained(plain)
+        transformer = modules.Transformer(str(plain), max_seq_length=max_length)
+        parts = [transformer, modules.Pooling(transformer.get_embedding_dimension(), pooling)]
+        made = SentenceTransformer(modules=parts, device="cpu", prompts=dict(prompts or {}))
+        made.save_pretrained(str(folder), create_model_card=False)
+        return SentenceTransformer(str(folder), device="cpu")
