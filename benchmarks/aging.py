@@ -50,6 +50,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "quality_qa_msmarco": _QUALITY,
     "readme": (".",),
     "light_query": _QUALITY,
+    "light_query_variants": _QUALITY,
     "recurrent": _QUALITY,
     "recurrent_speed": ("towers", "runtime/devices.py"),
     "recurrent_variants": _QUALITY,
