@@ -78,10 +78,8 @@ def retune(argv: Sequence[str]) -> int:
             )
             return options.finish({"bundle": str(bundle), "installed": False, **scores})
         manifest = install(bundle, result.model, "retune --dataset", card)
-    entry = manifest["model"]["queries"]
-    console.line(
-        f"installed the query tower {entry['id'][:12]} ({entry['by']}) in {bundle}", time.perf_counter() - clock
-    )
+    by = manifest["model"]["queries"]["by"]
+    console.line(f"installed the query tower by `{by}` in {bundle}", time.perf_counter() - clock)
     console.line("next      " + pasteable(f"two-towers retune {bundle} --back") + "      the one before")
     return options.finish({"bundle": str(bundle), "installed": True, **scores, "model": manifest["model"]})
 
@@ -113,6 +111,7 @@ def _train(options: RetuneOptions, console: Console) -> "tuple[TrainingResult, s
     result = train(config, data, console=console)
     if result.ended == "diverged":
         raise UserError(f"the loss is not a number at step {result.steps}; lower --learning-rate")
+    result.model.accumulators = {}
     result.model.record = record_of(config, data, result) | {
         "retuned": ["two-towers", "retune", str(bundle), *changed_flags(config, names)]
     }

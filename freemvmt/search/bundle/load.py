@@ -105,14 +105,14 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
-def _link_in(folder: Path) -> Path | None:
-    """The first symbolic link below ``folder``, or None; links among stray files do not count."""
+def check_no_links(folder: Path) -> None:
+    """Raise ``UserError`` if there is a symbolic link below ``folder``; links among stray files do not count."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_stray(name)]
         for name in (*folders, *files):
             if (path := Path(parent) / name).is_symlink() and not is_stray(name):
-                return path
-    return None
+                hint = "a bundle holds none: it could lead out of it; index the corpus again"
+                raise UserError(f"{path} is a link, and {hint}")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -127,8 +127,7 @@ def _open(folder: Path, identity: Identity, verify: bool, graphs: Path | None) -
         raise UserError(
             f"{folder}: this version makes other words of texts than it was indexed with; index the corpus again"
         )
-    if link := _link_in(folder):
-        raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
+    check_no_links(folder)
     if verify:
         files = {
             name: hashes for name, hashes in manifest["files"].items() if graphs is None or name not in WEIGHT_FILES

@@ -36,6 +36,7 @@ from freemvmt.storage.outputs import check_writable
 def check_swappable(folder: Path) -> None:
     """Raise ``UserError`` unless ``folder`` is a bundle that can be replaced."""
     bundle.read(folder)
+    bundle.check_no_links(folder)
     check_writable(folder)
     if folder.is_mount():
         raise UserError(f"{folder} is the root of a file system, which cannot be replaced; mount the folder above it")
@@ -53,8 +54,11 @@ def install(folder: Path, model: TwoTowersModel, by: str, card: str | None = Non
                 f"{folder} holds the vectors of another document tower, which this query tower cannot search; "
                 "give a model that was trained over the bundle's own, or index the corpus again"
             )
+        id = model.space("query")
+        if manifest.get("queries", {}).get("installed", {}).get("id") == id:
+            return manifest  # the tower before stays the one to go back to
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        entry = {"id": model.space("query"), "since": now, "by": by, "training": model.record}
+        entry = {"id": id, "since": now, "by": by, "training": model.record}
         return _replace(folder.resolve(), manifest, installed, (model, entry, card))
 
 
