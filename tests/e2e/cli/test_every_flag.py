@@ -173,6 +173,7 @@ REFUSED = {
     "index --kind pq": "--kind pq needs 1,000 documents",
     "index --kind ivf": "--kind ivf needs 1,000 documents",
     "retune --streaming": "a teacher needs all texts at once",
+    "retune --streaming --shuffle-buffer 131073": "a teacher needs all texts at once",
     "retune --self-mine-every 2": "add --negatives given",
     "retune --queries {model}": "give one of --dataset, --queries and --back",
     "retune --back": "give one of --dataset, --queries and --back",

@@ -354,7 +354,7 @@ def test_a_swap_that_is_killed_leaves_the_old_tower_or_the_new_one(
         vectors.append(vector_of(bundle))
     old, new = vectors[:2]
     assert np.array_equal(vectors[2], old)
-    draw, installed = random.Random(0), [0, 0]
+    draw = random.Random(0)
     for moment in range(MOMENTS):
         child = children.start(command=["retune", str(bundle), "--back"])
         time.sleep(whole * 1.2 * (moment + draw.random()) / MOMENTS)
@@ -364,8 +364,6 @@ def test_a_swap_that_is_killed_leaves_the_old_tower_or_the_new_one(
         vector = vector_of(bundle)
         assert np.array_equal(vector, old) != np.array_equal(vector, new)
         assert kept_files(bundle) == before
-        installed[int(np.array_equal(vector, new))] += 1
-    assert all(installed)
     time.sleep(1.1)  # a part is taken for a leftover after a second
     go_back(bundle)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "model"]
