@@ -77,6 +77,9 @@ def _tasks(draw: random.Random) -> list[Task]:
     run = ["--no-wandb", "--dataset", "pairs.jsonl", "--batch-size", "64"]
     _run(["train", *run, "--epochs", "1", "--output", "model"])
     _run(["index", "model", "corpus.jsonl", "--output", "base"])
+    shutil.copytree("base", "other")
+    _run(["retune", "other", "--dataset", "pairs.jsonl", "--epochs", "1", "--even-if-worse"])
+    shutil.copytree("other/model", "tuned")
     train = ["train", *run, "--epochs", "8", "--checkpoint-steps", "20", "--output", "out/trained"]
 
     def trained_again() -> list[str]:
@@ -86,6 +89,7 @@ def _tasks(draw: random.Random) -> list[Task]:
     mine = ["mine", "model", "pairs.jsonl", "--output", "out/mined.jsonl"]
     index = ["index", "model", "corpus.jsonl", "--output", "out/bundle"]
     add = ["add", "out/bundle", "more.jsonl"]
+    retune = ["retune", "out/bundle", "--queries", "tuned"]
     sweep = [
         "sweep",
         "--config",
@@ -99,10 +103,11 @@ def _tasks(draw: random.Random) -> list[Task]:
         "out/sweeps",
     ]
     return [
-        Task("train", 0.3, train, trained_again, lambda: _bytes("out/trained/model.safetensors"), _empty),
+        Task("train", 0.2, train, trained_again, lambda: _bytes("out/trained/model.safetensors"), _empty),
         Task("mine", 0.2, mine, lambda: mine, lambda: _bytes("out/mined.jsonl"), _empty),
         Task("index", 0.2, index, lambda: index, lambda: _answers("out/bundle"), _empty),
         Task("add", 0.2, add, lambda: add, lambda: _answers("out/bundle"), _with_bundle),
+        Task("retune", 0.1, retune, lambda: retune, lambda: _answers("out/bundle"), _with_bundle),
         Task("sweep", 0.1, sweep, lambda: sweep, _sweep_is_sound, _empty),
     ]
 

@@ -1,6 +1,7 @@
 """Every choice that a user can make, once: flags, the W&B config and the sweep parameters all come from here."""
 
 import dataclasses
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -378,12 +379,13 @@ def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     return dataclasses.replace(config, **changes)
 
 
-def changed_flags(config: TrainConfig) -> list[str]:
-    """The words of a command line that trains with ``config``: the flags that differ from their defaults."""
+def changed_flags(config: TrainConfig, names: Container[str] | None = None) -> list[str]:
+    """The words of a command line that trains with ``config``: the flags, those of ``names`` or all, that differ from
+    their defaults."""
     words: list[str] = []
     for field in dataclasses.fields(TrainConfig):
         value = getattr(config, field.name)
-        if value == field.default:
+        if value == field.default or (names is not None and field.name not in names):
             continue
         if isinstance(value, bool):
             words.append(flag(field.name) if value else flag("no_" + field.name))

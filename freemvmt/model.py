@@ -6,7 +6,7 @@
     torch.cosine_similarity(queries, documents)
 
 On disk a model is a folder: ``model.safetensors``, ``config.json``, ``tokenizer.json`` and ``README.md``, its card.
-Towers of two kinds have a file each, ``document.safetensors`` and ``query.safetensors``.
+Towers that share no weight have a file each, ``document.safetensors`` and ``query.safetensors``.
 """
 
 import dataclasses
@@ -43,6 +43,7 @@ from freemvmt.towers.model_folder import (
     read_tensors,
     stored_config,
     stored_encoder,
+    stored_files,
     tensors_of,
     weight_files,
     write_description,
@@ -209,10 +210,24 @@ class TwoTowersModel(nn.Module):
         for side in self.config.sides:
             head = tensors.get(f"{side}.head", torch.eye(width))
             tensors[f"{side}.head"] = (directions @ head.cpu()).to(self.device)
+        return self._with(dataclasses.replace(self.config, dim=len(directions)), tensors, self.record)
+
+    def with_own_queries(self) -> "TwoTowersModel":
+        """The same document tower, and a query tower with weights of its own, which start as a copy of this one's."""
+        own, config = self.tensors(), self.config
+        tensors = {name: tensor for name, tensor in own.items() if name.startswith("document.")}
+        queries = {name: tensor for name, tensor in own.items() if name.startswith("query.")}
+        if not config.is_mixed:  # what both sides share is the document's
+            queries = {name.replace("document.", "query.", 1): tensor for name, tensor in tensors.items()} | queries
+            config = dataclasses.replace(config, separate_towers=True, shared_table=False)
+        return self._with(config, tensors | {name: tensor.clone() for name, tensor in queries.items()}, self.record)
+
+    def _with(self, config: ModelConfig, tensors: dict[str, Tensor], record: dict[str, Any]) -> "TwoTowersModel":
+        """A model with other weights, and the tokenizer and the encoder of this one."""
         model = type(self).__new__(type(self))
         weights = {name: tensor.detach() for name, tensor in tensors.items()}
-        model._assemble(dataclasses.replace(self.config, dim=len(directions)), self.tokenizer, weights, self._encoder)
-        model.record = self.record
+        model._assemble(config, self.tokenizer, weights, self._encoder)
+        model.record = record
         return model
 
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
@@ -339,6 +354,27 @@ class TwoTowersModel(nn.Module):
                 write_extra(part)
             write_description(part, description)
 
+    def save_queries(self, folder: Path) -> None:
+        """As ``save``, without the files of the document tower; ``with_queries`` reads them."""
+        self.save(folder)
+        for file in (TOKENIZER, *(name for name, sides in weight_files(self.config).items() if "query" not in sides)):
+            (folder / file).unlink()
+
+    def with_queries(self, folder: Path) -> "TwoTowersModel":
+        """The model whose query side ``save_queries`` wrote to ``folder``, over the document tower of this one.
+
+        Raises ``UserError`` when a file is missing or damaged, or does not fit this document tower.
+        """
+        description = read_description(folder / "config.json")
+        config = stored_config(description, folder)
+        files = [name for name, sides in weight_files(config).items() if "query" in sides]
+        check_files(folder, description, *files)
+        tensors = {name: tensor for name, tensor in self.tensors().items() if name.startswith("document.")}
+        for file in files:
+            tensors |= read_tensors(folder / file)
+        check_tensors(folder, config, tensors, self.tokenizer.vocabulary_size, self._encoder)
+        return self._with(config, tensors, description["training"])
+
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None, verify: bool = True) -> "TwoTowersModel":
         """Load a model: from the folder that ``save`` wrote, from the Hub by name (at ``revision``), or ``untrained``.
@@ -355,11 +391,12 @@ class TwoTowersModel(nn.Module):
         folder = hub.model_folder(str(name), revision)
         description = read_description(folder / "config.json")
         config = stored_config(description, folder)
+        files = stored_files(description, config)
         if verify:
-            check_files(folder, description, *weight_files(config), TOKENIZER)
+            check_files(folder, description, *files, TOKENIZER)
         tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
         tensors: dict[str, Tensor] = {}
-        for file in weight_files(config):
+        for file in files:
             tensors |= read_tensors(folder / file)
         encoder = stored_encoder(description, tokenizer.definition, folder)
         check_tensors(folder, config, tensors, tokenizer.vocabulary_size, encoder)

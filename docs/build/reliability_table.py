@@ -27,7 +27,7 @@ def reliability_table() -> str:
             "; ".join(f"{name} {one['seconds']:.2f} s, {one['share_at_default']:.1%}" for name, one in cost.items()),
         ),
         (
-            "`train`, `mine`, `index`, `add`, `sweep` under `kill -9` go on and leave nothing",
+            f"{', '.join(f'`{name}`' for name in kills['commands'])} under `kill -9` go on and leave nothing",
             "`benchmarks/kills.py`",
             f"{killed} kills while they ran, {kills['failures']} failures",
         ),

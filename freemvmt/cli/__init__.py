@@ -26,6 +26,7 @@ VERBS = {
     "export": ("export", "Write a model in the form that others read, or a bundle as a site."),
     "push": ("push", "Put a model on the Hugging Face Hub."),
     "index": ("index", "Index a corpus with a model into a bundle."),
+    "retune": ("retune", "Give a bundle another query tower, without indexing it again."),
     "search": ("search", "Search a bundle."),
     "add": ("documents", "Add documents to a bundle, without indexing it again."),
     "delete": ("documents", "Delete documents from a bundle."),

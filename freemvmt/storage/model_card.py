@@ -64,6 +64,7 @@ def write_card(config: TrainConfig, record: dict[str, Any], name: str, sentence:
     """The text of a model folder's README.md; ``record`` describes the training, ``sentence`` a transformer tower."""
     validation, scores = record["validation"], record["scores"]
     low, high = scores["interval_95"]["ndcg@10"]
+    command = record.get("retuned") or ["two-towers", "train", *changed_flags(config)]
     return f"""---
 {metadata(config.base, record, name).to_yaml()}
 ---
@@ -76,7 +77,7 @@ A query tower and a document tower, {_towers(config, sentence)}, trained on
 
 | validation NDCG@10 | |
 |---|---|
-| untrained | {scores["untrained_ndcg@10"]:.4f} |
+| {"the query tower before" if "retuned" in record else "untrained"} | {scores["untrained_ndcg@10"]:.4f} |
 | this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} (95 % of resamples: {low:.4f} to {high:.4f}) |
 {_retention(scores)}
 Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
@@ -84,7 +85,7 @@ No query of them was trained on.
 
 ## How it was made
 
-    two-towers train {shlex.join(changed_flags(config))}
+    {shlex.join(command)}
 
 ## How to use it
 

@@ -38,10 +38,16 @@ def tensors_of(side: TowerName, tower: Tower, head: nn.Module, config: ModelConf
 
 
 def weight_files(config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
-    """The weight files of a model, and the sides that each holds: towers of two kinds have a file each."""
-    if config.is_mixed:
+    """The weight files of a model, and the sides that each holds: towers that share no weight have a file each."""
+    if len(config.sides) == 2 and not config.shared_table:
         return {"document.safetensors": ("document",), "query.safetensors": ("query",)}
     return {WEIGHTS: config.sides}
+
+
+def stored_files(description: dict[str, Any], config: ModelConfig) -> list[str]:
+    """The weight files in the folder of ``description``; older models have all weights in one."""
+    hashes = description.get("files")
+    return [WEIGHTS] if isinstance(hashes, dict) and WEIGHTS in hashes else list(weight_files(config))
 
 
 def make_head(weight: Tensor | None) -> nn.Module:

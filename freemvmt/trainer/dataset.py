@@ -14,12 +14,13 @@ from freemvmt.config import Side, TowerName, TrainConfig
 from freemvmt.data.collection import Collection, to_collection
 from freemvmt.data.examples import Examples, no_examples, split, to_examples, without_queries
 from freemvmt.data.judgements import Judgements
-from freemvmt.data.load import load
+from freemvmt.data.load import Dataset, load
 from freemvmt.data.ragged import TokenArray
 from freemvmt.data.streaming import RowSource, first_rows, open_rows
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.evaluation.metrics import ndcg_10
+from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import pick_device
 from freemvmt.runtime.home import cache_folder
@@ -101,23 +102,34 @@ class TrainingData:
     validation_documents: TokenArray
     teacher_vectors: TeacherVectors | None = None  # of the training texts, by the teacher or the frozen tower
     frozen: FrozenSide | None = None
+    start: TwoTowersModel | None = None  # the model that training starts from, if it was made before
     stream: Stream | None = None  # if set, examples, queries and passages are those of its first rows
 
 
-def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer | None = None) -> TrainingData:
-    """Read and tokenise ``config.dataset``, by default with the tokenizer of ``config.base``. Tokens are cached."""
+def prepare(
+    config: TrainConfig,
+    console: Console = QUIET,
+    tokenizer: Tokenizer | None = None,
+    start: TwoTowersModel | None = None,
+    data: Dataset | None = None,
+) -> TrainingData:
+    """Read and tokenise ``config.dataset``, by default with the tokenizer of ``config.base``. Tokens are cached.
+
+    ``start`` is the model that training starts from, in place of ``config.base`` and ``config.init``. ``data`` is the
+    data set, if it was read before.
+    """
     started = time.perf_counter()
     tokenizer = tokenizer or Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
     if config.streaming and (source := open_rows(config)) is not None:
         return _prepare_stream(config, console, tokenizer, *source)
-    data = load(config)
+    data = data or load(config)
     folder = cache_folder("tokens")
     train, validation = data.train, data.validation
     if not config.learns_without_labels and not train.positives.lengths.all():
         raise UserError(f"{data.name} has queries alone; learn from them by --loss align, with a frozen document tower")
     teacher_vectors, frozen = None, None
     if config.compares_with_vectors:
-        encode = _encoder_of(config, console)
+        encode = _encoder_of(config, console, start)
         teacher_vectors = _compared_vectors(config, train, encode)
         frozen = _frozen_side(config.frozen, validation, encode) if config.frozen else None
     prepared = TrainingData(
@@ -130,6 +142,7 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
         validation_documents=tokenizer.encode_cached(validation.documents, folder),
         teacher_vectors=teacher_vectors,
         frozen=frozen,
+        start=start,
     )
     _report(console, prepared, "", started)
     return prepared
@@ -138,7 +151,7 @@ def prepare(config: TrainConfig, console: Console = QUIET, tokenizer: Tokenizer 
 Encode = Callable[[Sequence[str], Side], NDArray[np.float16]]
 
 
-def _encoder_of(config: TrainConfig, console: Console) -> Encode:
+def _encoder_of(config: TrainConfig, console: Console, start: TwoTowersModel | None) -> Encode:
     """What makes the vectors that training compares with: the frozen tower for both sides, or --teacher.
 
     The prompt before a text is that of the text's own side.
@@ -147,7 +160,7 @@ def _encoder_of(config: TrainConfig, console: Console) -> Encode:
     if frozen is None:
         teacher = Teacher(config.teacher, config.train_length or config.max_length, device)
         return lambda texts, side: teacher.vectors(texts, side, console)
-    model = initial_model(config).to(device)
+    model = (start or initial_model(config)).to(device)
     prompts: dict[Side, TowerName] = {"queries": "query", "documents": "document"}
     return lambda texts, side: model.cached_vectors(frozen, texts, console, prompts[side]).half().cpu().numpy()
 

@@ -51,7 +51,8 @@ class TrainingRun:
         torch.manual_seed(config.seed)
         if set(config.kinds) != {"average"}:
             keep_freed_memory()
-        model = TwoTowersModel(config.model_config()).to(pick_device(config.device))
+        model = data.start.with_own_queries() if data.start else TwoTowersModel(config.model_config())
+        model.to(pick_device(config.device))
         accumulators = warm_start(model, config.init) if config.init else {}
         if config.frozen:
             model.freeze(config.frozen)

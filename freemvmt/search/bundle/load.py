@@ -2,13 +2,14 @@
 
 manifest.json              counts, model, index and its recall; size and SHA-256 of the files
 model/                     the towers
+previous/                  the query tower before the one in model/, if there was another
 documents.utf8             id, title, text and metadata of each document, read by row
 documents.npy              where each of these begins
 fields/                    metadata as typed columns, for filters
 vectors.faiss sketch.faiss the vectors, and a sketch of them for faster search with some kinds of index
 words/ words.json          tantivy's index, which also records documents added and deleted later; its files' SHA-256
 
-A bundle whose documents are in Milvus has the first two and ``store.json``, the location of its collection.
+A bundle whose documents are in Milvus has the first three and ``store.json``, the location of its collection.
 """
 
 import hashlib
@@ -88,11 +89,10 @@ def open_bundle(
     with the model's ONNX graphs, which encode in place of the model. If another bundle replaces this one while it is
     read, that one is opened.
     """
-    _check_name(folder)
     while True:
         identity = _identity(folder)
         try:
-            return _open(folder, verify, graphs)
+            return _open(folder, identity or (0, 0), verify, graphs)
         except UserError:
             if _identity(folder) == identity:
                 raise
@@ -105,25 +105,29 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
-def _link_in(folder: Path) -> Path | None:
-    """The first symbolic link below ``folder``, or None; links among stray files do not count."""
+def check_no_links(folder: Path) -> None:
+    """Raise ``UserError`` if there is a symbolic link below ``folder``; links among stray files do not count."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_stray(name)]
         for name in (*folders, *files):
             if (path := Path(parent) / name).is_symlink() and not is_stray(name):
-                return path
-    return None
+                hint = "a bundle holds none: it could lead out of it; index the corpus again"
+                raise UserError(f"{path} is a link, and {hint}")
 
 
-def _open(folder: Path, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
-    manifest = read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of the bundle in ``folder``; ``UserError`` when it is none, or is of another version."""
+    _check_name(folder)
+    return read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+
+
+def _open(folder: Path, identity: Identity, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
+    manifest = read(folder)
     if manifest["analysis"] != analysis.signature():
         raise UserError(
             f"{folder}: this version makes other words of texts than it was indexed with; index the corpus again"
         )
-    if link := _link_in(folder):
-        raise UserError(f"{link} is a link, and a bundle holds none: it could lead out of it; index the corpus again")
-    identity = identity_of(folder)
+    check_no_links(folder)
     if verify:
         files = {
             name: hashes for name, hashes in manifest["files"].items() if graphs is None or name not in WEIGHT_FILES

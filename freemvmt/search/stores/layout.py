@@ -27,7 +27,7 @@ STORE_FILE, FORMAT = "store.json", 1
 TEXTS, FIELDS_FOLDER = "documents", "fields"  # TEXTS begins the names of two files
 
 
-MODEL_FOLDER = "model"
+MODEL_FOLDER, PREVIOUS_FOLDER = "model", "previous"
 
 
 WEIGHT_FILES = tuple(f"{MODEL_FOLDER}/{name}.safetensors" for name in ("document", "query", "model"))  # two, or one

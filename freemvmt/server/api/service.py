@@ -168,6 +168,7 @@ class Service:
 
         Texts are encoded block by block. Each block has its own timeout; other requests can run between two blocks.
         """
+        await self.read_pool.run(self.retriever.refresh)  # its query tower may have been swapped
         model = self.retriever.model
         if model is None:
             raise UserError("these documents have no model beside them, so there are no vectors; ask for bm25")

@@ -52,6 +52,7 @@ COMMANDS = {
     "export": "{model} --format sentence-transformers --output {new}/export",
     "push": "{model} owner/name",
     "index": "{model} {corpus} --output {new}/bundle",
+    "retune": "{bundle} --dataset {rows} --epochs 1 --batch-size 32 --even-if-worse",
     "search": "{bundle} magnet",
     "add": "{bundle} {corpus}",
     "delete": "{bundle} d1",
@@ -89,6 +90,7 @@ VALUES = {
     "port": "0",
     "project_name": "another",
     "query_field": "question",
+    "queries": "{model}",
     "ray_address": "127.0.0.1:1",
     "resume": "{checkpoints}",
     "run": "{new}/run.txt",
@@ -129,6 +131,9 @@ BESIDE = {
     "log_model": "--wandb",
     "watch_every": "--wandb",
     "evaluate explain": "--worst 2",
+    "retune recurrence_rate_factor": "--seed 1",  # these two are for other bundles
+    "retune encoder_rate_factor": "--seed 1",
+    "retune loss": "--negatives given",
     "backend": "--model {graphs}",
     "export precision": "--format onnx",
 }
@@ -140,6 +145,7 @@ MORE = [
     "train --resume {checkpoints} --resume-anyway --epochs 2",
     "train --dataset {corpus} --spans 2 --base {encoder} --document-tower transformer --loss align --no-wandb "
     "--output {new}/light",
+    "retune {bundle} --queries {model}",
 ]
 TRAINING = {field.name for field in dataclasses.fields(TrainConfig)}
 SEARCHED = {name for sweep in sweep_config.SWEEPS.values() for name in sweep["parameters"]}
@@ -166,6 +172,11 @@ REFUSED = {
     "export --onnx-web {new}": "--onnx-web is for --format site",
     "index --kind pq": "--kind pq needs 1,000 documents",
     "index --kind ivf": "--kind ivf needs 1,000 documents",
+    "retune --streaming": "a teacher needs all texts at once",
+    "retune --streaming --shuffle-buffer 131073": "a teacher needs all texts at once",
+    "retune --self-mine-every 2": "add --negatives given",
+    "retune --queries {model}": "give one of --dataset, --queries and --back",
+    "retune --back": "give one of --dataset, --queries and --back",
     "serve --backend onnx": "--backend onnx has no graphs",
     "serve --model {graphs}": "--model is for --backend onnx",
     "serve --protect-reads": "--protect-reads has no token",

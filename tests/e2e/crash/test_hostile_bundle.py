@@ -113,7 +113,7 @@ def test_no_link_leads_out_of_a_bundle(
     bundle, outside = make_bundle(tmp_path / "bundle"), tmp_path / "outside"
     shutil.move(bundle / name, outside) if (bundle / name).exists() else outside.write_text("mine")
     (bundle / name).symlink_to(outside)
-    for words in (["search", bundle, "river"], ["delete", bundle, "d1"]):
+    for words in (["search", bundle, "river"], ["delete", bundle, "d1"], ["retune", bundle, "--back"]):
         said = refusal(capsys, tmp_path, *words)
         assert f"{bundle / name} is a link" in said
 

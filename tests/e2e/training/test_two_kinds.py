@@ -93,6 +93,8 @@ def test_a_frozen_tower_stays_and_its_vectors_are_what_is_aligned_to(
     assert np.allclose(data.teacher_vectors.queries, own.numpy(), atol=1e-3)
     assert len(data.teacher_vectors.passages) == 0  # not a passage is encoded beside those of the validation
     result = train(config, data)
+    given = train(dataclasses.replace(config, negatives="given"), data)  # there are none without labels
+    assert given.history == result.history
     assert result.history[-1]["avg_train_loss"] < 0.8 * result.history[0]["avg_train_loss"]
     for name, weight in result.model.tensors().items():
         assert torch.equal(weight, before.tensors()[name]) is name.startswith("document."), name

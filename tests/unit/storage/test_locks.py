@@ -120,6 +120,7 @@ def test_without_locks_a_bundle_is_read_and_what_would_change_it_is_refused(
     said = refusal(capsys, tmp_path, "add", bundle, more)
     assert said.startswith(f"error: the file system of {bundle} does not know locks; copy it to another place")
     assert "does not know locks" in refusal(capsys, tmp_path, "delete", bundle, "a")
+    assert "does not know locks" in refusal(capsys, tmp_path, "retune", bundle, "--queries", model)
     for output in (bundle, tmp_path / "other"):
         said = refusal(capsys, tmp_path, "index", model, corpus, "--output", output)
         assert f"the file system of {tmp_path} does not know locks; index into another place" in said

@@ -149,6 +149,7 @@ FROM = {
     "search": "search {place} tower",
     "add": "add {place} {corpus}",
     "delete": "delete {place} a",
+    "retune": "retune {place} --back",
     "serve": "serve {place} --port 0",
 }
 UNREAD = ("fifo", "fifo.jsonl", "fifo.tsv", "fifo.parquet", "socket", "null", "zero", "folder", "file", "root", "proc")

@@ -162,7 +162,7 @@ def test_any_flipped_byte_of_a_model_is_refused(packaged: Path, tmp_path: Path) 
     save_file({"word_embeddings.weight": torch.randn(len(words), 6)}, tmp_path / "base" / "model.safetensors")
     folder, draw = tmp_path / "model", random.Random(0)
     TwoTowersModel(ModelConfig(base=str(tmp_path / "base"), dim=4, separate_towers=True)).save(folder)
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    for name in ("config.json", "tokenizer.json", "document.safetensors", "query.safetensors"):
         sound = (folder / name).read_bytes()
         for _ in range(200):
             place = draw.randrange(min(len(sound), 2000))

@@ -210,7 +210,7 @@ class LocalStore:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold the locks that make this thread the only writer of all processes."""
-        with self._write_lock, _folder_lock(self._folder):
+        with self._write_lock, folder_lock(self._folder):
             if self.replaced:
                 raise BundleReplaced(f"{self._folder} was replaced by another bundle; open it again")
             yield
@@ -242,11 +242,11 @@ def replace_bundle(part: Path, folder: Path) -> None:
     """
     with ExitStack() as stack:
         with suppress(OSError, NoLocks):  # no bundle yet, or one that cannot be changed
-            stack.enter_context(_folder_lock(folder))
+            stack.enter_context(folder_lock(folder))
         replace_folder(part, folder)
 
 
-def _folder_lock(folder: Path) -> AbstractContextManager[None]:
+def folder_lock(folder: Path) -> AbstractContextManager[None]:
     """The lock of the writers of ``folder``; ``UserError`` when another holds it for more than ``_TIMEOUT``."""
     return locked(folder / LOCK_FILE, f"another process is writing to {folder}; try again later", _TIMEOUT)
 
