@@ -1,21 +1,14 @@
-"""The files of a model folder: the names of its tensors, config.json, and checks that end in one line."""
+"""The files of a model folder: their names, config.json, and checks that end in one line. PyTorch is not needed."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
 from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.manifest import hash_files, verify_files, verify_manifest, write_manifest
 from freemvmt.storage.outputs import check_output_folder
-from freemvmt.towers.factory import Tower, make_tower
-from freemvmt.towers.transformer import EncoderConfig, special_tokens
 
 ACCUMULATORS = "accumulators.safetensors"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
@@ -26,40 +19,11 @@ _HASHED = (*WEIGHT_FILES, TOKENIZER, ACCUMULATORS)
 _HINT = "save the model again"
 
 
-def tensors_of(side: TowerName, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
-    """The stored tensors of a side, by their names in the weight files. A shared table counts as the document's."""
-    tensors = {f"{side}.tower.{name}": tensor for name, tensor in tower.state_dict().items() if name != "table"}
-    if not (config.shared_table and side == "query"):
-        tensors[f"{side}.table"] = tower.table
-    if isinstance(head, nn.Linear):
-        tensors[f"{side}.head"] = head.weight
-    return tensors
-
-
 def weight_files(config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
     """The weight files of a model, and the sides that each holds: towers of two kinds have a file each."""
     if config.is_mixed:
         return {"document.safetensors": ("document",), "query.safetensors": ("query",)}
     return {WEIGHTS: config.sides}
-
-
-def make_head(weight: Tensor | None) -> nn.Module:
-    """The linear head with ``weight`` (dim, width), or the identity."""
-    if weight is None:
-        return nn.Identity()
-    dim, width = weight.shape
-    head = nn.Linear(width, dim, bias=False)
-    head.weight = nn.Parameter(weight)
-    return head
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; ``UserError`` when it is damaged."""
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); save the model again") from error
-    return {name: tensor for name, tensor in tensors.items() if ".encoder.pooler." not in name}  # in older models
 
 
 def check_output(folder: Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -127,46 +91,6 @@ def _has_type(value: object, type_hint: Any) -> bool:
     if choices:
         return any(_has_type(value, choice) for choice in choices)
     return type(value) is type_hint or (type_hint is float and type(value) is int)
-
-
-def stored_encoder(description: dict[str, Any], tokenizer: str, folder: Path) -> EncoderConfig | None:
-    """The encoder of a transformer tower in ``description``; ``UserError`` when it cannot be constructed."""
-    if "transformer" not in stored_config(description, folder).kinds:
-        return None
-    config = description.get("encoder")
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise UserError(f"{folder}/config.json does not describe an encoder; save the model again")
-    encoder = EncoderConfig(config, *special_tokens(tokenizer))
-    with torch.device("meta"):
-        encoder.module()
-    return encoder
-
-
-def check_tensors(
-    folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int, encoder: EncoderConfig | None
-) -> None:
-    """Raise ``UserError`` unless ``tensors`` are finite, with the names, shapes and types that ``config`` needs."""
-    expected: dict[str, tuple[int, ...]] = {}
-    widths = set()
-    for side in config.sides:
-        table = tensors.get("document.table" if config.shared_table else f"{side}.table")
-        if table is None or table.ndim != 2 or len(table) < vocabulary_size or not table.shape[1]:
-            raise _do_not_fit(folder)
-        with torch.device("meta"):
-            tower = make_tower(config.kind_of(side), config, nn.Parameter(torch.empty(table.shape)), encoder)
-            dim = config.dim or tower.width
-            head = make_head(torch.empty(dim, tower.width) if dim != tower.width else None)
-        widths.add(dim)
-        expected |= {name: tuple(tensor.shape) for name, tensor in tensors_of(side, tower, head, config).items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise _do_not_fit(folder)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
-
-
-def _do_not_fit(folder: Path) -> UserError:
-    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
 
 
 METRICS, PICTURE = "metrics.jsonl", "curves.png"
