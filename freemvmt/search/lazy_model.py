@@ -35,7 +35,7 @@ class LazyModel:
         description = read_description(folder / "config.json")
         self.config = stored_config(description, folder)
         self.tokenizer = Tokenizer.from_file(folder / TOKENIZER, self.config.max_length, description.get("tokenizer"))
-        self._towers = light_towers(folder, self.config, self.tokenizer.vocabulary_size, query_rows)
+        self._towers = light_towers(folder, self.config, query_rows)
         self._folder = folder
         self._whole: TwoTowersModel | None = None
         self._loading = threading.Lock()

@@ -26,9 +26,7 @@ _BLOCK = 64  # texts that are encoded together
 _ROWS = 2048  # rows of a table that become int8 together
 
 
-def light_towers(
-    folder: Path, config: ModelConfig, vocabulary_size: int, query_rows: QueryRows
-) -> "dict[TowerName, LightTower]":
+def light_towers(folder: Path, config: ModelConfig, query_rows: QueryRows) -> "dict[TowerName, LightTower]":
     """The towers of the model in ``folder`` that are no transformers, by their sides.
 
     ``query_rows`` int8 holds the query tower's rows in a byte a number. Raises ``UserError`` when the weights do not
@@ -42,7 +40,7 @@ def light_towers(
     for file, sides in weight_files(config).items():
         if config.kind_of(sides[0]) != "transformer":
             tensors = map_tensors(folder / file)
-            towers |= {side: _Weights(folder, config, side, tensors, vocabulary_size).tower() for side in sides}
+            towers |= {side: _Weights(folder, config, side, tensors).tower() for side in sides}
     if towers and "query" not in config.sides:
         towers["query"] = towers["document"]
     if query_rows == "int8":
@@ -98,8 +96,8 @@ class Table:
         self.size, self.width = table.shape
 
     def rows(self, ids: NDArray[Any]) -> Vectors:
-        """The rows of ``ids``, float32."""
-        return self._table.take(ids, axis=0)
+        """The rows of ``ids``, float32; ``UserError`` for an id without a row."""
+        return _take(self._table, ids)
 
 
 class Int8Table(Table):
@@ -116,9 +114,16 @@ class Int8Table(Table):
             self._numbers[start : start + _ROWS] = np.rint(rows / scales)
 
     def rows(self, ids: NDArray[Any]) -> Vectors:
-        """The rows of ``ids``, float32."""
-        rows: Vectors = self._numbers.take(ids, axis=0) * self._scales.take(ids, axis=0)
+        """As ``Table.rows``."""
+        rows: Vectors = _take(self._numbers, ids) * _take(self._scales, ids)
         return rows
+
+
+def _take(table: NDArray[Any], ids: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return table.take(ids, axis=0)
+    except IndexError as error:
+        raise UserError("the tokenizer makes ids that the token table has no rows for; save the model again") from error
 
 
 class Recurrence:
@@ -240,16 +245,13 @@ def _lengths(vectors: Vectors) -> Vectors:
 class _Weights:
     """The tensors of one side, whose shapes are checked when they are read."""
 
-    def __init__(
-        self, folder: Path, config: ModelConfig, side: TowerName, tensors: Tensors, vocabulary_size: int
-    ) -> None:
+    def __init__(self, folder: Path, config: ModelConfig, side: TowerName, tensors: Tensors) -> None:
         self._folder, self._config, self._side, self._tensors = folder, config, side, tensors
-        self._vocabulary_size = vocabulary_size
 
     def tower(self) -> LightTower:
         """The tower of these weights."""
         table = self._tensors.get("document.table" if self._config.shared_table else f"{self._side}.table")
-        if table is None or table.ndim != 2 or len(table) < self._vocabulary_size or table.dtype != np.float32:
+        if table is None or table.ndim != 2 or not table.size or table.dtype != np.float32:
             raise _do_not_fit(self._folder)
         width, config = table.shape[1], self._config
         recurrent = config.kind_of(self._side) == "recurrent"
