@@ -171,9 +171,10 @@ class _Engines:
             self.reference = HFTokenizer.from_str(definition)
             self.reference.no_truncation()
             self.reference.no_padding()
-            self.reference.encode("", add_special_tokens=False)
+            encodings = self.reference.encode_batch(list(PROBE), add_special_tokens=False)
         except Exception as error:  # the Rust side raises plain Exception for a bad definition
             raise ValueError(str(error)) from error
+        self._probe_ids = [encoding.ids for encoding in encodings]
 
     def expect(self, texts: int) -> Any | None:
         """nanotoken's tokenizer for so many more texts; None if ``reference`` makes their ids."""
@@ -183,8 +184,7 @@ class _Engines:
     @cached_property
     def fast(self) -> Any | None:
         """nanotoken's tokenizer; None if its ids for ``PROBE`` are not those of ``reference``."""
-        encodings = self.reference.encode_batch(list(PROBE), add_special_tokens=False)
-        return _nanotoken_if_equal(self._definition, [encoding.ids for encoding in encodings])
+        return _nanotoken_if_equal(self._definition, self._probe_ids)
 
     @cached_property
     def vocabulary_size(self) -> int:
