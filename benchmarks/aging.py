@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "freemvmt"
 _TOKENS = ("data/tokenizer.py", "data/tokenizer_json.py", "data/ragged.py")
 _VECTORS = (*_TOKENS, "towers", "model.py", "runtime/devices.py")
 _SEARCHING = ("search/index", "search/retriever.py")
-_BUNDLES = ("search/bundle", "search/index", "search/stores")
+_BUNDLES = ("search/bundle", "search/index", "search/stores", "search/lazy_model.py")
 _TRAINED = ("config.py", "data", "towers", "model.py", "runtime/devices.py", "losses", "trainer", "training.py")
 _CHECKPOINTS = ("trainer/checkpoints.py", "trainer/state.py", "storage/files.py")
 _QUALITY = (*_TRAINED, "evaluation", *_SEARCHING)
@@ -47,6 +47,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "quality_qa": _QUALITY,
     "quality_qa_infonce": _QUALITY,
     "quality_qa_msmarco": _QUALITY,
+    "query_cost": (*_VECTORS, "search/lazy_model.py"),
     "readme": (".",),
     "light_query": _QUALITY,
     "recurrent": _QUALITY,
