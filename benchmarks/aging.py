@@ -59,7 +59,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "serving": _SERVED,
     "site": ("export", "web", "search/index", *_TOKENS),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
-    "startup": ("__init__.py", "cli", *_QUALITY),
+    "startup": ("__init__.py", "cli", *_QUALITY, *_BUNDLES),
     "streaming_memory": (*_TRAINED, "data/streaming.py"),
     "training": _QUALITY,
 }  # fmt: skip
