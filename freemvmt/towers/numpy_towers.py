@@ -224,7 +224,8 @@ def _lstm(inputs: Vectors, positions: Positions, weight: Vectors, bias: Vectors)
 
 
 def _sigmoid(values: Vectors) -> Vectors:
-    return np.tanh(values * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5)
+    sigmoid: Vectors = np.tanh(values * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5)
+    return sigmoid
 
 
 def _add_up(contributions: Vectors, tokens: TokenArray, sums: Vectors) -> None:

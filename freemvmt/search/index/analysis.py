@@ -76,9 +76,9 @@ def spaced_words(text: str) -> str:
         return " ".join(map(_run_cache().__getitem__, _ascii_runs(text)))
     chunks = text.split()  # neither words nor normalisation cross white space
     non_ascii = normalized(" ".join([chunk for chunk in chunks if not chunk.isascii()]))
-    runs = _pieces(_RUN, non_ascii)
     ascii_runs = _ascii_runs(" ".join(filter(str.isascii, chunks)))
-    return " ".join(map(_run_cache().__getitem__, [*ascii_runs, *runs]))
+    runs: list[str | bytes] = [*ascii_runs, *_pieces(_RUN, non_ascii)]
+    return " ".join(map(_run_cache().__getitem__, runs))
 
 
 def _ascii_runs(text: str) -> list[bytes]:
