@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "freemvmt"
 _TOKENS = ("data/tokenizer.py", "data/tokenizer_json.py", "data/ragged.py")
 _VECTORS = (*_TOKENS, "towers", "model.py", "runtime/devices.py")
 _SEARCHING = ("search/index", "search/retriever.py")
-_BUNDLES = ("search/bundle", "search/index", "search/stores")
+_BUNDLES = ("search/bundle", "search/index", "search/stores", "search/lazy_model.py")
 _TRAINED = ("config.py", "data", "towers", "model.py", "runtime/devices.py", "losses", "trainer", "training.py")
 _CHECKPOINTS = ("trainer/checkpoints.py", "trainer/state.py", "storage/files.py")
 _QUALITY = (*_TRAINED, "evaluation", *_SEARCHING)
@@ -48,6 +48,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "quality_qa": _QUALITY,
     "quality_qa_infonce": _QUALITY,
     "quality_qa_msmarco": _QUALITY,
+    "query_cost": (*_VECTORS, "search/lazy_model.py"),
     "readme": (".",),
     "light_query": _QUALITY,
     "light_query_variants": _QUALITY,
@@ -60,7 +61,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "serving": _SERVED,
     "site": ("export", "web", "search/index", *_TOKENS),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
-    "startup": ("__init__.py", "cli", *_QUALITY),
+    "startup": ("__init__.py", "cli", *_QUALITY, *_BUNDLES),
     "streaming_memory": (*_TRAINED, "data/streaming.py"),
     "training": _QUALITY,
 }  # fmt: skip

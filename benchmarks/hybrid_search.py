@@ -47,7 +47,7 @@ def main() -> int:
     ids = [name for block in blocks for name in view.ids(block)]
     vectors = np.concatenate([view.vectors(block) for block in blocks])
     asked = training_questions(given.data, given.queries)
-    queries = model.encode_queries(asked).numpy()
+    queries = model.encode_queries(asked)
     memory = Retriever(model, texts, ids)
     memory.scores(asked[:1], 10)  # both indexes are made when they are first needed
     flat = faiss.IndexFlatIP(vectors.shape[1])

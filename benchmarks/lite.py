@@ -3,7 +3,7 @@
     scripts/lite                # makes the environment and measures
     uv run python benchmarks/lite.py --environment .venv-lite
 
-The rival is `two-towers serve` with PyTorch, in the environment that runs this, over the same bundle of `pydocs`.
+The rivals are the same server in the environment that runs this, and ONNX graphs there, over one bundle of `pydocs`.
 """
 
 import argparse
@@ -26,12 +26,13 @@ import record
 from rounds import summary
 
 ROUNDS, QUERIES = 9, 200
+OURS = "serve-lite"
 PROTOCOL = (
     "seconds from a process's start to its answer to a first search (hybrid, 10 documents), files in the system's "
     "cache, bytecode compiled, in turns, ratios within a round, their median; cpu: what the server took of the cores "
     "until then, which other work on the machine disturbs less; memory: largest resident set until then; size: the "
     "bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} "
-    "queries, dense"
+    "queries, dense, beside PyTorch's"
 )
 
 
@@ -44,14 +45,13 @@ def main() -> int:
         work = Path(folder)
         ours = [sys.executable, "-m", "freemvmt"]
         _run([*ours, "index", "untrained", "pydocs", "--output", f"{work}/bundle"])
-        for precision in ("fp32", "int8"):
-            export = [*ours, "export", f"{work}/bundle/model", "--format", "onnx", "--precision", precision]
-            _run([*export, "--output", f"{work}/{precision}"])
-        onnx = [str(lite / "bin" / "two-towers"), "serve", f"{work}/bundle", "--backend", "onnx", "--model"]
+        _run([*ours, "export", f"{work}/bundle/model", "--format", "onnx", "--output", f"{work}/onnx"])
+        alone, whole = ([*command, "serve", f"{work}/bundle"] for command in ([str(lite / "bin" / "two-towers")], ours))
         ways = {
-            "onnx": [*onnx, f"{work}/fp32"],
-            "onnx, int8": [*onnx, f"{work}/int8"],
-            "torch": [*ours, "serve", f"{work}/bundle"],
+            OURS: alone,
+            "serve-lite, --query-rows int8": [*alone, "--query-rows", "int8"],
+            "two-towers whole": whole,
+            "two-towers whole, --backend onnx": [*whole, "--backend", "onnx", "--model", f"{work}/onnx"],
         }
         queries = _queries(work)
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -66,7 +66,7 @@ def main() -> int:
                     cores[name].append(cpu)
                     memory[name].append(mebibytes)
         size = _bytes(lite)
-        cold = summary(times, "onnx")
+        cold = summary(times, OURS)
         for name in ways:
             cold[name]["cpu"] = round(statistics.median(cores[name]), 2)
             cold[name]["peak_mib"] = round(statistics.median(memory[name]))
@@ -75,7 +75,7 @@ def main() -> int:
             "environment": {"bytes": size, "packages": _packages(lite)},
             "load_before": round(load, 1),
             "cold_start": cold,
-            "answers": _compared(ways, queries),
+            "answers": _compared(work / "bundle", ways, queries),
         }
     sys.stdout.write(f"environment  {size / 1e6:.0f} MB\n")
     for name, figure in figures["cold_start"].items():
@@ -147,16 +147,22 @@ def _cold(way: Sequence[str], query: str) -> tuple[float, float, float]:
     return seconds, ticks / os.sysconf("SC_CLK_TCK"), int(peak) / 1024
 
 
-def _compared(ways: dict[str, list[str]], queries: Sequence[str]) -> dict[str, Any]:
-    """For each way but PyTorch's: the share of PyTorch's best ten that it finds, and how far scores are apart."""
-    found: dict[str, list[dict[str, float]]] = {}
+def _compared(bundle: Path, ways: dict[str, list[str]], queries: Sequence[str]) -> dict[str, Any]:
+    """For each way the share of PyTorch's best ten that it finds, and how far scores are apart."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.retriever import Retriever
+    from freemvmt.search.stores.texts import Texts
+
+    texts = Texts(bundle)
+    documents = [texts[row] for row in range(len(texts))]
+    contents, ids = [document.content for document in documents], [document.id for document in documents]
+    expected = Retriever(TwoTowersModel.load(bundle / "model"), contents, ids).scores(queries, 10, "dense")
+    answers = {}
     for name, way in ways.items():
         with _serving(way) as (address, _):
             hits = [_search(address, query, "dense") for query in queries]
-        found[name] = [{hit["id"]: hit["score"] for hit in one} for one in hits]
-    answers = {}
-    for name in ("onnx", "onnx, int8"):
-        pairs = list(zip(found[name], found["torch"], strict=True))
+        found = [{hit["id"]: hit["score"] for hit in one} for one in hits]
+        pairs = list(zip(found, expected, strict=True))
         common = [(one[id], other[id]) for one, other in pairs for id in one.keys() & other.keys()]
         answers[name] = {
             "same_top_10": sum(list(one) == list(other) for one, other in pairs),

@@ -54,7 +54,7 @@ for method in ("dense", "bm25", "hybrid"):
     found[method] = {f"p{share}_ms": round(float(np.percentile(times, share)), 2) for share in (50, 95, 99)}
 found["mib"] = round(resident())
 model, view = retriever.model, retriever.store.view()
-vectors = model.encode_queries(asked[:exact]).numpy()
+vectors = model.encode_queries(asked[:exact])
 true = view.dense(vectors, 100, view.among({}))  # with a filter it is always a scan of all
 near = view.dense(vectors, 100, None)
 hits = [(score >= best[-1] - 1e-6).sum() for score, best in zip(near.scores, true.scores)]

@@ -76,7 +76,7 @@ def _ways(retriever: Retriever, asked: list[str]) -> dict[str, Callable[[int], o
         for start in range(0, len(numbers), 8192)
         for document in view.documents(numbers[start : start + 8192])
     ]
-    queries = retriever.model.encode_queries(asked).numpy()
+    queries = retriever.model.encode_queries(asked)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     words = BM25(texts)

@@ -1,10 +1,11 @@
-"""How long until something happens? The import, the help, the quickstart; each in a process of its own.
+"""How long until something happens? The import, the help, a search, the quickstart; each in a process of its own.
 
     uv run --group bench python benchmarks/startup.py
 
 The quickstart runs cold: an empty cache folder, so that docstrings are read and tokenised.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -17,10 +18,14 @@ from typing import Any
 import record
 from rounds import in_turns, summary
 
+from freemvmt.data.corpus import read_corpus
+
 ROUNDS, QUICKSTARTS = 7, 3
+SIZES = {"pydocs": None, "100,000 documents": 100_000}  # of the bundles that are searched; None: as many as there are
 PROTOCOL = (
     "wall time of whole processes, bytecode compiled, in turns, ratios within a round, their median; the quickstart "
-    "with an empty cache folder, {quickstarts} times"
+    "with an empty cache folder, {quickstarts} times; search: hybrid, 10 documents, untrained averages, files in the "
+    "system's cache"
 )
 
 
@@ -40,7 +45,11 @@ def main() -> int:
     def start(line: list[str]) -> None:
         subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
 
-    times = in_turns({name: lambda line=line: start(line) for name, line in lines.items()}, ROUNDS)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in SIZES.items():
+            bundle = _bundle(command, Path(folder) / name, size)
+            lines[f"two-towers search, {name}"] = [command, "search", bundle, "shortest path between two nodes"]
+        times = in_turns({name: lambda line=line: start(line) for name, line in lines.items()}, ROUNDS)
     figures: dict[str, Any] = {"ways": summary(times, "two-towers --help")}
     seconds = [_quickstart(command) for _ in range(QUICKSTARTS)]
     figures["quickstart"] = {
@@ -53,6 +62,19 @@ def main() -> int:
     path = record.write("startup", protocol, [0], figures, ("sentence-transformers", "tyro"))
     sys.stdout.write(f"wrote {path}\n")
     return 0
+
+
+def _bundle(command: str, folder: Path, size: int | None) -> str:
+    """A bundle of so many documents: docstrings, and copies of them with ids of their own."""
+    documents = list(read_corpus("pydocs"))
+    folder.mkdir()
+    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(size or len(documents)):
+            document = documents[number % len(documents)]
+            file.write(json.dumps({"id": str(number), "title": document.title, "text": document.text}) + "\n")
+    index = [command, "index", "untrained", str(folder / "corpus.jsonl"), "--output", str(folder / "bundle")]
+    subprocess.run(index, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return str(folder / "bundle")
 
 
 def _quickstart(command: str) -> float:

@@ -15,6 +15,7 @@ BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 HYBRID_WEIGHT, HEAVY_HYBRID_WEIGHT = 0.4, 0.8  # HEAVY: over the documents of a transformer
 MAX_INTEGER = 2**31 - 1  # of any count or seed
 MAX_LAYERS = 16  # of a recurrence
+LOGIT_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
 
 Loss = Literal["triplet", "infonce", "margin-mse", "align"]
 TowerKind = Literal["average", "recurrent", "transformer"]

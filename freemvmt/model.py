@@ -37,19 +37,15 @@ from freemvmt.towers.model_folder import (
     WEIGHTS,
     check_files,
     check_output,
-    check_tensors,
-    make_head,
     read_description,
-    read_tensors,
     stored_config,
-    stored_encoder,
     stored_files,
-    tensors_of,
     weight_files,
     write_description,
 )
 from freemvmt.towers.pretrained import encoded_rows, half_whitened, principal_directions, token_table
 from freemvmt.towers.static_models import length_of, read_static_model
+from freemvmt.towers.stored_tensors import check_tensors, make_head, read_tensors, stored_encoder, tensors_of
 from freemvmt.towers.transformer import EncoderConfig, TransformerTower, encoder_of, pretrained_tower
 from freemvmt.towers.vector_cache import cached_vectors
 
@@ -97,7 +93,6 @@ class TwoTowersModel(nn.Module):
         super().__init__()
         self.config = config
         self._encoder = encoder
-        self._hybrid_weight = config.hybrid_weight
         self.tokenizer = tokenizer
         self.record: dict[str, Any] = {}
         self.accumulators: dict[str, Tensor] = {}
@@ -167,7 +162,7 @@ class TwoTowersModel(nn.Module):
     @property
     def hybrid_weight(self) -> float:
         """The share of the dense side in a hybrid, unless a search names another."""
-        return self._hybrid_weight
+        return self.config.hybrid_weight
 
     @property
     def sentence(self) -> SentenceConfig:
@@ -403,26 +398,6 @@ class TwoTowersModel(nn.Module):
         model = cls.__new__(cls)
         model._assemble(config, tokenizer, tensors, encoder)
         model.record = description["training"]
-        return model
-
-    @classmethod
-    def load_query_tower(cls, folder: Path) -> "TwoTowersModel":
-        """The light query tower of a model of two kinds, as a model that encodes both sides with it.
-
-        Neither the document tower nor a checksum is read. ``hybrid_weight`` stays that of the whole model.
-        """
-        description = read_description(folder / "config.json")
-        config = stored_config(description, folder)
-        alone = dataclasses.replace(config, tower=config.kind_of("query"), query_tower=None, document_tower=None)
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
-        tensors = {
-            f"document.{name.removeprefix('query.')}": weight
-            for name, weight in read_tensors(folder / "query.safetensors").items()
-        }
-        check_tensors(folder, alone, tensors, tokenizer.vocabulary_size, None)
-        model = cls.__new__(cls)
-        model._assemble(alone, tokenizer, tensors, None)
-        model._hybrid_weight = config.hybrid_weight
         return model
 
     @classmethod

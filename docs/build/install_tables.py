@@ -28,7 +28,7 @@ def extras_table() -> str:
 
 
 def lite_table() -> str:
-    """Serving by ONNX graphs beside serving with PyTorch."""
+    """Serving without PyTorch, beside other ways to serve."""
     found = read("lite")
     cold, answers = found["cold_start"], found["answers"]
     head = [
@@ -40,10 +40,12 @@ def lite_table() -> str:
     ]
     head += ["same ten best, of 200", "largest difference of a score"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for name in ("onnx", "onnx, int8", "torch"):
+    for name in cold:
         one, other = cold[name], answers.get(name)
         cells = [name, f"{one['seconds']:.2f}"]
-        cells.append("" if name == "onnx" else f"{one['times_as_long']:.1f} ({one['range'][0]} to {one['range'][1]})")
+        cells.append(
+            "" if "range" not in one else f"{one['times_as_long']:.1f} ({one['range'][0]} to {one['range'][1]})"
+        )
         cells += [f"{one['cpu']:.2f}", f"{one['peak_mib']:,}"]
         cells += [f"{other['same_top_10']}", f"{other['largest_difference']:.0e}"] if other else ["", ""]
         lines.append(f"| {' | '.join(cells)} |")

@@ -115,4 +115,4 @@ def _train(options: RetuneOptions, console: Console) -> "tuple[TrainingResult, s
     result.model.record = record_of(config, data, result) | {
         "retuned": ["two-towers", "retune", str(bundle), *changed_flags(config, names)]
     }
-    return result, write_card(config, result.model.record, bundle.name)
+    return result, write_card(config, result.model.record, bundle.name, result.model.sentence)

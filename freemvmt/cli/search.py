@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class SearchOptions(Options):
     """Search a bundle."""
 
+    # Of ``float | None`` and ``tuple[str, ...]`` tyro would import typeguard, a fifth of the time to the first answer.
     bundle: BundleArgument
     query: Annotated[str, tyro.conf.arg(metavar="QUERY"), tyro.conf.Positional]
     """What to look for."""
@@ -26,9 +27,9 @@ class SearchOptions(Options):
     """How many documents."""
     method: Method = "hybrid"
     """dense: the towers. bm25: words. hybrid: both."""
-    weight: float | None = None
+    weight: Optional[float] = None  # noqa: UP045
     """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4, or 0.8 over a transformer's documents."""
-    filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    filter: tyro.conf.UseAppendAction[tuple] = ()  # type: ignore[type-arg]
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
     explain: bool = False

@@ -1,13 +1,15 @@
 """Tokenize texts once, into a ``TokenArray``: one flat array of ids and one array of offsets.
 
-Hugging Face ``tokenizers`` is the reference. nanotoken, which is faster, makes the ids if it gives the same ids as
-``tokenizers`` for ``PROBE``. Special tokens ([CLS], [SEP]) are not added: the towers average words.
+Hugging Face ``tokenizers`` is the reference. nanotoken, which is faster and takes longer to load, makes the ids of all
+but the first ``FEW`` texts if it gives the same ids as ``tokenizers`` for ``PROBE``. Special tokens ([CLS], [SEP]) are
+not added: the towers average words.
 """
 
 import functools
 import itertools
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from freemvmt.errors import UserError
 from freemvmt.storage.digests import digest_of
 
 logger = logging.getLogger(__name__)
+
+FEW = 64  # texts: a process that encodes no more, such as one search, does without nanotoken
 
 # Texts for which tokenizers are known to differ: accents, controls, CJK, emoji, markup, very long words.
 PROBE = (
@@ -45,7 +49,7 @@ class Tokenizer:
 
     def __init__(self, definition: str, max_length: int, where: str = "the tokenizer") -> None:
         try:
-            self._reference, self._fast, self.vocabulary_size = _engines(definition)
+            self._engines = _engines(definition)
         except ValueError as error:
             raise UserError(f"{where} cannot be read ({error}); give a sound tokenizer.json") from error
         self.definition = definition
@@ -74,8 +78,17 @@ class Tokenizer:
 
     @property
     def engine(self) -> str:
-        """The library that makes the ids: ``nanotoken`` or ``tokenizers``."""
-        return "tokenizers" if self._fast is None else "nanotoken"
+        """The library that makes the ids of many texts: ``nanotoken`` or ``tokenizers``."""
+        return "tokenizers" if self._engines.fast is None else "nanotoken"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """A number that is greater than every id; ids may have gaps."""
+        return self._engines.vocabulary_size
+
+    def prepare(self) -> None:
+        """Load nanotoken now, and not when ``FEW`` texts are encoded."""
+        self._engines.expect(FEW)
 
     def encode(self, texts: Sequence[str]) -> TokenArray:
         """The token ids of ``texts``, each truncated to ``max_length``.
@@ -93,12 +106,13 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str]) -> TokenArray:
         if not texts:
             return TokenArray(np.empty(0, np.int32), np.zeros(1, np.int64))
-        if self._fast is not None:
-            flat, offsets = self._fast.encode_batch(list(texts), add_special_tokens=False, max_length=self.max_length)
+        fast = self._engines.expect(len(texts))
+        if fast is not None:
+            flat, offsets = fast.encode_batch(list(texts), add_special_tokens=False, max_length=self.max_length)
             return TokenArray(flat.astype(np.int32, copy=False), offsets)
         encoded = [
             encoding.ids[: self.max_length]
-            for encoding in self._reference.encode_batch_fast(list(texts), add_special_tokens=False)
+            for encoding in self._engines.reference.encode_batch_fast(list(texts), add_special_tokens=False)
         ]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         ids = np.fromiter((id for row in encoded for id in row), np.int32, int(lengths.sum()))
@@ -107,13 +121,13 @@ class Tokenizer:
     def decode(self, tokens: TokenArray) -> list[str]:
         """The texts of ``tokens``; the very texts that were encoded, if the tokenizer keeps every character."""
         rows = [tokens[number].tolist() for number in range(len(tokens))]
-        texts: list[str] = self._reference.decode_batch(rows, skip_special_tokens=False)
+        texts: list[str] = self._engines.reference.decode_batch(rows, skip_special_tokens=False)
         return texts
 
     def words(self, text: str) -> tuple[list[tuple[int, int, int]], TokenArray]:
         """(start, stop, number of tokens) of each word of a text after truncation, and the tokens of all words."""
         valid_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        encoding = self._reference.encode(valid_text, add_special_tokens=False)
+        encoding = self._engines.reference.encode(valid_text, add_special_tokens=False)
         words: list[tuple[int, int, int]] = []
         last = None
         tokens = zip(encoding.word_ids[: self.max_length], encoding.offsets[: self.max_length], strict=True)
@@ -152,24 +166,40 @@ class Tokenizer:
         return digest_of(itertools.chain(settings, [lengths], blocks))
 
 
-@functools.lru_cache(maxsize=4)
-def _engines(definition: str) -> tuple[Any, Any | None, int]:
-    """(the tokenizer of ``tokenizers``, that of nanotoken or None, a number that is greater than every id).
+class _Engines:
+    """The tokenizers of a definition; ``ValueError`` if it is invalid."""
 
-    Both are immutable, so models with the same tokenizer share them: to read one takes 0.1 seconds and 10 MB.
-    Raises ``ValueError`` if the definition is invalid.
-    """
-    from tokenizers import Tokenizer as HFTokenizer
+    def __init__(self, definition: str) -> None:
+        from tokenizers import Tokenizer as HFTokenizer
 
-    try:
-        reference = HFTokenizer.from_str(definition)
-        reference.no_truncation()
-        reference.no_padding()
-        encodings = reference.encode_batch(list(PROBE), add_special_tokens=False)
-    except Exception as error:  # the Rust side raises plain Exception for a bad definition
-        raise ValueError(str(error)) from error
-    fast = _nanotoken_if_equal(definition, [encoding.ids for encoding in encodings])
-    return reference, fast, 1 + max(reference.get_vocab().values(), default=-1)  # ids may have gaps
+        self._definition, self._texts = definition, 0
+        try:
+            self.reference = HFTokenizer.from_str(definition)
+            self.reference.no_truncation()
+            self.reference.no_padding()
+            encodings = self.reference.encode_batch(list(PROBE), add_special_tokens=False)
+        except Exception as error:  # the Rust side raises plain Exception for a bad definition
+            raise ValueError(str(error)) from error
+        self._probe_ids = [encoding.ids for encoding in encodings]
+
+    def expect(self, texts: int) -> Any | None:
+        """nanotoken's tokenizer for so many more texts; None if ``reference`` makes their ids."""
+        self._texts += texts
+        return self.fast if self._texts >= FEW else None
+
+    @cached_property
+    def fast(self) -> Any | None:
+        """nanotoken's tokenizer; None if its ids for ``PROBE`` are not those of ``reference``."""
+        return _nanotoken_if_equal(self._definition, self._probe_ids)
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """A number that is greater than every id."""
+        return 1 + max(self.reference.get_vocab().values(), default=-1)
+
+
+# Immutable but for a count, so models with the same tokenizer share them: to read one takes 0.1 seconds and 10 MB.
+_engines = functools.lru_cache(maxsize=4)(_Engines)
 
 
 def _nanotoken_if_equal(definition: str, expected_ids: list[list[int]]) -> Any | None:

@@ -27,7 +27,11 @@ def own_settings(max_length: int) -> dict[str, str | None]:
 
 def with_settings(definition: str, settings: Settings) -> str:
     """``definition`` with ``settings``. Its former ``settings_of`` restore the original text."""
-    members = {name: (start, value, stop) for name, start, value, stop in _members(definition)}
+    members: dict[str, tuple[int, int, int]] = {}
+    for name, start, value, stop in _members(definition):
+        members[name] = (start, value, stop)
+        if members.keys() >= settings.keys():
+            break  # they stand before the vocabulary, which takes longest to read
     # From the end, so that earlier positions stay valid.
     for name in sorted(settings, key=lambda name: -members.get(name, (0,))[0]):
         new_value = settings[name]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from freemvmt.config import LOGIT_LIMIT
 from freemvmt.errors import UserError
 from freemvmt.export.onnx_builder import Array, Builder
 from freemvmt.model import TwoTowersModel
@@ -29,7 +30,7 @@ from freemvmt.storage.outputs import check_empty
 from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm
 from freemvmt.towers.model_folder import TOKENIZER, weight_files
-from freemvmt.towers.recurrent import LOGIT_LIMIT, RecurrentTower
+from freemvmt.towers.recurrent import RecurrentTower
 
 Precision = Literal["fp32", "int8"]
 

@@ -1,5 +1,7 @@
 """What the user sees: report lines, progress (a bar on a terminal, plain lines elsewhere), and log records.
 
+A line of plain text is written as it is; Rich, which takes 0.1 seconds to import, is for colours, bars and times.
+
 The library itself never prints. It logs (logger ``freemvmt``), and it reports to a ``Console``; ``QUIET`` is a console
 that prints nothing.
 """
@@ -11,38 +13,43 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
-from rich.style import Style
-from rich.text import Text
-
 if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
     from rich.progress import Progress
 
 _MAX_SHARES = 12  # shares printed as numbers
+_CONTROLS = dict.fromkeys(map(ord, "\a\b\v\f\r"))  # a terminal would act on them
 
 
 class Console:
     """Report lines to stdout, or to stderr when stdout is kept for one JSON object."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        self._rich = RichConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
-        self._errors = RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-        handler = _NoteHandler(self._errors)
+        self._stderr = stderr
         logger = logging.getLogger("freemvmt")
-        logger.handlers = [handler]
+        logger.handlers = [_NoteHandler()]
         logger.setLevel(logging.INFO)
         logger.propagate = False
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs its search for fonts
+
+    @cached_property
+    def _rich(self) -> "RichConsole":
+        return _rich_console(self._stderr)
 
     def line(self, text: str = "", seconds: float | None = None) -> None:
         """Print a line of the report, with ``seconds`` (if given) at its right end."""
         if seconds is not None:
             width = min(self._rich.width, 110) if self._rich.is_terminal else 110
             text = f"{text:<{width - 9}} {seconds:6.1f} s"
-        self._rich.print(escape(text))
+        if "_rich" in self.__dict__:  # it may show a bar, which is drawn again below the line
+            self._rich.print(text, markup=False)
+        else:
+            stream = sys.stderr if self._stderr else sys.stdout
+            stream.write(text.expandtabs().translate(_CONTROLS) + "\n")
+            stream.flush()
 
     def shares(self, pieces: Sequence[tuple[str, float]], indent: int) -> None:
         """Print a text whose pieces have shares of a score: as colours on a terminal, else the largest as numbers."""
@@ -52,6 +59,8 @@ class Console:
             self.line(" " * indent + "  ".join(f"{text} {share:+.3f}" for text, share in ranked[:_MAX_SHARES]))
             return
         from rich.padding import Padding
+        from rich.style import Style
+        from rich.text import Text
 
         text = Text()
         for piece, share in pieces:
@@ -127,20 +136,26 @@ QUIET: Console = _Quiet()
 class _NoteHandler(logging.Handler):
     """Prints log records to stderr: information as plain lines, warnings with a mark."""
 
-    def __init__(self, rich: RichConsole) -> None:
-        super().__init__()
-        self._rich = rich
+    @cached_property
+    def _rich(self) -> "RichConsole":
+        return _rich_console(stderr=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        self._rich.print(escape(mark + record.getMessage()), style="yellow" if mark else None)
+        self._rich.print(mark + record.getMessage(), style="yellow" if mark else None, markup=False)
+
+
+def _rich_console(stderr: bool) -> "RichConsole":
+    from rich.console import Console as RichConsole
+
+    return RichConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 def print_error(message: str) -> None:
     """Print the message of an error to stderr."""
-    RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
-        f"[bold red]error:[/] {escape(message)}"
-    )
+    from rich.text import Text
+
+    _rich_console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {message}"))
     sys.stderr.flush()
 
 

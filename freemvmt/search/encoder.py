@@ -1,4 +1,4 @@
-"""The interface of a model that encodes: ``TwoTowersModel`` and ``OnnxEncoder`` implement it."""
+"""The interface of a model that encodes: ``TwoTowersModel``, ``LazyModel`` and ``OnnxEncoder`` implement it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, Union

@@ -1,75 +1,99 @@
-"""A model that loads its transformer when the first document is encoded: a search needs only the query tower.
+"""The model of a bundle: light towers encode in NumPy; PyTorch is loaded at the first text for a transformer.
 
-A server over such a bundle starts in the time and the memory of its light tower, and pays for the heavy one only if
-somebody adds a document.
+A server over a transformer's documents starts in the time and the memory of its light query tower. It pays for the
+heavy one only if somebody adds a document.
 """
 
 import threading
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from freemvmt.config import TowerName
 from freemvmt.data.ragged import TokenArray
-from freemvmt.model import TwoTowersModel
+from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.data.values import texts_of
+from freemvmt.errors import UserError
+from freemvmt.search.encoder import to_numpy
+from freemvmt.search.index.ranking import Vectors
+from freemvmt.towers.model_folder import TOKENIZER, read_description, stored_config, stored_files
+from freemvmt.towers.numpy_towers import QueryRows, light_towers
+
+if TYPE_CHECKING:
+    from freemvmt.model import TwoTowersModel
 
 
 class LazyModel:
-    """An ``Encoder`` over the model in ``folder``: a light query tower, and a transformer for documents."""
+    """An ``Encoder`` over the model in ``folder``, whose checksums the caller verified.
 
-    is_lazy = True
+    ``query_rows`` int8 holds the query tower's token vectors in a byte a number. Raises ``UserError`` when the files do
+    not fit together. Several threads may use it.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, query_rows: QueryRows = "fp32") -> None:
+        description = read_description(folder / "config.json")
+        self.config = stored_config(description, folder)
+        self.tokenizer = Tokenizer.from_file(folder / TOKENIZER, self.config.max_length, description.get("tokenizer"))
+        self._towers = light_towers(folder, stored_files(description, self.config), self.config, query_rows)
         self._folder = folder
-        self._queries = TwoTowersModel.load_query_tower(folder)
-        self._documents: TwoTowersModel | None = None
+        self._whole: TwoTowersModel | None = None
         self._loading = threading.Lock()
-        self.tokenizer = self._queries.tokenizer
 
     @property
-    def whole(self) -> TwoTowersModel:
-        """Both towers, loaded at the first use."""
+    def whole(self) -> "TwoTowersModel":
+        """Both towers in PyTorch, loaded at the first use; ``UserError`` where PyTorch is not installed."""
         with self._loading:
-            if self._documents is None:
-                self._documents = TwoTowersModel.load(self._folder)
-            return self._documents
+            if self._whole is None:
+                try:
+                    from freemvmt.model import TwoTowersModel
+                except ModuleNotFoundError as error:
+                    raise UserError(
+                        f"a transformer needs {error.name}, which is not installed; install two-towers whole"
+                    ) from error
+                self._whole = TwoTowersModel.load(self._folder)
+            return self._whole
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """Dimensions of the vectors."""
-        return self._queries.dim
+        return next((tower.dim for tower in self._towers.values()), None) or self.whole.dim
 
     @property
     def hybrid_weight(self) -> float:
-        """The share of the dense side in a hybrid over a transformer's documents."""
-        return self._queries.hybrid_weight
+        """The share of the dense side in a hybrid, unless a search names another."""
+        return self.config.hybrid_weight
 
     @property
     def split_side(self) -> TowerName | None:
-        """The queries: a transformer's documents cannot be split."""
-        return None if self._queries.split_side is None else "query"
+        """The side whose score can be split over words, the documents first; None if both are transformers."""
+        sides: tuple[TowerName, TowerName] = ("document", "query")
+        return next((side for side in sides if side in self._towers), None)
 
-    def encode_queries(self, queries: Iterable[str]) -> Tensor:
+    def encode_queries(self, queries: Iterable[str]) -> Vectors:
         """As ``TwoTowersModel.encode_queries``."""
-        return self._queries.encode_queries(queries)
+        return self.encode_query_tokens(self.tokenizer.encode(texts_of(queries)))
 
-    def encode_query_tokens(self, tokens: TokenArray) -> Tensor:
-        """As ``TwoTowersModel.encode_query_tokens``."""
-        return self._queries.encode_query_tokens(tokens)
-
-    def split_queries(self, tokens: TokenArray) -> Tensor:
-        """As ``TwoTowersModel.split_queries``."""
-        return self._queries.split_queries(tokens)
-
-    def encode_documents(self, documents: Iterable[str]) -> Tensor:
+    def encode_documents(self, documents: Iterable[str]) -> Vectors:
         """As ``TwoTowersModel.encode_documents``."""
-        return self.whole.encode_documents(documents)
+        return self.encode_document_tokens(self.tokenizer.encode(texts_of(documents)))
 
-    def encode_document_tokens(self, tokens: TokenArray) -> Tensor:
+    def encode_query_tokens(self, tokens: TokenArray) -> Vectors:
+        """As ``TwoTowersModel.encode_query_tokens``."""
+        tower = self._towers.get("query")
+        return to_numpy(self.whole.encode_query_tokens(tokens)) if tower is None else tower.encode(tokens)
+
+    def encode_document_tokens(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.encode_document_tokens``."""
-        return self.whole.encode_document_tokens(tokens)
+        tower = self._towers.get("document")
+        return to_numpy(self.whole.encode_document_tokens(tokens)) if tower is None else tower.encode(tokens)
 
-    def split_documents(self, tokens: TokenArray) -> Tensor:
+    def split_queries(self, tokens: TokenArray) -> Vectors:
+        """As ``TwoTowersModel.split_queries``."""
+        tower = self._towers.get("query")
+        return to_numpy(self.whole.split_queries(tokens)) if tower is None else tower.split(tokens)
+
+    def split_documents(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.split_documents``."""
-        return self.whole.split_documents(tokens)
+        tower = self._towers.get("document")
+        return to_numpy(self.whole.split_documents(tokens)) if tower is None else tower.split(tokens)

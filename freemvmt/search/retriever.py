@@ -28,6 +28,7 @@ from freemvmt.search.methods import check_k, rank_by
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
 from freemvmt.search.stores.memory import MemoryStore
+from freemvmt.towers.numpy_towers import QueryRows
 
 __all__ = ["AddedCounts", "Hit", "Retriever"]
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Retriever:
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
         self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
+        self._query_rows: QueryRows = "fp32"
         self._reopening = threading.Lock()
         self._broken: tuple[int, int] | None = None  # identity of a bundle that could not be opened
         self._state: _State = (
@@ -88,19 +90,28 @@ class Retriever:
         return self._state[2]
 
     @classmethod
-    def load(cls, folder: str | Path, *, verify: bool = True, graphs: str | Path | None = None) -> "Retriever":
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        verify: bool = True,
+        graphs: str | Path | None = None,
+        query_rows: QueryRows = "fp32",
+    ) -> "Retriever":
         """The retriever over the bundle in ``folder``, whose manifest is ``about``.
 
         Raises ``UserError`` when it is not a bundle, a file is missing or was changed, or the vectors are not from the
         bundle's model. ``verify=False`` skips the checksums of the files. ``graphs`` is a folder with the model's ONNX
-        graphs; they encode in place of the model, so that PyTorch is not needed.
+        graphs, which encode in place of the model. ``query_rows`` int8 holds the query tower's token vectors in a byte
+        a number, a quarter of the memory. PyTorch is loaded when a transformer encodes, else never.
         """
         from freemvmt.search.bundle.load import open_bundle
 
         retriever = cls(None, [])
         retriever.folder = Path(folder)
         retriever._graphs = None if graphs is None else Path(graphs)
-        retriever._state = open_bundle(Path(folder), verify=verify, graphs=retriever._graphs)
+        retriever._query_rows = query_rows
+        retriever._state = open_bundle(Path(folder), verify=verify, graphs=retriever._graphs, query_rows=query_rows)
         return retriever
 
     def _snapshot(self) -> tuple[Encoder | None, View]:
@@ -123,7 +134,7 @@ class Retriever:
         try:
             identity = identity_of(self.folder)
             if identity != self._broken:
-                self._state = open_bundle(self.folder, graphs=self._graphs)
+                self._state = open_bundle(self.folder, graphs=self._graphs, query_rows=self._query_rows)
         except (UserError, OSError) as error:
             with suppress(OSError):
                 if identity_of(self.folder) != identity:

@@ -43,7 +43,7 @@ def load(bundle: Path, settings: ServeSettings) -> Retriever:
     gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
     try:
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(Retriever.load, bundle, graphs=settings.model)
+            loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
             from freemvmt.server import uvicorn_server  # noqa: F401
             from freemvmt.server.api import app  # noqa: F401
 

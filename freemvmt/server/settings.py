@@ -12,6 +12,7 @@ import tyro
 from freemvmt.config import flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
+from freemvmt.towers.numpy_towers import QueryRows
 
 TOKEN_VARIABLE = "TWO_TOWERS_TOKEN"  # nosec B105
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's folder for the numbers of several processes
@@ -29,10 +30,12 @@ def _token_of_environment() -> str | None:
 class ServeSettings:
     """How a bundle is served. The token comes from TWO_TOWERS_TOKEN, never from a flag that others could read."""
 
-    backend: Literal["torch", "onnx"] = "torch"
-    """What encodes. onnx: the graphs in --model, for an environment without PyTorch."""
+    backend: Literal["own", "onnx"] = "own"
+    """What encodes. own: the bundle's model, with PyTorch only for a transformer. onnx: the graphs in --model."""
     model: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """onnx: a folder that `export BUNDLE/model --format onnx` wrote."""
+    query_rows: QueryRows = "fp32"
+    """own: the token vectors of the query tower. int8: a byte a number, in a quarter of the memory."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every one of this machine."""
     port: int = 8000
@@ -72,8 +75,12 @@ class ServeSettings:
             raise UserError(
                 "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"
             )
-        if self.backend == "torch" and self.model is not None:
+        if self.backend == "own" and self.model is not None:
             raise UserError("--model is for --backend onnx; add it, or leave --model out: a bundle has its own")
+        if self.backend == "onnx" and self.query_rows == "int8":
+            raise UserError(
+                "--query-rows int8 is for the bundle's own model; `export --precision int8` writes such graphs"
+            )
         for proxy in self.trusted_proxies:
             _parse_network(proxy)
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):

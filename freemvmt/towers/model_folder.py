@@ -1,22 +1,15 @@
-"""The files of a model folder: the names of its tensors, config.json, and checks that end in one line."""
+"""The files of a model folder: their names, config.json, and checks that end in one line. PyTorch is not needed."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
 from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.manifest import hash_files, verify_files, verify_manifest, write_manifest
 from freemvmt.storage.outputs import check_output_folder
 from freemvmt.storage.sentence_config import SentenceConfig
-from freemvmt.towers.factory import Tower, make_tower
-from freemvmt.towers.transformer import EncoderConfig
 
 ACCUMULATORS = "accumulators.safetensors"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
@@ -27,16 +20,6 @@ _HASHED = (*WEIGHT_FILES, TOKENIZER, ACCUMULATORS)
 _HINT = "save the model again"
 
 
-def tensors_of(side: TowerName, tower: Tower, head: nn.Module, config: ModelConfig) -> dict[str, Tensor]:
-    """The stored tensors of a side, by their names in the weight files. A shared table counts as the document's."""
-    tensors = {f"{side}.tower.{name}": tensor for name, tensor in tower.state_dict().items() if name != "table"}
-    if not (config.shared_table and side == "query"):
-        tensors[f"{side}.table"] = tower.table
-    if isinstance(head, nn.Linear):
-        tensors[f"{side}.head"] = head.weight
-    return tensors
-
-
 def weight_files(config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
     """The weight files of a model, and the sides that each holds: towers that share no weight have a file each."""
     if len(config.sides) == 2 and not config.shared_table:
@@ -44,29 +27,10 @@ def weight_files(config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
     return {WEIGHTS: config.sides}
 
 
-def stored_files(description: dict[str, Any], config: ModelConfig) -> list[str]:
-    """The weight files in the folder of ``description``; older models have all weights in one."""
+def stored_files(description: dict[str, Any], config: ModelConfig) -> dict[str, tuple[TowerName, ...]]:
+    """As ``weight_files``, for the folder of ``description``; older models have all weights in one."""
     hashes = description.get("files")
-    return [WEIGHTS] if isinstance(hashes, dict) and WEIGHTS in hashes else list(weight_files(config))
-
-
-def make_head(weight: Tensor | None) -> nn.Module:
-    """The linear head with ``weight`` (dim, width), or the identity."""
-    if weight is None:
-        return nn.Identity()
-    dim, width = weight.shape
-    head = nn.Linear(width, dim, bias=False)
-    head.weight = nn.Parameter(weight)
-    return head
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; ``UserError`` when it is damaged."""
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); save the model again") from error
-    return {name: tensor for name, tensor in tensors.items() if ".encoder.pooler." not in name}  # in older models
+    return {WEIGHTS: config.sides} if isinstance(hashes, dict) and WEIGHTS in hashes else weight_files(config)
 
 
 def check_output(folder: Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -116,7 +80,7 @@ def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
     """The configuration in ``description``; ``UserError`` when a value has the wrong type."""
     try:
         config = ModelConfig(**description["model"])
-        _check_types(config)
+        check_types(config)
         if not isinstance(description["training"], dict):
             raise TypeError("the record of the training is no object")
     except (KeyError, TypeError, UserError) as error:
@@ -124,7 +88,7 @@ def stored_config(description: dict[str, Any], folder: Path) -> ModelConfig:
     return config
 
 
-def _check_types(config: ModelConfig | SentenceConfig) -> None:
+def check_types(config: ModelConfig | SentenceConfig) -> None:
     """Raise ``TypeError`` when a value has the wrong type."""
     types = get_type_hints(type(config))
     if wrong := [name for name, type_hint in types.items() if not _has_type(getattr(config, name), type_hint)]:
@@ -139,56 +103,6 @@ def _has_type(value: object, type_hint: Any) -> bool:
     if choices:
         return any(_has_type(value, choice) for choice in choices)
     return type(value) is type_hint or (type_hint is float and type(value) is int)
-
-
-def stored_encoder(description: dict[str, Any], tokenizer: str, folder: Path) -> EncoderConfig | None:
-    """The encoder of a transformer tower in ``description``; ``UserError`` when it cannot be constructed."""
-    if "transformer" not in stored_config(description, folder).kinds:
-        return None
-    config = description.get("encoder")
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise UserError(f"{folder}/config.json does not describe an encoder; save the model again")
-    encoder = EncoderConfig(config, _stored_sentence(description, folder), tokenizer)
-    with torch.device("meta"):
-        encoder.module()
-    return encoder
-
-
-def _stored_sentence(description: dict[str, Any], folder: Path) -> SentenceConfig:
-    """The pooling and the prompts in ``description``: the mean and none where it has none, as in older models."""
-    try:
-        sentence = SentenceConfig(**description.get("sentence", {}))
-        _check_types(sentence)
-    except TypeError as error:
-        raise UserError(f"{folder}/config.json describes no pooling ({error}); save the model again") from error
-    return sentence
-
-
-def check_tensors(
-    folder: Path, config: ModelConfig, tensors: dict[str, Tensor], vocabulary_size: int, encoder: EncoderConfig | None
-) -> None:
-    """Raise ``UserError`` unless ``tensors`` are finite, with the names, shapes and types that ``config`` needs."""
-    expected: dict[str, tuple[int, ...]] = {}
-    widths = set()
-    for side in config.sides:
-        table = tensors.get("document.table" if config.shared_table else f"{side}.table")
-        if table is None or table.ndim != 2 or len(table) < vocabulary_size or not table.shape[1]:
-            raise _do_not_fit(folder)
-        with torch.device("meta"):
-            tower = make_tower(config.kind_of(side), config, nn.Parameter(torch.empty(table.shape)), encoder)
-            dim = config.dim or tower.width
-            head = make_head(torch.empty(dim, tower.width) if dim != tower.width else None)
-        widths.add(dim)
-        expected |= {name: tuple(tensor.shape) for name, tensor in tensors_of(side, tower, head, config).items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise _do_not_fit(folder)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
-
-
-def _do_not_fit(folder: Path) -> UserError:
-    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")
 
 
 METRICS, PICTURE = "metrics.jsonl", "curves.png"

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freemvmt.config import ModelConfig
+from freemvmt.config import LOGIT_LIMIT, ModelConfig
 from freemvmt.data.ragged import TokenArray
 from freemvmt.towers.cells import Gru, Lstm, in_text_order
 from freemvmt.towers.packing import Packing
 from freemvmt.towers.sparse_rows import permute_rows, used_rows
-
-LOGIT_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
 
 
 class RecurrentTower(nn.Module):

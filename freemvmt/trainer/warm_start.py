@@ -8,8 +8,9 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.storage import hub
-from freemvmt.towers.model_folder import ACCUMULATORS, check_files, read_description, read_tensors
+from freemvmt.towers.model_folder import ACCUMULATORS, check_files, read_description
 from freemvmt.towers.pretrained import idf
+from freemvmt.towers.stored_tensors import read_tensors
 
 
 def initial_model(config: TrainConfig) -> TwoTowersModel:

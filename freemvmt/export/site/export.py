@@ -44,6 +44,7 @@ from freemvmt.search.bundle.recall import PROBES
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.fusion import DEPTH
 from freemvmt.search.index.ranking import evenly_spaced
+from freemvmt.search.stores.layout import MODEL_FOLDER
 from freemvmt.search.stores.local.store import LocalStore
 from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.manifest import hash_files
@@ -93,11 +94,12 @@ def export_site(
     Milvus, the towers are transformers, or the tokenizer is not BERT's WordPiece.
     """
     check_empty(output, [bundle])
-    model, store, manifest = open_bundle(bundle)
+    _, store, manifest = open_bundle(bundle)
     try:
+        model = TwoTowersModel.load(bundle / MODEL_FOLDER, verify=False)
         if not isinstance(store, LocalStore):
             raise UserError(f"the documents of {bundle} are in Milvus; index the corpus without --store to export it")
-        if not isinstance(model, TwoTowersModel) or "transformer" in model.config.kinds:
+        if "transformer" in model.config.kinds:
             raise UserError("a transformer cannot run in a page without a server; export a bundle of averages")
         if dim is not None and not 1 <= dim <= model.dim:
             raise UserError(f"--dim is {dim}, but the vectors of {bundle} have {model.dim}; give 1 to that many")

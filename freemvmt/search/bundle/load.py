@@ -28,6 +28,7 @@ from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
 from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.ranking import Vectors, evenly_spaced
+from freemvmt.search.lazy_model import LazyModel
 from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.search.stores.base import Store
 from freemvmt.search.stores.columns import Columns
@@ -48,6 +49,7 @@ from freemvmt.search.stores.texts import Texts
 from freemvmt.storage.hidden_files import is_stray
 from freemvmt.storage.manifest import Shape, read_manifest, verify_files
 from freemvmt.storage.outputs import check_output_folder
+from freemvmt.towers.numpy_towers import QueryRows
 
 FORMAT = 3  # 3: texts and metadata in files that NumPy reads; 2: lists in filters, one analysis of words
 _SHAPE: Shape = {  # of the entries of the manifest that are used
@@ -80,19 +82,19 @@ def is_bundle(folder: Path) -> bool:
 
 
 def open_bundle(
-    folder: Path, *, verify: bool = True, graphs: Path | None = None
+    folder: Path, *, verify: bool = True, graphs: Path | None = None, query_rows: QueryRows = "fp32"
 ) -> tuple[Encoder, Store, dict[str, Any]]:
     """(model, store, manifest) of the bundle in ``folder``.
 
     Raises ``UserError`` when a file is missing or was changed, or the vectors are not from the bundle's model.
     ``verify=False`` skips the checksums of the files, which take a second for two gigabytes. ``graphs`` is a folder
-    with the model's ONNX graphs, which encode in place of the model. If another bundle replaces this one while it is
-    read, that one is opened.
+    with the model's ONNX graphs, which encode in place of the model. ``query_rows`` int8 holds the query tower's token
+    vectors in a byte a number. If another bundle replaces this one while it is read, that one is opened.
     """
     while True:
         identity = _identity(folder)
         try:
-            return _open(folder, identity or (0, 0), verify, graphs)
+            return _open(folder, identity or (0, 0), verify, graphs, query_rows)
         except UserError:
             if _identity(folder) == identity:
                 raise
@@ -121,7 +123,9 @@ def read(folder: Path) -> dict[str, Any]:
     return read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
 
 
-def _open(folder: Path, identity: Identity, verify: bool, graphs: Path | None) -> tuple[Encoder, Store, dict[str, Any]]:
+def _open(
+    folder: Path, identity: Identity, verify: bool, graphs: Path | None, query_rows: QueryRows
+) -> tuple[Encoder, Store, dict[str, Any]]:
     manifest = read(folder)
     if manifest["analysis"] != analysis.signature():
         raise UserError(
@@ -138,11 +142,13 @@ def _open(folder: Path, identity: Identity, verify: bool, graphs: Path | None) -
         if index[key] not in get_args(choices):
             raise UserError(f"{folder} has an index of {key} {index[key]!r}, which is not known; update two-towers")
     check_kinds(folder, manifest["fields"])
-    model = _load_towers(folder, manifest) if graphs is None else _load_graphs(folder, manifest, graphs)
+    model: Encoder = (
+        LazyModel(folder / MODEL_FOLDER, query_rows) if graphs is None else _load_graphs(folder, manifest, graphs)
+    )
     if STORE_FILE in manifest["files"]:
         store = remote.open_store(folder, identity)
         _check_model_ids(folder, manifest, model, store.dim)
-        _check_vectors(folder, model, *store.sample(8))
+        _check_vectors(folder, manifest, model, *store.sample(8))
         return model, store, manifest
     texts = Texts(folder)
     columns = Columns.read(folder, manifest["fields"], len(texts))
@@ -151,16 +157,6 @@ def _open(folder: Path, identity: Identity, verify: bool, graphs: Path | None) -
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
     return model, LocalStore(folder, base, identity, manifest["id"], verify=verify), manifest
-
-
-def _load_towers(folder: Path, manifest: dict[str, Any]) -> Encoder:
-    """The model, or only its query tower if a transformer encodes the documents. The manifest has the checksums."""
-    from freemvmt.model import TwoTowersModel
-    from freemvmt.search.lazy_model import LazyModel
-
-    if _is_heavy(manifest):
-        return LazyModel(folder / MODEL_FOLDER)
-    return TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)
 
 
 def _is_heavy(manifest: dict[str, Any]) -> bool:
@@ -184,12 +180,14 @@ def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: I
     _check_model_ids(folder, manifest, model, base.index.dim)
     rows = evenly_spaced(len(base.texts), 8) if len(base.texts) else []
     stored = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
-    _check_vectors(folder, model, [base.texts[row] for row in rows], stored)
+    _check_vectors(folder, manifest, model, [base.texts[row] for row in rows], stored)
 
 
-def _check_vectors(folder: Path, model: Encoder, documents: Sequence[Document], stored: Vectors) -> None:
+def _check_vectors(
+    folder: Path, manifest: dict[str, Any], model: Encoder, documents: Sequence[Document], stored: Vectors
+) -> None:
     """Raise ``UserError`` unless ``stored`` (documents, dim) are the vectors that ``model`` gives ``documents``."""
-    if not documents or getattr(model, "is_lazy", False):  # the SHA-256 of the document tower was compared
+    if not documents or _is_heavy(manifest):  # the SHA-256 of the document tower was compared
         return
     encoded = to_numpy(model.encode_documents([document.content for document in documents]))
     if np.abs(encoded - stored).max() >= 0.02:

@@ -15,7 +15,6 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +76,9 @@ def spaced_words(text: str) -> str:
         return " ".join(map(_run_cache().__getitem__, _ascii_runs(text)))
     chunks = text.split()  # neither words nor normalisation cross white space
     non_ascii = normalized(" ".join([chunk for chunk in chunks if not chunk.isascii()]))
-    runs = _patterns(_last_code(non_ascii)).run.findall(non_ascii)
     ascii_runs = _ascii_runs(" ".join(filter(str.isascii, chunks)))
-    return " ".join(map(_run_cache().__getitem__, [*ascii_runs, *runs]))
+    runs: list[str | bytes] = [*ascii_runs, *_pieces(_RUN, non_ascii)]
+    return " ".join(map(_run_cache().__getitem__, runs))
 
 
 def _ascii_runs(text: str) -> list[bytes]:
@@ -100,24 +99,27 @@ def _hashed(word: str) -> str:
     return "0x" + base64.b32encode(digest).decode().lower()
 
 
-def _last_code(text: str) -> int:
-    """The ``last`` of ``_patterns`` that is enough for ``text``: for most texts it is 65,535."""
-    return LAST_CODE if matches("\U00010000-\U0010ffff").search(text) else 0xFFFF
+class _Kinds(dict[int, str]):
+    """The kind of each character, computed at its first use: ``s`` a letter of a script without spaces, ``o`` another
+    letter or digit, ``m`` a combining mark, and a blank for all else."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code)) if code <= LAST_CODE else ""
+        kind = "m" if category in ("Mn", "Mc") else "o" if category[:1] in ("L", "N") else " "
+        if (category[:1] == "L" or category == "Nl") and matches(SYMBOLS + _SOUNDS).match(chr(code)):
+            kind = "s"
+        self[code] = kind
+        return kind
 
 
-class _Patterns(NamedTuple):
-    run: re.Pattern[str]  # of letters and digits, or of letters of a script without spaces
-    letter: re.Pattern[str]  # one letter of a script without spaces, with its marks
+_KINDS = _Kinds()
+_RUN = re.compile("o[om]*|s[sm]*")  # in kinds: letters and digits, or letters of a script without spaces
+_LETTER = re.compile("sm*")  # one letter of a script without spaces, with its marks
 
 
-@functools.cache
-def _patterns(last: int) -> _Patterns:
-    """The patterns for texts without code points above ``last``; a lower ``last`` makes them faster."""
-    spaceless, others, marks = map(_character_class, classes(last))
-    return _Patterns(
-        re.compile(f"[{others}][{others}{marks}]*|[{spaceless}][{spaceless}{marks}]*"),
-        re.compile(f"[{spaceless}][{marks}]*"),
-    )
+def _pieces(pattern: re.Pattern[str], text: str) -> list[str]:
+    """The pieces of ``text`` whose kinds match ``pattern``."""
+    return [text[match.start() : match.end()] for match in pattern.finditer(text.translate(_KINDS))]
 
 
 CodeRanges = list[int]  # ranges of code points: the first and the last of each, one range after the other
@@ -126,17 +128,8 @@ CodeRanges = list[int]  # ranges of code points: the first and the last of each,
 @functools.cache
 def classes(last: int) -> tuple[CodeRanges, CodeRanges, CodeRanges]:
     """Code points up to ``last``: letters of scripts without spaces, other letters and digits, and combining marks."""
-    category = np.array([unicodedata.category(chr(code)) for code in range(last + 1)])
-    without_spaces = np.zeros(last + 1, np.bool_)
-    for first, final in zip(*[iter(parse_ranges(SYMBOLS + _SOUNDS))] * 2, strict=True):
-        without_spaces[first : final + 1] = True
-    letters, digits = (category.astype("U1") == initial for initial in "LN")
-    spaceless = (letters | (category == "Nl")) & without_spaces
-    return (
-        code_ranges(spaceless),
-        code_ranges((letters | digits) & ~spaceless),
-        code_ranges(np.isin(category, ("Mn", "Mc"))),
-    )
+    kinds = np.array(list("".join(map(chr, range(last + 1))).translate(_KINDS)))
+    return code_ranges(kinds == "s"), code_ranges(kinds == "o"), code_ranges(kinds == "m")
 
 
 def code_ranges(mask: NDArray[np.bool_]) -> CodeRanges:
@@ -152,11 +145,6 @@ def parse_ranges(characters: str) -> CodeRanges:
     return [ord(end) for first, final in re.findall("(.)(?:-(.))?", characters) for end in (first, final or first)]
 
 
-def _character_class(ranges: CodeRanges) -> str:
-    pairs = zip(ranges[::2], ranges[1::2], strict=True)
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in pairs)
-
-
 class _RunCache(dict[str | bytes, str]):
     """The words of each run, computed at its first use."""
 
@@ -168,10 +156,8 @@ class _RunCache(dict[str | bytes, str]):
 
     def __missing__(self, run: str | bytes) -> str:
         text = run if isinstance(run, str) else run.decode()
-        if not text.isascii():
-            letter = _patterns(_last_code(text)).letter
-            if letter.match(text):
-                return " ".join(_pairs(letter.findall(text)))
+        if not text.isascii() and (letters := _pieces(_LETTER, text)):
+            return " ".join(_pairs(letters))
         pieces = [text[start : start + MAX_WORD_LENGTH] for start in range(0, len(text), MAX_WORD_LENGTH)]
         words = " ".join(stem for piece in pieces if piece not in STOP_WORDS for stem in self._stem(piece))
         if len(pieces) == 1:

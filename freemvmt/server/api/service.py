@@ -249,6 +249,8 @@ class Service:
     def warm_up(self) -> bytes:
         """Search once with every method, so that everything is loaded; ``Refusal`` (503) when a search fails."""
         try:
+            if self.retriever.model is not None:
+                self.retriever.model.tokenizer.prepare()
             for method in METHODS:
                 self.retriever.search("ready", k=1, method=method)
             for name, kind in list(self.retriever.fields.items())[:1]:

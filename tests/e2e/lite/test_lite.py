@@ -1,5 +1,6 @@
-"""A bundle is served by ONNX graphs where there is no PyTorch: the same answers, and nothing of it is imported."""
+"""A bundle is served and searched where there is no PyTorch: the same answers, by NumPy alone or by ONNX graphs."""
 
+import contextlib
 import json
 import os
 import re
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[3]
 ABSENT = (
     "torch", "transformers", "datasets", "wandb", "pyarrow", "safetensors", "bm25s", "ir_measures", "onnx", "uvloop",
 )  # fmt: skip
+Flags = list[str]
 # Run at the start of every Python that has its folder on the path, the server's children among them.
 WITHOUT = f"""
 import sys
@@ -61,6 +63,12 @@ def graphs(bundle: Path) -> Path:
     return export(bundle / "model", bundle.parent / "onnx")
 
 
+@pytest.fixture(scope="module", params=["own", "onnx"])
+def flags(request: pytest.FixtureRequest, graphs: Path) -> Flags:
+    """What encodes: the bundle's own model, or graphs of it."""
+    return [] if request.param == "own" else ["--backend", "onnx", "--model", str(graphs)]
+
+
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables of an environment in which what ``ABSENT`` names cannot be imported."""
@@ -70,10 +78,9 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @contextmanager
-def serving(lite: dict[str, str], bundle: Path, graphs: Path, *flags: str) -> Iterator[httpx.Client]:
-    """A client of `two-towers serve --backend onnx`."""
-    command = [sys.executable, "-W", "error", "-m", "freemvmt", "serve", str(bundle), "--backend", "onnx"]
-    command += ["--model", str(graphs), "--port", "0", *flags]
+def serving(lite: dict[str, str], bundle: Path, *flags: str) -> Iterator[httpx.Client]:
+    """A client of `two-towers serve`."""
+    command = [sys.executable, "-W", "error", "-m", "freemvmt", "serve", str(bundle), "--port", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=lite) as server:
         try:
             assert server.stdout is not None
@@ -108,13 +115,19 @@ def test_graphs_encode_and_explain_as_the_towers_do(variant: str, tiny_base: str
 
 
 def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
-    lite: dict[str, str], bundle: Path, graphs: Path
+    lite: dict[str, str], bundle: Path, flags: Flags
 ) -> None:
-    with running(bundle) as address, serving(lite, bundle, graphs) as onnx, httpx.Client(base_url=address) as torch:
+    with_torch = Retriever.load(bundle)
+    with_torch._state = (TwoTowersModel.load(bundle / "model"), *with_torch._state[1:])
+    with (
+        running(with_torch) as address,
+        serving(lite, bundle, *flags) as light,
+        httpx.Client(base_url=address) as torch,
+    ):
         for method in ("hybrid", "dense", "bm25"):
             for query in QUERIES:
                 asked = {"query": query, "k": 10, "method": method, "explain": True}
-                one, other = (client.post("/search", json=asked).json()["hits"] for client in (onnx, torch))
+                one, other = (client.post("/search", json=asked).json()["hits"] for client in (light, torch))
                 assert [hit["id"] for hit in one] == [hit["id"] for hit in other]
                 assert [hit["score"] for hit in one] == pytest.approx([hit["score"] for hit in other], abs=1e-5)
                 for mine, its in zip(one, other, strict=True):
@@ -125,23 +138,24 @@ def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
                         shares = [piece["share"] for piece in known]
                         assert [piece["share"] for piece in pieces] == pytest.approx(shares, abs=1e-5)
         asked = {"queries": QUERIES, "k": 5, "filter": {"source": ["debian", "scifact"], "year": {"gte": 1980}}}
-        one, other = (client.post("/search/batch", json=asked).json()["results"] for client in (onnx, torch))
+        one, other = (client.post("/search/batch", json=asked).json()["results"] for client in (light, torch))
         assert [[hit["id"] for hit in hits] for hits in one] == [[hit["id"] for hit in hits] for hits in other]
         for path in ("/info", "/v1/models", "/documents/d3", "/openapi.json"):
-            assert onnx.get(path).json() == torch.get(path).json()
+            assert light.get(path).json() == torch.get(path).json()
         for path in ("/", "/page/app.js", "/docs", "/metrics", "/ready", "/health"):
-            assert onnx.get(path).status_code == 200
+            assert light.get(path).status_code == 200
         asked = {"input": QUERIES[:3], "model": "any", "input_type": "query"}
-        one, other = (client.post("/v1/embeddings", json=asked).json()["data"] for client in (onnx, torch))
+        one, other = (client.post("/v1/embeddings", json=asked).json()["data"] for client in (light, torch))
         for mine, its in zip(one, other, strict=True):
             np.testing.assert_allclose(mine["embedding"], its["embedding"], atol=1e-5)
+    with_torch.close()
 
 
 def test_documents_are_added_and_deleted_by_several_processes_without_torch(
-    lite: dict[str, str], tiny_base: str, graphs: Path, tmp_path: Path
+    lite: dict[str, str], tiny_base: str, flags: Flags, tmp_path: Path
 ) -> None:
     bundle = make_bundle(tmp_path, tiny_base)
-    with serving(lite, bundle, graphs, "--workers", "2") as client:
+    with serving(lite, bundle, *flags, "--workers", "2") as client:
         new = {"id": "new", "text": f"{ASKED[0]} zebra", "metadata": {"source": "debian", "year": 2001}}
         assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
         hit = client.post("/search", json={"query": "zebra", "k": 1}).json()["hits"][0]
@@ -191,6 +205,7 @@ def test_other_graphs_and_flags_that_do_not_fit_are_refused(
     assert "there is no" in refused("--backend", "onnx", "--model", tmp_path / "nothing")
     assert "--backend onnx has no graphs" in refused("--backend", "onnx")
     assert "--model is for --backend onnx" in refused("--model", graphs)
+    assert "--query-rows int8 is for" in refused("--backend", "onnx", "--model", graphs, "--query-rows", "int8")
     assert "serves a bundle" in refusal(capsys, tmp_path, "serve", "--backend", "onnx", "--model", graphs)
     for name in ("model.onnx", "tokenizer.json"):
         sound = (other / name).read_bytes()
@@ -204,12 +219,50 @@ def test_other_graphs_and_flags_that_do_not_fit_are_refused(
         OnnxEncoder(other)
 
 
-@pytest.mark.parametrize("words", [["search", "BUNDLE", "a query"], ["index", "untrained", "c.jsonl", "--output", "b"]])
-def test_what_needs_torch_says_so_in_one_line(
-    words: list[str], lite: dict[str, str], bundle: Path, tmp_path: Path
+def command_in(lite: dict[str, str], folder: Path, *words: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "freemvmt", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=lite)
+
+
+@pytest.mark.parametrize("query", ["average", "recurrent"])
+def test_a_light_query_over_heavy_documents_needs_no_torch_and_a_document_says_that_it_does(
+    query: str, lite: dict[str, str], tiny_encoder: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "freemvmt", *(str(bundle) if word == "BUNDLE" else word for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=lite)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
+    config = ModelConfig(base=tiny_encoder, query_tower=query, document_tower="transformer", hidden=8)  # type: ignore[arg-type]
+    build(TwoTowersModel(config), str(corpus), tmp_path / "bundle")
+    words = ["search", "bundle", QUERIES[0], "--method", "dense", "--explain", "--json"]
+    hits = json.loads(command_in(lite, tmp_path, *words).stdout)["hits"]
+    with contextlib.closing(Retriever.load(tmp_path / "bundle")) as retriever:
+        assert [hit["id"] for hit in hits] == [hit.id for hit in retriever.search(QUERIES[0], method="dense")]
+    assert [hit["explanation"]["score"] for hit in hits] == pytest.approx([hit["score"] for hit in hits], abs=1e-5)
+    message = "a transformer needs torch, which is not installed; install two-towers whole"
+    with serving(lite, tmp_path / "bundle", "--query-rows", "int8") as client:
+        assert len(client.post("/search", json={"query": QUERIES[0], "k": 10}).json()["hits"]) == 10
+        answer = client.post("/documents", json={"documents": [{"id": "new", "text": "a zebra"}]})
+        assert (answer.status_code, answer.json()["error"]["message"]) == (409, message)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tower": "recurrent", "hidden": 8}], ids=["average", "recurrent"])
+def test_a_search_never_imports_torch_where_it_is_installed(
+    changes: dict[str, Any], tiny_base: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
+    build(TwoTowersModel(ModelConfig(base=tiny_base, **changes)), str(corpus), tmp_path / "bundle")
+    code = (
+        "import sys; from freemvmt.cli import main; assert main(['search', 'bundle', 'zebra', '--explain']) == 0; "
+        "assert main(['add', 'bundle', 'corpus.jsonl']) == 0; "
+        "print({'torch', 'safetensors', 'transformers', 'nanotoken', 'typeguard'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.splitlines()[-1] == "{'nanotoken'}", done.stderr  # for the many documents
+
+
+def test_what_needs_torch_says_so_in_one_line(lite: dict[str, str], tmp_path: Path) -> None:
+    done = command_in(lite, tmp_path, "index", "untrained", "c.jsonl", "--output", "b")
     assert done.returncode == 2
     assert re.fullmatch(r"error: this needs \w+, which an environment made only to serve .*\n", done.stderr)
 
@@ -218,6 +271,6 @@ def test_the_environment_to_serve_in_leaves_out_what_the_package_needs_to_train(
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     known = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["serve"]]
     lite = project["dependency-groups"]["serve-lite"]
-    # The same bounds as those of the whole, but for the runtime, which only the extra names.
-    assert set(lite) - set(known) == {project["project"]["optional-dependencies"]["serve-lite"][1]}
+
+    assert set(lite) <= set(known)  # with the same bounds
     assert not [line for line in lite if re.match(r"[\w-]+", line)[0] in ABSENT]  # type: ignore[index]
