@@ -359,6 +359,7 @@ class TwoTowersModel(nn.Module):
         check_tensors(folder, alone, tensors, tokenizer.vocabulary_size, None)
         model = cls.__new__(cls)
         model._assemble(alone, tokenizer, tensors, None)
+        model.record = description["training"]
         model._hybrid_weight = config.hybrid_weight
         return model
 

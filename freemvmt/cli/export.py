@@ -62,9 +62,9 @@ def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:
 
         export_onnx(model, output, options.precision or "fp32")
     else:
-        from freemvmt.export.sentence_transformers import export_static
+        from freemvmt.export.sentence_transformers import export_sentence_transformers
 
-        export_static(model, output)
+        export_sentence_transformers(model, output)
     size = size_of(output)
     console.line(f"saved     {output} ({size / 1e6:,.0f} MB, {model.dim} dimensions)")
     return {"bytes": size, "dim": model.dim}
