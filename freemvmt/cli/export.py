@@ -26,7 +26,7 @@ class ExportOptions(Options):
     output: str
     """Folder for it; it must not be there."""
     precision: Literal["fp32", "int8"] | None = None
-    """onnx: what a number of the token table is kept in; None: fp32."""
+    """onnx: what a number of the token table is kept in, but not a transformer's; None: fp32."""
     dim: int | None = None
     """site: dimensions of the vectors; None: the most with which it fits into --max-mb."""
     max_mb: float | None = None

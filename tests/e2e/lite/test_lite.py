@@ -187,6 +187,31 @@ def test_a_byte_a_number_and_a_recurrence_are_served_too(
     whole.close()
 
 
+def test_a_light_query_over_a_transformers_documents_is_served_and_takes_more(
+    lite: dict[str, str], tiny_encoder: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    build(model, str(corpus), tmp_path / "bundle")
+    graphs = export(tmp_path / "bundle" / "model", tmp_path / "onnx")
+    new = {"id": "new", "text": f"{ASKED[0]} zebra"}
+    with serving(lite, tmp_path / "bundle", graphs) as client:
+        assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
+        asked = {"query": QUERIES[0], "k": 10, "method": "dense", "explain": True}
+        found = client.post("/search", json=asked).json()["hits"]
+    whole = Retriever.load(tmp_path / "bundle")
+    wanted = whole.search(QUERIES[0], 10, "dense")
+    assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+    for hit in found:
+        shares = [piece["share"] for piece in hit["explanation"]["query"]]
+        assert sum(shares) == pytest.approx(hit["score"], abs=1e-5)
+    (added,) = whole.store.view().documents([whole.store.view().number_of("new")])
+    vector = whole.store.view().vectors([whole.store.view().number_of("new")])
+    np.testing.assert_allclose(vector, model.encode_documents([added.content]).numpy(), atol=1e-5)
+    whole.close()
+
+
 def test_other_graphs_and_flags_that_do_not_fit_are_refused(
     bundle: Path, graphs: Path, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
