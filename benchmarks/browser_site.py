@@ -30,7 +30,6 @@ from chromium import find_chromium
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch.nn import functional as F
 
-from freemvmt.config import HYBRID_WEIGHT
 from freemvmt.data.corpus import read_corpus
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.export.site.export import export_site, restored
@@ -171,7 +170,7 @@ def equality(
     tokens = [torch.from_numpy(retriever.model.tokenizer.encode([query]).ids).long() for query in queries]
     dense = top_k(F.normalize(torch.stack([table[ids].sum(0) for ids in tokens])), vectors, DEPTH)
     lexical = retriever.rank(queries, DEPTH, "bm25")
-    wanted = {"dense": dense, "bm25": lexical, "hybrid": fuse(dense, lexical, HYBRID_WEIGHT, 10)}
+    wanted = {"dense": dense, "bm25": lexical, "hybrid": fuse(dense, lexical, retriever.model.hybrid_weight, 10)}
     page = opened(browser, address)
     rank = (
         "async ([queries, method]) => { const all = [];"

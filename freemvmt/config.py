@@ -76,8 +76,6 @@ class ModelConfig:
             raise UserError(f"--rows {self.rows} is for towers that average; a transformer reads its own table")
         if self.is_mixed and "transformer" in self.kinds and self.shared_table:
             raise UserError("--shared-table beside a transformer: its table is no average's; leave out --shared-table")
-        if self.is_mixed and "transformer" in self.kinds and self.dim is not None:
-            raise UserError("--dim beside a transformer: its vectors have their own size; cut them by `index --dim`")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout:g}; give 0 or more, below 1")
 
@@ -316,6 +314,8 @@ class TrainConfig(
         StartConfig.__post_init__(self)
         TrackingConfig.__post_init__(self)
         OutputConfig.__post_init__(self)
+        if self.is_mixed and "transformer" in self.kinds and self.dim is not None:
+            raise UserError("--dim beside a transformer: its vectors have their own size; cut them by `index --dim`")
         if self.streaming and self.spans:
             raise UserError("--spans are drawn from all passages at once; leave out --streaming, or that")
         if self.streaming and (self.compares_with_vectors or self.self_mine_every):

@@ -401,6 +401,26 @@ class TwoTowersModel(nn.Module):
         return model
 
     @classmethod
+    def load_query_tower(cls, folder: Path) -> "TwoTowersModel":
+        """The light query tower of a model of two kinds, as a model that encodes both sides with it.
+
+        Neither the document tower nor a checksum is read; ``hybrid_weight`` is that of two light towers.
+        """
+        description = read_description(folder / "config.json")
+        config = stored_config(description, folder)
+        alone = dataclasses.replace(config, tower=config.kind_of("query"), query_tower=None, document_tower=None)
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
+        tensors = {
+            f"document.{name.removeprefix('query.')}": weight
+            for name, weight in read_tensors(folder / "query.safetensors").items()
+        }
+        check_tensors(folder, alone, tensors, tokenizer.vocabulary_size, None)
+        model = cls.__new__(cls)
+        model._assemble(alone, tokenizer, tensors, None)
+        model.record = description["training"]
+        return model
+
+    @classmethod
     def _from_static_model(cls, folder: Path, folders: dict[str, Path]) -> "TwoTowersModel":
         """A model that averages the static token vectors in ``folders``, one folder for each side."""
         document = folders["document"]

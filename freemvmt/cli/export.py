@@ -26,7 +26,7 @@ class ExportOptions(Options):
     output: str
     """Folder for it; it must not be there."""
     precision: Literal["fp32", "int8"] | None = None
-    """onnx: what a number of the token table is kept in; None: fp32."""
+    """onnx: what a number of the token table is kept in, but not a transformer's; None: fp32."""
     dim: int | None = None
     """site: dimensions of the vectors; None: the most with which it fits into --max-mb."""
     max_mb: float | None = None
@@ -62,9 +62,9 @@ def _model(options: ExportOptions, console: "Console") -> dict[str, Any]:
 
         export_onnx(model, output, options.precision or "fp32")
     else:
-        from freemvmt.export.sentence_transformers import export_static
+        from freemvmt.export.sentence_transformers import export_sentence_transformers
 
-        export_static(model, output)
+        export_sentence_transformers(model, output)
     size = size_of(output)
     console.line(f"saved     {output} ({size / 1e6:,.0f} MB, {model.dim} dimensions)")
     return {"bytes": size, "dim": model.dim}

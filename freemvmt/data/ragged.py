@@ -72,6 +72,13 @@ class IdLists:
 class TokenArray(IdLists):
     """The token ids of many texts. Text ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
 
+    def padded(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(ids, whether it is a token), each (texts, tokens): as wide as the longest text, at least 1."""
+        is_token = np.arange(max(int(self.lengths.max(initial=0)), 1)) < self.lengths[:, None]
+        ids = np.zeros(is_token.shape, np.int64)
+        ids[is_token] = self.ids
+        return ids, is_token
+
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """The offsets of consecutive lists of these lengths."""

@@ -6,7 +6,7 @@
 ``attention_mask`` is 1 for a token and 0 for padding. ``embedding`` is the vector after normalization to length 1, and
 ``length`` its length before. If the vector is a weighted sum of token vectors, the graph also returns the ``weights``,
 which add up to 1. int8 quantizes the token table, with one scale for each row, and nothing else. GRU and LSTM
-are nodes of ONNX.
+are nodes of ONNX; a transformer is traced (``onnx_trace``).
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from torch import nn
 from freemvmt.config import LOGIT_LIMIT
 from freemvmt.errors import UserError
 from freemvmt.export.onnx_builder import Array, Builder
+from freemvmt.export.onnx_trace import traced_graph
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.optional import require
 from freemvmt.search.stores.layout import MODEL_FOLDER, weight_ids
@@ -31,6 +32,7 @@ from freemvmt.towers.average import AverageTower
 from freemvmt.towers.cells import Gru, Lstm
 from freemvmt.towers.model_folder import TOKENIZER, weight_files
 from freemvmt.towers.recurrent import RecurrentTower
+from freemvmt.towers.transformer import TransformerTower
 
 Precision = Literal["fp32", "int8"]
 
@@ -38,11 +40,11 @@ Precision = Literal["fp32", "int8"]
 def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp32") -> None:
     """Write ``folder``: a graph for each distinct tower, tokenizer.json and config.json.
 
-    ``UserError`` when the folder exists and is not empty, or the towers are transformers.
+    ``UserError`` when the folder exists and is not empty, or a transformer cannot be written in this way.
     """
     require("onnx")
-    if "transformer" in model.config.kinds:
-        raise UserError("--format onnx is for towers that average or recur; export a transformer with optimum")
+    if "transformer" in model.config.kinds and precision != "fp32":
+        raise UserError(f"--precision {precision} is for towers that average or recur; leave it out for a transformer")
     check_empty(folder)
     sides = {"document": (model.document_tower, model.document_head)}
     if len(model.config.sides) == 2:
@@ -80,6 +82,8 @@ def _write(graph: Any, path: Path) -> None:
 
 def graph_of(tower: nn.Module, head: nn.Module, precision: Precision) -> Any:
     """The ONNX model of a tower and its head."""
+    if isinstance(tower, TransformerTower):
+        return traced_graph(tower, head)
     build = Builder()
     rows = _rows(build, tower, precision)
     mask = build("Cast", "attention_mask", to=build.types.FLOAT)

@@ -24,7 +24,7 @@ FORMAT = 1
 _SHAPE: Shape = {
     "dim": int, "max_length": int, "document": str, "query": str, "files": {}, "model": {"id": str, "tokenizer": str},
 }  # fmt: skip
-_MAX_TOKENS = 16_384  # in one call of a graph, padding included
+_MAX_TOKENS = 8192  # in one call of a graph, padding included
 
 
 class OnnxEncoder:
@@ -137,8 +137,6 @@ def _batches(tokens: TokenArray) -> Iterator[tuple[NDArray[np.int64], TokenArray
 
 
 def _inputs(tokens: TokenArray) -> dict[str, NDArray[np.int64]]:
-    """``tokens`` as inputs of a graph: (texts, tokens), padded at the end of each text."""
-    mask = np.arange(max(int(tokens.lengths.max(initial=0)), 1)) < tokens.lengths[:, None]
-    ids = np.zeros(mask.shape, np.int64)
-    ids[mask] = tokens.ids
-    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    """``tokens`` as inputs of a graph."""
+    ids, is_token = tokens.padded()
+    return {"input_ids": ids, "attention_mask": is_token.astype(np.int64)}

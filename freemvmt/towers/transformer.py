@@ -86,6 +86,10 @@ class TransformerTower(nn.Module):
         """Numbers in a vector; some encoders have narrower token vectors."""
         return int(self.encoder.config.hidden_size)
 
+    def max_length(self, tokens: int) -> int:
+        """The longest input of the encoder, special tokens included, for texts of at most ``tokens`` tokens."""
+        return min(tokens, self._max_length) + len(self._before) + len(self._after)
+
     def train_in(self, precision: torch.dtype) -> None:
         """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""
         self._precision = precision
@@ -107,8 +111,7 @@ class TransformerTower(nn.Module):
         groups = [self._encode(tokens.take(order[start:stop])) for start, stop in self._groups(tokens.lengths[order])]
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        vectors = torch.cat(groups)[torch.from_numpy(rank).to(device)]
-        return vectors * torch.from_numpy(tokens.lengths > 0).to(device).unsqueeze(1)
+        return torch.cat(groups)[torch.from_numpy(rank).to(device)]
 
     def split(self, tokens: TokenArray) -> Tensor:
         """Raises ``UserError``: the contribution of a token depends on all other tokens."""
@@ -127,26 +130,33 @@ class TransformerTower(nn.Module):
             start = stop
 
     def _encode(self, tokens: TokenArray) -> Tensor:
-        lengths = tokens.lengths + len(self._before) + len(self._after)
-        ids = np.zeros((len(tokens), int(lengths.max())), np.int64)
-        is_token = np.arange(ids.shape[1]) < lengths[:, None]
-        for number in range(len(tokens)):
-            ids[number, : lengths[number]] = [*self._before, *tokens[number].tolist(), *self._after]
-        device = self.table.device
-        mask = torch.from_numpy(is_token).to(device)
+        ids, is_token = (torch.from_numpy(array).to(self.table.device) for array in tokens.padded())
+        return self.encode_padded(ids, is_token.long())
+
+    def encode_padded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """As ``forward``, from ids (texts, tokens) without special tokens, and a mask of 1 for tokens, 0 for padding.
+
+        It computes with tensors alone, so it can be traced into a graph.
+        """
+        ids, mask = ids[:, : self._max_length], mask[:, : self._max_length]
+        before, after = (ids.new_tensor([special]).expand(ids.shape[0], -1) for special in (self._before, self._after))
+        lengths = mask.sum(1, keepdim=True)
+        ends = len(self._before) + lengths + torch.arange(len(self._after), device=ids.device)
+        ids = torch.cat([before, ids, torch.zeros_like(after)], 1).scatter(1, ends, after)
+        mask = torch.cat([torch.ones_like(before), mask, torch.zeros_like(after)], 1)
+        mask = mask.scatter(1, ends, torch.ones_like(after))
         in_bf16 = self.training and self._precision == torch.bfloat16
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
+        with torch.autocast(self.table.device.type, torch.bfloat16, enabled=in_bf16):
             outputs = self.encoder(
-                inputs_embeds=F.embedding(torch.from_numpy(ids).to(device), self.table),
-                attention_mask=None if is_token.all() else mask.long(),
+                inputs_embeds=F.embedding(ids, self.table), attention_mask=None if bool(mask.all()) else mask
             ).last_hidden_state
-        if self.sentence.pooling != "mean":
-            places = lengths - 1 if self.sentence.pooling == "lasttoken" else np.zeros_like(lengths)
-            pooled: Tensor = outputs[torch.arange(len(tokens), device=device), torch.from_numpy(places).to(device)]
-            return pooled.float()
-        weights = mask.unsqueeze(2)
-        mean: Tensor = (outputs.float() * weights).sum(1) / weights.sum(1)
-        return mean
+        if self.sentence.pooling == "mean":
+            weights = mask.unsqueeze(2)
+            pooled: Tensor = (outputs.float() * weights).sum(1) / weights.sum(1)
+        else:
+            places = mask.sum(1) - 1 if self.sentence.pooling == "lasttoken" else torch.zeros_like(mask[:, 0])
+            pooled = outputs[torch.arange(len(places), device=places.device), places].float()
+        return pooled * (lengths > 0)
 
 
 def _positions(encoder: Any) -> int:

@@ -27,7 +27,7 @@ from freemvmt.search.index.fusion import fuse
 from freemvmt.search.retriever import Retriever
 
 from browser import Visits, ask, ids, settle
-from page_site import FOREIGN, HOSTILE_ID, documents_of, unpacked
+from page_site import FOREIGN, HOSTILE_ID, documents, documents_of, unpacked
 from static_host import hosting
 
 DIM = 24
@@ -190,7 +190,8 @@ def test_the_shares_of_words_are_those_of_the_server_and_add_up(
         for document in [*documents[:5], *documents[-4:]]:
             passage = {"title": document.title, "text": document.text}
             found = page.evaluate(
-                "async ([query, passage]) => search.explain(await search.encoded(query), passage)", [query, passage]
+                "async ([query, passage]) => search.explain(query, await search.encoded(query), passage)",
+                [query, passage],
             )
             theirs = explain(model, query, document, lambda: np.empty(0, np.float32))
             assert found["score"] == pytest.approx(theirs.score, abs=1e-5)
@@ -304,6 +305,51 @@ def test_towers_that_differ(tower: str, tiny_base: str, tmp_path: Path, visits: 
             np.testing.assert_allclose(found, model.encode_queries([query])[0].numpy(), atol=0.01)
 
 
+def test_documents_of_a_transformer_are_found_by_the_light_query(
+    tiny_encoder: str, tmp_path: Path, visits: Visits
+) -> None:
+    """The ten best, and what each word of the query adds, are the server's over the numbers that the site has."""
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    with torch.no_grad():
+        model.tensors()["query.table"].add_(torch.randn_like(model.tensors()["query.table"]) * 0.05)
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in documents()), encoding="utf-8")
+    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
+    retriever = Retriever.load(tmp_path / "bundle")
+    site = export_site(tmp_path / "bundle", tmp_path / "site")
+    assert (site.dim, site.recall > 0.9) == (24, True)
+    assert not (tmp_path / "site" / "data" / "document_table.bin").exists()
+    table, vectors = (restored(unpacked(tmp_path / "site", name), 24) for name in ("table", "documents"))
+    np.testing.assert_allclose(vectors, model.encode_documents([d.content for d in documents_of(retriever)]), atol=0.01)
+    tokens = [model.tokenizer.encode([query]).ids for query in QUERIES]
+    queries = F.normalize(torch.stack([table[torch.from_numpy(ids).long()].sum(0) for ids in tokens]))
+    dense, lexical = top_k(queries, vectors, len(vectors)), retriever.rank(QUERIES, len(vectors), "bm25")
+    best = {"dense": dense, "hybrid": fuse(dense, lexical, model.hybrid_weight, len(vectors))}
+    with hosting(tmp_path / "site") as address:
+        page = visits(address)
+        expect(page.locator(".site-notice")).to_have_count(0)
+        page.evaluate(f"async () => {{ {MODULE} window.search = await (await load('search')).open(); }}")
+        for method, ranking in best.items():
+            for query, wanted, scores in zip(QUERIES, ranking.documents, ranking.scores, strict=True):
+                found = page.evaluate("([query, method]) => search.rank(query, method, 10)", [query, method])
+                assert found["rows"] == wanted[:10].tolist(), (method, query)
+                np.testing.assert_allclose(found["scores"], scores[:10], rtol=1e-5, atol=1e-6)
+        ask(page, QUERIES[0])
+        expect(page.locator(".why").first).to_contain_text(QUERIES[0])
+        explained = page.evaluate(
+            f"async (query) => {{ {MODULE} const body = {{ query, method: 'dense', k: 5, explain: true }};"
+            "return (await (await load('ask')).ask('search', new AbortController().signal, body)).hits; }",
+            QUERIES[0],
+        )
+    for hit in explained:
+        theirs = retriever.explain(QUERIES[0], hit["id"])
+        assert hit["explanation"]["score"] == pytest.approx(hit["score"], abs=1e-6)
+        for part in ("title", "text", "query"):
+            pieces = getattr(theirs, part)
+            assert [piece["text"] for piece in hit["explanation"][part]] == [piece.text for piece in pieces]
+            shares = [piece.share for piece in pieces]
+            assert [piece["share"] for piece in hit["explanation"][part]] == pytest.approx(shares, abs=0.01)
+
+
 RUNTIME = """export const env = { wasm: {} };
 export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
 export const InferenceSession = { create: async (graph) => ({ run: async ({ input_ids, attention_mask }) => {
@@ -316,8 +362,9 @@ export const InferenceSession = { create: async (graph) => ({ run: async ({ inpu
 """
 
 
+@pytest.mark.parametrize("documents", ["recurrent", "transformer"])
 def test_a_recurrent_query_tower_runs_where_its_runtime_came_along(
-    tiny_base: str, tmp_path: Path, visits: Visits
+    documents: Any, tiny_encoder: str, tmp_path: Path, visits: Visits
 ) -> None:
     """The runtime is a stand-in here: it gives one vector, and tells what it was given."""
     (tmp_path / "dist").mkdir()
@@ -325,7 +372,7 @@ def test_a_recurrent_query_tower_runs_where_its_runtime_came_along(
         (tmp_path / "dist" / name).write_text("")
     (tmp_path / "dist" / "ort.wasm.min.mjs").write_text(RUNTIME)
     (tmp_path / "corpus.jsonl").write_text('{"id": "1", "text": "a river"}\n', encoding="utf-8")
-    model = TwoTowersModel(ModelConfig(base=tiny_base, tower="recurrent", hidden=4))
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, tower="recurrent", document_tower=documents, hidden=4))
     build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
     export_site(tmp_path / "bundle", tmp_path / "site", dim=DIM, runtime=tmp_path / "dist")
     assert "'wasm-unsafe-eval'" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")

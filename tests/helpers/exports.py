@@ -41,7 +41,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gru, both": {"cell": "gru", "pooling": "both", "dim": 16},
     "gru, two kinds": {"cell": "gru", "document_tower": "average", "pooling": "both"},
     "gru, apart": {"cell": "gru", "separate_towers": True, "shared_table": True},
+    "transformer": {"tower": "transformer"},
+    "transformer, apart": {"tower": "transformer", "separate_towers": True},
+    "average, transformer": {"query_tower": "average", "document_tower": "transformer"},
+    "gru, transformer": {"cell": "gru", "query_tower": "recurrent", "document_tower": "transformer"},
+    "transformer, average": {"query_tower": "transformer", "document_tower": "average"},
 }
+
+
+def base_of(variant: str, tiny_base: str, tiny_encoder: str) -> str:
+    """The base that a variant needs."""
+    return tiny_encoder if "transformer" in variant else tiny_base
 
 
 def made(base: str, changes: dict[str, Any]) -> TwoTowersModel:

@@ -91,6 +91,14 @@ def test_metadata_of_the_user_stay_as_they_are(tiny_base: str, tmp_path: Path) -
     retriever.retriever.close()
 
 
+def test_roles_of_two_kinds(tiny_encoder: str) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    embeddings = TwoTowersEmbeddings(model)
+    np.testing.assert_array_equal(embeddings.embed_query("river"), model.encode_queries(["river"])[0])
+    np.testing.assert_array_equal(embeddings.embed_documents(["river"]), model.encode_documents(["river"]))
+    assert not np.allclose(embeddings.embed_query("river"), embeddings.embed_documents(["river"])[0], atol=0.01)
+
+
 def test_both_roles_and_the_same_hits(bundle: Path) -> None:
     found = Retriever.load(bundle)
     model = found.model

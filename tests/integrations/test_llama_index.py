@@ -1,6 +1,7 @@
 """LlamaIndex's own machinery over our embeddings and our retriever."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,10 @@ from bundles import write_corpus
 TEXTS = ["river mountain", "engine kitchen", "river planet", "piano winter", "market soldier", "river doctor"]
 
 
-def test_an_index_of_theirs_by_our_vectors(tiny_base: str) -> None:
-    model = TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True))
+@pytest.mark.parametrize("document_tower", ["average", "transformer"])
+def test_an_index_of_theirs_by_our_vectors(document_tower: Any, tiny_encoder: str) -> None:
+    config = ModelConfig(base=tiny_encoder, query_tower="average", document_tower=document_tower, separate_towers=True)
+    model = TwoTowersModel(config)
     embedding = TwoTowersEmbedding(model)
     index = VectorStoreIndex([TextNode(id_=f"d{n}", text=text) for n, text in enumerate(TEXTS)], embed_model=embedding)
     found = index.as_retriever(similarity_top_k=3).retrieve("river")

@@ -14,7 +14,7 @@ import mteb
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from freemvmt.config import ModelConfig, TrainConfig
+from freemvmt.config import ModelConfig
 from freemvmt.evaluation.metrics import evaluate
 from freemvmt.integrations.mteb import TwoTowersEncoder
 from freemvmt.model import TwoTowersModel
@@ -22,7 +22,8 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.trainer.dataset import TrainingData
 
 
-def test_the_score_is_ours(tiny_config: TrainConfig, tiny_data: TrainingData, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document_tower", ["average", "transformer"])
+def test_the_score_is_ours(document_tower: Any, tiny_encoder: str, tiny_data: TrainingData, tmp_path: Path) -> None:
     collection = tiny_data.validation
 
     class Ours(AbsTaskRetrieval):
@@ -46,7 +47,8 @@ def test_the_score_is_ours(tiny_config: TrainConfig, tiny_data: TrainingData, tm
             self.dataset = {"default": {"test": split}}
             self.data_loaded = True
 
-    model = TwoTowersModel(ModelConfig(base=tiny_config.base, separate_towers=True))
+    config = ModelConfig(base=tiny_encoder, query_tower="average", document_tower=document_tower, separate_towers=True)
+    model = TwoTowersModel(config)
     found = mteb.evaluate(TwoTowersEncoder(model, name="tests/towers"), Ours(), cache=None, overwrite_strategy="always")
     (scores,) = found.task_results[0].scores["test"]
     retriever = Retriever(model, collection.documents, collection.document_ids)

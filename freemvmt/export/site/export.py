@@ -28,17 +28,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.export.onnx import graph_of
-from freemvmt.export.sentence_transformers import folded_tables
+from freemvmt.export.sentence_transformers import folded_table
 from freemvmt.export.site.page import page_files
 from freemvmt.export.site.postings import words_file
 from freemvmt.export.site.rules import tokenizer_rules, word_rules
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
-from freemvmt.search.bundle.build import DIRECTIONS_FROM, with_fewer_dimensions
+from freemvmt.search.bundle.build import DIRECTIONS_FROM, directions_of
 from freemvmt.search.bundle.load import open_bundle
 from freemvmt.search.bundle.recall import PROBES
 from freemvmt.search.index.exact import top_k
@@ -91,31 +92,16 @@ def export_site(
     ``dim`` None selects the most dimensions with which the whole site has at most ``max_mb`` million bytes.
     ``runtime`` is the folder ``dist`` of onnxruntime-web, which runs a recurrent query tower in the page.
     Raises ``UserError`` when the site exceeds ``max_mb``, ``output`` exists and is not empty, the documents are in
-    Milvus, the towers are transformers, or the tokenizer is not BERT's WordPiece.
+    Milvus, the query tower is a transformer, or the tokenizer is not BERT's WordPiece.
     """
     check_empty(output, [bundle])
-    _, store, manifest = open_bundle(bundle)
-    try:
-        model = TwoTowersModel.load(bundle / MODEL_FOLDER, verify=False)
-        if not isinstance(store, LocalStore):
-            raise UserError(f"the documents of {bundle} are in Milvus; index the corpus without --store to export it")
-        if "transformer" in model.config.kinds:
-            raise UserError("a transformer cannot run in a page without a server; export a bundle of averages")
-        if dim is not None and not 1 <= dim <= model.dim:
-            raise UserError(f"--dim is {dim}, but the vectors of {bundle} have {model.dim}; give 1 to that many")
-        view = store.view()
-        documents = view.documents(view.numbers())
-    finally:
-        store.close()
-    if not documents:
-        raise UserError(f"{bundle} holds no document; add some with `two-towers add`")
-    contents = [document.content for document in documents]
-    files = _fixed_files(model, documents, contents) | page_files(model, runtime)
+    model, documents, vectors, manifest = _contents(bundle, dim)
+    files = _fixed_files(model, documents) | page_files(model, runtime)
     with_graph = runtime is not None
-    narrow, vectors = _fit_to_size(model, contents, files, dim, max_mb, with_graph)
-    files |= vectors
-    site_vectors = restored(gzip.decompress(vectors["data/documents.bin"]), narrow.dim)
-    recall = _recall(model, narrow, site_vectors, documents, contents)
+    narrow, vector_files = _fit_to_size(model, vectors, files, dim, max_mb, with_graph)
+    files |= vector_files
+    site_vectors = restored(gzip.decompress(files["data/documents.bin"]), narrow.dim)
+    recall = _recall(model, narrow, vectors, site_vectors, documents)
     site_manifest = {
         "two_towers_site": FORMAT,
         "version": version("two-towers"),
@@ -128,7 +114,7 @@ def export_site(
         "queries": "onnx" if with_graph else "table",
         "shard": SHARD,
         "depth": DEPTH,
-        "weight": model.hybrid_weight,
+        "weight": manifest["weight"],
         "most_hits": MAX_HITS,
     }
     size = _write_site(output, files, site_manifest)
@@ -136,6 +122,36 @@ def export_site(
         section_bytes = sum(len(content) for name, content in files.items() if name.startswith(start))
         console.line(f"{label:<9} {section_bytes / _MB:6.2f} MB")
     return Site(size, narrow.dim, len(documents), recall)
+
+
+def _contents(bundle: Path, dim: int | None) -> tuple[TwoTowersModel, list[Document], Tensor, dict[str, Any]]:
+    """The model, the documents, their vectors and the manifest of ``bundle``, with the hybrid's ``weight``.
+
+    The vectors of a transformer are those that the bundle has, and of its model the query tower alone is read.
+    """
+    encoder, store, manifest = open_bundle(bundle)
+    manifest = manifest | {"weight": encoder.hybrid_weight}
+    try:
+        if not isinstance(store, LocalStore):
+            raise UserError(f"the documents of {bundle} are in Milvus; index the corpus without --store to export it")
+        if manifest["model"]["tower"] == "transformer":
+            raise UserError(
+                "a transformer cannot encode queries in a page without a server; give a bundle whose query tower "
+                "averages or recurs"
+            )
+        if dim is not None and not 1 <= dim <= manifest["dim"]:
+            raise UserError(f"--dim is {dim}, but the vectors of {bundle} have {manifest['dim']}; give 1 to that many")
+        view = store.view()
+        documents = view.documents(view.numbers())
+        if not documents:
+            raise UserError(f"{bundle} holds no document; add some with `two-towers add`")
+        if manifest["model"]["document_tower"] == "transformer":
+            vectors = torch.from_numpy(view.vectors(view.numbers()))
+            return TwoTowersModel.load_query_tower(bundle / MODEL_FOLDER), documents, vectors, manifest
+    finally:
+        store.close()
+    model = TwoTowersModel.load(bundle / MODEL_FOLDER, verify=False)
+    return model, documents, model.encode_documents([document.content for document in documents]), manifest
 
 
 def _write_site(output: Path, files: Files, manifest: dict[str, Any]) -> int:
@@ -150,10 +166,10 @@ def _write_site(output: Path, files: Files, manifest: dict[str, Any]) -> int:
     return sum(map(len, files.values())) + len(text)
 
 
-def _fixed_files(model: TwoTowersModel, documents: Sequence[Document], contents: Sequence[str]) -> Files:
+def _fixed_files(model: TwoTowersModel, documents: Sequence[Document]) -> Files:
     """The files that do not depend on the number of dimensions."""
     rules = tokenizer_rules(model.tokenizer)
-    words = words_file(contents)
+    words = words_file([document.content for document in documents])
     rules["words"] = word_rules() | {"tokens": words.tokens}
     files = {
         "data/tokenizer.bin": _gzip(_json_bytes(rules)),
@@ -171,16 +187,22 @@ def _fixed_files(model: TwoTowersModel, documents: Sequence[Document], contents:
 
 
 def _fit_to_size(
-    model: TwoTowersModel, contents: Sequence[str], fixed: Files, dim: int | None, max_mb: float, with_graph: bool
+    model: TwoTowersModel, vectors: Tensor, fixed: Files, dim: int | None, max_mb: float, with_graph: bool
 ) -> tuple[TwoTowersModel, Files]:
-    """The model with ``dim`` dimensions, or with the most that fit into ``max_mb``, and the files of its vectors."""
-    sample = [contents[row] for row in evenly_spaced(len(contents), DIRECTIONS_FROM)]
+    """The model with ``dim`` dimensions, or with the most that fit into ``max_mb``, and the files of its vectors.
+
+    ``vectors`` are those of the documents, with all dimensions.
+    """
+    sample = evenly_spaced(len(vectors), DIRECTIONS_FROM)
     fixed_bytes = sum(map(len, fixed.values())) + _MANIFEST_ENTRY_BYTES * (len(fixed) + 10)
     candidates = [dim] if dim else [model.dim, *(size for size in DIMS if size < model.dim)]
     size = 0
     for candidate in candidates:
-        narrow = model if candidate == model.dim else with_fewer_dimensions(model, candidate, sample)
-        files = _vector_files(narrow, contents)
+        narrow, narrow_vectors = model, vectors
+        if candidate != model.dim:
+            directions = directions_of(model, candidate, lambda: vectors[sample])
+            narrow, narrow_vectors = model.cut(directions), F.normalize(vectors @ directions.T)
+        files = _vector_files(narrow, narrow_vectors)
         if with_graph:
             graph = graph_of(narrow.query_tower, narrow.query_head, "int8")
             files["data/query.onnx"] = graph.SerializeToString()
@@ -194,12 +216,12 @@ def _fit_to_size(
     )
 
 
-def _vector_files(model: TwoTowersModel, contents: Sequence[str]) -> Files:
-    tables = folded_tables(model)
-    files = {"data/documents.bin": _gzip(quantized(model.encode_documents(contents)))}
-    files["data/table.bin"] = _gzip(quantized(tables.get("query", tables["document"])))
-    if "query" in tables:
-        files["data/document_table.bin"] = _gzip(quantized(tables["document"]))
+def _vector_files(model: TwoTowersModel, vectors: Tensor) -> Files:
+    files = {"data/documents.bin": _gzip(quantized(vectors))}
+    files["data/table.bin"] = _gzip(quantized(folded_table(model.query_tower, model.query_head)))
+    if model.query_tower is not model.document_tower:
+        table = folded_table(model.document_tower, model.document_head)
+        files["data/document_table.bin"] = _gzip(quantized(table))
     return files
 
 
@@ -223,17 +245,17 @@ def _recall(
     model: TwoTowersModel,
     narrow: TwoTowersModel,
     vectors: Tensor,
+    site_vectors: Tensor,
     documents: Sequence[Document],
-    contents: Sequence[str],
 ) -> float:
-    """The share of the ten best documents by full float32 vectors that are also among the ten best by ``vectors``.
+    """The share of the ten best documents by ``vectors`` that are also among the ten best by ``site_vectors``.
 
     The queries are the first eight words of documents, evenly spaced in the corpus.
     """
     rows = evenly_spaced(len(documents), PROBES)
     probes = [" ".join((documents[row].title or documents[row].text).split()[:8]) for row in rows]
-    exact = top_k(model.encode_queries(probes), model.encode_documents(contents), 10).documents
-    approximate = top_k(narrow.encode_queries(probes).cpu(), vectors, 10).documents
+    exact = top_k(model.encode_queries(probes), vectors, 10).documents
+    approximate = top_k(narrow.encode_queries(probes), site_vectors, 10).documents
     return float(
         np.mean([len(set(best) & set(hits)) / len(best) for best, hits in zip(exact, approximate, strict=True)])
     )

@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -205,13 +205,18 @@ def _indexed_documents(texts: Texts, bar: Bar) -> Iterator[IndexedDocument]:
 
 
 def with_fewer_dimensions(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
-    """``model`` with vectors of ``dim`` dimensions: the first ones if it was trained for them (``--matryoshka``), else
-    the principal directions of the vectors of ``texts``. ``UserError`` if the model has fewer dimensions."""
+    """``model`` with vectors of ``dim`` dimensions, along the ``directions_of`` the vectors of ``texts``."""
+    return model.cut(directions_of(model, dim, lambda: model.encode_documents(texts)))
+
+
+def directions_of(model: TwoTowersModel, dim: int, vectors: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The directions of ``dim`` dimensions, (dim, all): the first ones if the model was trained for them
+    (``--matryoshka``), else the principal ones of ``vectors``. ``UserError`` if the model has fewer dimensions."""
     if dim > model.dim:
         raise UserError(f"--dim is {dim} but the model's vectors have {model.dim}; give no more")
     if dim in model.record.get("config", {}).get("matryoshka", ()):
-        return model.cut(torch.eye(dim, model.dim))
-    return model.cut(principal_directions(model.encode_documents(texts), dim))
+        return torch.eye(dim, model.dim)
+    return principal_directions(vectors(), dim)
 
 
 def _manifest(

@@ -8,9 +8,9 @@ import { open } from "./search.js";
 export { Failure };
 
 const TABLE_NOTICE =
-  "Documents were encoded by a recurrent tower. This site has none for queries: their vectors are the average of their " +
-  "words, so dense and hybrid hits differ from the server’s, and words are not tinted.";
-const ONNX_NOTICE = "The towers are recurrent: the query’s runs in this page. Words are not tinted.";
+  "Queries have a recurrent tower, which does not run in this page: their vectors are the average of their words, so " +
+  "dense and hybrid hits differ from the server’s, and words are not tinted.";
+const ONNX_NOTICE = "The recurrent tower of queries runs in this page. Words are not tinted.";
 
 /** The answer to a question of the page. Throws a Failure, or an AbortError. */
 export async function ask(path, signal, body) {
@@ -64,7 +64,7 @@ async function searched(search, { query, method, k, explain }) {
   const hits = await hitsOf(search, ranking);
   if (explain) {
     const vector = await search.encoded(query);
-    for (const hit of hits) hit.explanation = search.explain(vector, hit.passage);
+    hits.forEach((hit, place) => { hit.explanation = search.explain(query, vector, hit.passage, ranking.rows[place]); });
   }
   return { query, method, k, took_ms, documents: search.manifest.documents, hits };
 }

@@ -98,25 +98,35 @@ export class Search {
     return row;
   }
 
-  /** How much each word of a passage adds to its cosine with the query; null where no sum over words gives it. */
-  explain(vector, passage) {
+  /**
+   * How much each word adds to the cosine of the query and the passage in `row`: the passage's words, or the query's
+   * where no average encoded the passage; null where no sum over words gives it.
+   */
+  explain(query, vector, passage, row) {
     if (this.manifest.model.tower !== "average") return null;
-    const content = passage.title ? `${passage.title} ${passage.text}` : passage.text;
-    const { ids, words } = (passage.tokens ??= this.tokenizer.encode(content));
-    passage.length ??= Math.max(Math.hypot(...this.documentTable.sum(ids)), 1e-12);
-    const shares = ids.map((id) => this.documentTable.product(id, vector) / passage.length);
-    const boundary = passage.title ? passage.title.length + 1 : 0;
-    const title = [], text = [];
-    let first = 0;
-    for (const [start, stop, count] of words) {
-      const share = shares.slice(first, first + count).reduce((total, one) => total + one, 0);
-      first += count;
-      if (stop <= boundary) title.push([start, stop, share]);
-      else text.push([start - boundary, stop - boundary, share]);
+    if (this.manifest.model.document_tower !== "average") {
+      const words = shares(this.tokenizer.encode(query), this.table, this.documents.sum([row]));
+      return { score: total(words), title: pieces(passage.title, []), text: pieces(passage.text, []), query: pieces(query, words) };
     }
-    const score = shares.reduce((total, one) => total + one, 0);
-    return { score, title: pieces(passage.title, title), text: pieces(passage.text, text) };
+    const content = passage.title ? `${passage.title} ${passage.text}` : passage.text;
+    const words = shares((passage.tokens ??= this.tokenizer.encode(content)), this.documentTable, vector);
+    const boundary = passage.title ? passage.title.length + 1 : 0;
+    const title = words.filter(([, stop]) => stop <= boundary);
+    const text = words.slice(title.length).map(([start, stop, share]) => [start - boundary, stop - boundary, share]);
+    return { score: total(words), title: pieces(passage.title, title), text: pieces(passage.text, text) };
   }
+}
+
+const total = (words) => words.reduce((sum, [, , share]) => sum + share, 0);
+
+/** [start, stop, share] of each word of a text: what its rows of `table` add to the cosine with `vector`. */
+function shares({ ids, words }, table, vector) {
+  const length = Math.max(Math.hypot(...table.sum(ids)), 1e-12);
+  let first = 0;
+  return words.map(([start, stop, count]) => {
+    const own = ids.slice(first, (first += count));
+    return [start, stop, own.reduce((sum, id) => sum + table.product(id, vector), 0) / length];
+  });
 }
 
 const cut = ({ rows, scores }, k) => ({ rows: rows.slice(0, k), scores: scores.slice(0, k) });

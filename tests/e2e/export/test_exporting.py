@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -15,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from freemvmt.cli import main
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.export.sentence_transformers import export_static
+from freemvmt.export.sentence_transformers import export_sentence_transformers
 from freemvmt.model import TwoTowersModel
 from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
 from disks import files_of_at_most
-from exports import TEXTS
+from exports import TEXTS, made
+from exports import VARIANTS as EVERY
 from refusals import refusal
 
 
@@ -54,7 +56,7 @@ def test_sentence_transformers_gives_our_vectors_and_gives_them_back(
     command = ["export", str(tmp_path / "model"), "--format", "sentence-transformers"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err == ""
-    assert "# Two towers, as static embeddings" in (tmp_path / "out" / "README.md").read_text()
+    assert f"document: token vectors that started from {tiny_base}" in (tmp_path / "out" / "README.md").read_text()
     loaded = theirs(tmp_path / "out")
     near = 1e-6 if model.config.dim is None else 2e-6  # sums of 256 rows, projected before or after
     for ours, found in (
@@ -73,8 +75,8 @@ def test_sentence_transformers_gives_our_vectors_and_gives_them_back(
 
 
 def test_what_the_library_saves_comes_in(tiny_base: str, tmp_path: Path) -> None:
-    export_static(TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True)), tmp_path / "apart")
-    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "shared")
+    export_sentence_transformers(TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True)), tmp_path / "apart")
+    export_sentence_transformers(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "shared")
     for name in ("apart", "shared"):
         loaded = theirs(tmp_path / name)
         loaded.save(str(tmp_path / f"{name}-saved"))
@@ -126,13 +128,56 @@ def test_an_encoders_table_comes_in(tiny_encoder: str) -> None:
     )
 
 
-@pytest.mark.parametrize("tower", ["recurrent", "transformer"])
-def test_towers_that_do_more_than_average_cannot_be_static(
-    tower: Any, tiny_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+TRANSFORMERS = {name: changes for name, changes in EVERY.items() if "transformer" in name and "cell" not in changes}
+TRANSFORMERS |= {"average, transformer, cut": TRANSFORMERS["average, transformer"]}
+_ENCODE = """
+import json, sys
+sys.modules["freemvmt"] = None
+from sentence_transformers import SentenceTransformer
+for folder in sys.argv[2:]:
+    loaded = SentenceTransformer(folder, device="cpu")
+    texts = json.loads(sys.argv[1])
+    print(json.dumps([loaded.encode_query(texts).tolist(), loaded.encode_document(texts).tolist()]))
+"""
+
+
+def test_a_process_without_this_package_gives_the_vectors_of_transformers(
+    tiny_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    TwoTowersModel(ModelConfig(base=tiny_encoder, tower=tower, hidden=4)).save(tmp_path / "model")
-    command = ["export", tmp_path / "model", "--format", "sentence-transformers", "--output", tmp_path / "out"]
-    assert "no StaticEmbedding" in refusal(capsys, tmp_path, *command)
+    models = {}
+    for number, (name, changes) in enumerate(TRANSFORMERS.items()):
+        model = made(tiny_encoder, changes)
+        if "cut" in name:
+            model = model.cut(torch.linalg.qr(torch.randn(model.dim, 9))[0].T)
+        model.save(tmp_path / f"model-{number}")
+        command = ["export", str(tmp_path / f"model-{number}"), "--format", "sentence-transformers"]
+        capsys.readouterr()
+        assert main([*command, "--output", str(tmp_path / f"out-{number}")]) == 0
+        assert capsys.readouterr().err == ""
+        models[str(tmp_path / f"out-{number}")] = model
+    command = [sys.executable, "-W", "ignore", "-c", _ENCODE, json.dumps(TEXTS), *models]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "LOAD REPORT" not in done.stderr
+    is_empty = np.array([not text.strip() for text in TEXTS])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[[[")]  # W&B speaks too
+    for model, line in zip(models.values(), lines, strict=True):
+        wanted = {"query": model.encode_queries(TEXTS), "document": model.encode_documents(TEXTS)}
+        for (side, ours), found in zip(wanted.items(), np.array(json.loads(line)), strict=True):
+            if model.config.kind_of(side) == "transformer":  # type: ignore[arg-type]
+                np.testing.assert_allclose(np.linalg.norm(found[is_empty], axis=1), 1, atol=1e-5)
+                found[is_empty] = 0  # of the special tokens alone: no module of the library makes it zero
+            np.testing.assert_allclose(found, ours.numpy(), atol=1e-5)
+
+
+def test_a_recurrence_is_no_module_of_that_library(
+    tiny_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, changes in enumerate(({"tower": "recurrent"}, {"query_tower": "recurrent", "tower": "transformer"})):
+        TwoTowersModel(ModelConfig(base=tiny_encoder, hidden=4, **changes)).save(tmp_path / f"model-{number}")  # type: ignore[arg-type]
+        command = ["export", tmp_path / f"model-{number}", "--format", "sentence-transformers"]
+        assert "reads tokens in order; export it with --format onnx" in refusal(
+            capsys, tmp_path, *command, "--output", tmp_path / "out"
+        )
 
 
 def test_an_output_that_is_there_is_refused(tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +229,7 @@ def _static(folder: Path, **changes: object) -> Path:
 def test_models_that_are_not_static_rows_are_refused(
     changes: dict[str, Any], reason: str, tiny_base: str, tmp_path: Path
 ) -> None:
-    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
+    export_sentence_transformers(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
     (tmp_path / "out" / "router_config.json").write_text("{}")
     with pytest.raises(UserError, match=reason):
         TwoTowersModel.load(_static(tmp_path / "out", **changes))
@@ -192,7 +237,7 @@ def test_models_that_are_not_static_rows_are_refused(
 
 @pytest.mark.parametrize("name", ["modules.json", "tokenizer.json", "model.safetensors"])
 def test_damaged_files_of_others_are_refused(name: str, tiny_base: str, tmp_path: Path) -> None:
-    export_static(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
+    export_sentence_transformers(TwoTowersModel(ModelConfig(base=tiny_base)), tmp_path / "out")
     (tmp_path / "out" / name).write_bytes(b"\xff damaged")
     with pytest.raises(UserError, match="; "):
         TwoTowersModel.load(tmp_path / "out")

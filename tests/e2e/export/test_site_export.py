@@ -111,6 +111,36 @@ def test_a_folder_without_the_runtime_is_refused(
     assert "give the folder dist of the npm package onnxruntime-web" in line
 
 
+@pytest.mark.parametrize("documents", ["transformer", "average"])
+def test_a_transformer_of_queries_is_refused(
+    documents: Any, tiny_encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, tower="transformer", document_tower=documents))
+    (tmp_path / "corpus.jsonl").write_text('{"id": "1", "text": "a river"}\n', encoding="utf-8")
+    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
+    command = ["export", tmp_path / "bundle", "--format", "site", "--output", tmp_path / "host" / "site"]
+    assert "a transformer cannot encode queries in a page" in refusal(capsys, tmp_path / "host", *command)
+
+
+def test_of_a_transformers_bundle_what_it_has_is_taken_and_the_heavy_tower_is_not_read(
+    tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the dimensions were cut, and are cut again, and a document was added since."""
+    config = ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer")
+    (tmp_path / "corpus.jsonl").write_text(
+        "".join(f'{{"id": "{word}", "text": "a {word}"}}\n' for word in ("river", "tower", "winter")), encoding="utf-8"
+    )
+    build(TwoTowersModel(config), str(tmp_path / "corpus.jsonl"), tmp_path / "bundle", dim=16)
+    retriever = Retriever.load(tmp_path / "bundle")
+    retriever.add([Document("new", "a piano")])
+    retriever.close()
+    monkeypatch.setattr(TwoTowersModel, "load", lambda *_: pytest.fail("the heavy tower was read"))
+    command = ["export", str(tmp_path / "bundle"), "--format", "site", "--output", str(tmp_path / "site")]
+    assert main([*command, "--dim", "8"]) == 0
+    assert json.loads(unpacked(tmp_path / "site", "ids")) == ["river", "tower", "winter", "new"]
+    assert json.loads((tmp_path / "site" / "manifest.json").read_text())["weight"] == 0.8
+
+
 def test_lengths_are_kept_in_a_byte_as_tantivy_does() -> None:
     kept = norms_of([0, 1, 39, 40, 41, 42, 55, 56, 59, 60, 151, 152, 2_000_000_000])
     assert kept.tolist()[:12] == [0, 1, 39, 40, 40, 41, 47, 48, 48, 49, 63, 64]

@@ -120,6 +120,28 @@ def test_a_model_goes_to_the_hub_and_comes_back(
     assert same(*loaded(hub, tmp_path / "other", "someone/towers", None), own)  # from the cache
 
 
+def test_two_kinds_go_with_a_file_each_and_say_what_they_keep(
+    trained: Path, hub: LoopbackHub, tmp_path: Path, rows_file: str, tiny_encoder: str
+) -> None:
+    mixed = TrainConfig(
+        dataset=(rows_file,), base=tiny_encoder, query_tower="average", document_tower="transformer", loss="align",
+        epochs=1, batch_size=64, wandb=False, max_samples=200, output=str(tmp_path / "mixed"),
+    )  # fmt: skip
+    train_and_save(mixed)
+    scores = json.loads((tmp_path / "mixed" / "config.json").read_text())["training"]["scores"]
+    assert push(hub, tmp_path, str(trained), "someone/towers").returncode == 0
+    assert push(hub, tmp_path, str(tmp_path / "mixed"), "someone/towers").returncode == 0
+    there = hub.files("someone/towers")
+    weights = {"query.safetensors", "document.safetensors", "accumulators.safetensors"}
+    assert {name for name in there if name.endswith(".safetensors")} == weights  # the one file of before is gone
+    assert all(there[name] == (tmp_path / "mixed" / name).read_bytes() for name in weights)
+    card = there["README.md"].decode()
+    assert "the query tower the average of token vectors distilled from" in card
+    assert f"the document tower the whole transformer `{tiny_encoder}`" in card
+    assert f"| {scores['frozen_ndcg@10']:.4f} (kept: {scores['retention']:.1%}) |" in card
+    assert same(*loaded(hub, tmp_path / "other", "someone/towers", None), TwoTowersModel.load(tmp_path / "mixed"))
+
+
 def test_a_pull_request_changes_nothing_and_a_revision_is_read(
     trained: Path, hub: LoopbackHub, tmp_path: Path, tiny_base: str
 ) -> None:

@@ -24,7 +24,7 @@ from freemvmt.search.bundle.build import build
 from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.search.retriever import Retriever
 
-from exports import TEXTS, VARIANTS, made
+from exports import TEXTS, VARIANTS, base_of, made
 from live_server import make_bundle, make_documents, running
 from refusals import refusal
 from rows import ANSWERED, ASKED
@@ -95,23 +95,32 @@ def serving(lite: dict[str, str], bundle: Path, *flags: str) -> Iterator[httpx.C
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_graphs_encode_and_explain_as_the_towers_do(variant: str, tiny_base: str, tmp_path: Path) -> None:
-    model = made(tiny_base, VARIANTS[variant])
+def test_graphs_encode_and_explain_as_the_towers_do(
+    variant: str, tiny_base: str, tiny_encoder: str, tmp_path: Path
+) -> None:
+    model = made(base_of(variant, tiny_base, tiny_encoder), VARIANTS[variant])
     model.save(tmp_path / "model")
     graphs = OnnxEncoder(export(tmp_path / "model", tmp_path / "onnx"))
     assert graphs.dim == model.dim
     for texts in ([*TEXTS, *TEXTS[::-1]] * 9, TEXTS[:1], ["", "  "], []):
         np.testing.assert_allclose(graphs.encode_queries(texts), model.encode_queries(texts).numpy(), atol=1e-5)
         np.testing.assert_allclose(graphs.encode_documents(texts), model.encode_documents(texts).numpy(), atol=1e-5)
-    weighs = VARIANTS[variant].get("pooling", "weighted") == "weighted" or "document_tower" in VARIANTS[variant]
+    kinds = {side: model.config.kind_of(side) for side in ("query", "document")}
+    weighs = {kind: kind != "transformer" for kind in kinds.values()}
+    weighs |= {"recurrent": VARIANTS[variant].get("pooling", "weighted") == "weighted"}
     for text in ("", TEXTS[0], " ".join(TEXTS)):
         tokens = model.tokenizer.encode([text])
-        if weighs or (not len(tokens.ids) and "weights" in {one.name for one in graphs._document.get_outputs()}):
-            wanted = model.split_documents(tokens).numpy()
-            np.testing.assert_allclose(graphs.split_documents(tokens), wanted, atol=1e-5)
-        else:
-            with pytest.raises(UserError, match="cannot be split over the words"):
-                graphs.split_documents(tokens)
+        for split, wanted, kind in (
+            (graphs.split_queries, model.split_queries, kinds["query"]),
+            (graphs.split_documents, model.split_documents, kinds["document"]),
+        ):
+            if weighs[kind]:
+                np.testing.assert_allclose(split(tokens), wanted(tokens).numpy(), atol=1e-5)
+            else:
+                with pytest.raises(UserError, match="cannot be split over the words"):
+                    split(tokens)
+    if "transformer" in kinds.values():
+        assert graphs.split_side == model.split_side
 
 
 def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
@@ -189,6 +198,31 @@ def test_a_byte_a_number_and_a_recurrence_are_served_too(
         assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=tolerance)
     assert sum(piece.share for piece in lite.explain(ASKED[0], "d0").text) > 0
     lite.close()
+    whole.close()
+
+
+def test_a_light_query_over_a_transformers_documents_is_served_and_takes_more(
+    lite: dict[str, str], tiny_encoder: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    build(model, str(corpus), tmp_path / "bundle")
+    graphs = export(tmp_path / "bundle" / "model", tmp_path / "onnx")
+    new = {"id": "new", "text": f"{ASKED[0]} zebra"}
+    with serving(lite, tmp_path / "bundle", graphs) as client:
+        assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
+        asked = {"query": QUERIES[0], "k": 10, "method": "dense", "explain": True}
+        found = client.post("/search", json=asked).json()["hits"]
+    whole = Retriever.load(tmp_path / "bundle")
+    wanted = whole.search(QUERIES[0], 10, "dense")
+    assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+    for hit in found:
+        shares = [piece["share"] for piece in hit["explanation"]["query"]]
+        assert sum(shares) == pytest.approx(hit["score"], abs=1e-5)
+    (added,) = whole.store.view().documents([whole.store.view().number_of("new")])
+    vector = whole.store.view().vectors([whole.store.view().number_of("new")])
+    np.testing.assert_allclose(vector, model.encode_documents([added.content]).numpy(), atol=1e-5)
     whole.close()
 
 

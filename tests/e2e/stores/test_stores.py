@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from freemvmt.config import ModelConfig
 from freemvmt.data.documents import Document
 from freemvmt.errors import NotFound, UserError
 from freemvmt.model import TwoTowersModel
@@ -129,6 +130,28 @@ def test_what_a_store_tells(
     retriever.check_ids(list(documents), "them")
     with pytest.raises(UserError, match="1 of the 2"):
         retriever.check_ids([first.id, "nobody"], "them")
+
+
+def test_a_light_query_finds_a_transformers_documents(engine: Engine, tiny_encoder: str, tmp_path: Path) -> None:
+    """Towers of two kinds, in every store; documents that come later are encoded by the transformer."""
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    documents = {document.id: document for document in make_documents([f"d{number}" for number in range(60)], seed=5)}
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents.values())
+    build(model, str(corpus), tmp_path / "bundle", kind="exact", store=engine.address)
+    retriever = Retriever.load(tmp_path / "bundle")
+    truth = Truth(model, documents)
+    added = make_documents(["d3", "new"], seed=6)
+    assert retriever.add(added) == AddedCounts(1, 1)
+    truth.documents |= {document.id: document for document in added}
+    draw = random.Random(0)
+    for _ in range(4):
+        query = " ".join(draw.choices(VOCABULARY, k=4))
+        truth.check(retriever, query, 10, draw.choice([None, make_filter(draw)]), by_words=engine.by_words)
+    explained = retriever.explain("river", "new")
+    assert sum(piece.share for piece in explained.query) == pytest.approx(explained.score, abs=1e-5)
+    if isinstance(retriever.store, MilvusStore):
+        remote._drop(remote.location_in(tmp_path / "bundle") or {})
+    retriever.close()
 
 
 def test_lists_and_spellings_in_every_store(engine: Engine, tiny_model: TwoTowersModel, tmp_path: Path) -> None:

@@ -234,6 +234,21 @@ def test_spans_stand_in_for_queries(config: TrainConfig, tmp_path: Path) -> None
     train(dataclasses.replace(spans, epochs=1, batch_size=8), prepare(spans))
 
 
+def test_the_vectors_of_two_kinds_are_cut_together(tiny_encoder: str, tmp_path: Path) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": f"d{n}", "text": text}) + "\n" for n, text in enumerate(TEXTS[:2])))
+    assert build(model, str(corpus), tmp_path / "bundle", dim=2)["dim"] == 2  # two documents span two dimensions
+    with contextlib.closing(Retriever.load(tmp_path / "bundle")) as served:
+        assert served.model is not None
+        assert served.model.encode_queries(TEXTS[:1]).shape == (1, 2)
+        cosines = model.encode_documents(TEXTS[:1]) @ model.encode_documents(TEXTS[:2]).T
+        hits = served.similar("d0", k=1)
+        assert hits[0].score == pytest.approx(float(cosines[0, 1]), abs=1e-4)
+        served.add([Document("new", "towers of glass")])
+        assert "new" in {hit.id for hit in served.search("towers", k=3, method="dense")}
+
+
 @pytest.mark.parametrize("query", ["average", "recurrent"])
 def test_a_search_never_loads_the_heavy_tower(
     query: str, tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ from freemvmt.config import ModelConfig
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
 from freemvmt.export.onnx import export_onnx
-from freemvmt.export.sentence_transformers import export_static
+from freemvmt.export.sentence_transformers import export_sentence_transformers
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
 from freemvmt.search.onnx_encoder import OnnxEncoder
@@ -80,7 +80,7 @@ def test_every_tokenizer_file_that_leaves_gives_our_ids_and_names_stay(
     assert TwoTowersModel.load(tmp_path / "again").digest().hexdigest() == digest
 
     export_onnx(model, tmp_path / "onnx")
-    export_static(model, tmp_path / "static")
+    export_sentence_transformers(model, tmp_path / "static")
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"id": "a", "text": TEXT}) + "\n")
     build(model, str(corpus), tmp_path / "bundle")

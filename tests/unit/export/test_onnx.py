@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from freemvmt.cli import main
 from freemvmt.data.ragged import TokenArray
 
-from exports import TEXTS, VARIANTS, made
+from exports import TEXTS, VARIANTS, base_of, made
 
 
 def run(path: Path, tokens: TokenArray) -> NDArray[np.float32]:
@@ -26,8 +26,8 @@ def run(path: Path, tokens: TokenArray) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_onnxruntime_gives_our_vectors(variant: str, tiny_base: str, tmp_path: Path) -> None:
-    model = made(tiny_base, VARIANTS[variant])
+def test_onnxruntime_gives_our_vectors(variant: str, tiny_base: str, tiny_encoder: str, tmp_path: Path) -> None:
+    model = made(base_of(variant, tiny_base, tiny_encoder), VARIANTS[variant])
     model.save(tmp_path / "model")
     command = ["export", str(tmp_path / "model"), "--format", "onnx", "--output", str(tmp_path / "onnx")]
     assert main(command) == 0
