@@ -37,6 +37,8 @@ class _Tower(nn.Module):
 def traced_graph(tower: TransformerTower, head: nn.Module) -> Any:
     """The ONNX model of a transformer tower and its head; ``UserError`` if its encoder cannot be traced."""
     onnx = require("onnx")
+    if tower.sentence.has_prompts:
+        raise UserError("a graph reads tokens and knows no prompts; export this transformer with sentence-transformers")
     whole = _Tower(tower, head).train(False)
     example, other = _example(tower, 3, 7), _example(tower, 2, 5)
     axes = {name: {0: "texts", 1: "tokens"} for name in _INPUTS} | {name: {0: "texts"} for name in _OUTPUTS}

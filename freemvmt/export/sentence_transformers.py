@@ -2,8 +2,8 @@
 
 `SentenceTransformer(folder)` reads the folder without this package; `encode_query` and `encode_document` give the same
 vectors. An average is a StaticEmbedding: its head is multiplied into the token table, because the average of projected
-rows is the projection of their average. A transformer is a Transformer with mean Pooling, and a Dense head. For a text
-without tokens it gives the vector of the special tokens alone, where ours is zero.
+rows is the projection of their average. A transformer is a Transformer with its Pooling, its prompts, and a Dense head.
+For a text without tokens it gives the vector of the special tokens alone, where ours is zero.
 """
 
 import copy
@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from freemvmt.config import TowerName
 from freemvmt.data.tokenizer import Tokenizer as OwnTokenizer
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
@@ -39,11 +40,19 @@ def export_sentence_transformers(model: TwoTowersModel, folder: Path) -> None:
         both = modules["document"]
         if "query" in modules:
             both = [parts.Router.for_query_document(modules["query"], modules["document"])]
-        made = library.SentenceTransformer(modules=both, device="cpu", similarity_fn_name="cosine")
+        made = library.SentenceTransformer(
+            modules=both, device="cpu", similarity_fn_name="cosine", prompts=_prompts(model)
+        )
         with atomic_folder(folder) as temporary:
             with as_os_error(folder):
                 made.save_pretrained(str(temporary), create_model_card=False)
             (temporary / "README.md").write_text(_card(model), encoding="utf-8")
+
+
+def _prompts(model: TwoTowersModel) -> dict[str, str]:
+    """The prompt of each side that a transformer encodes."""
+    sides: tuple[TowerName, ...] = ("query", "document")
+    return {side: model.sentence.prompt(side) if model.config.kind_of(side) == "transformer" else "" for side in sides}
 
 
 def _modules(parts: Any, tower: Tower, head: nn.Module, tokenizer: OwnTokenizer) -> list[Any]:
@@ -53,7 +62,7 @@ def _modules(parts: Any, tower: Tower, head: nn.Module, tokenizer: OwnTokenizer)
         return [static, parts.Normalize()]
     with tempfile.TemporaryDirectory() as folder:
         _write_encoder(tower, tokenizer, Path(folder))
-        modules = [parts.Transformer(folder), parts.Pooling(tower.width)]
+        modules = [parts.Transformer(folder), parts.Pooling(tower.width, pooling_mode=tower.sentence.pooling)]
     for name, weight in modules[0].named_parameters():
         if ".pooler." in name:  # not used; it would be random
             nn.init.zeros_(weight)
@@ -70,7 +79,7 @@ def _write_encoder(tower: TransformerTower, tokenizer: OwnTokenizer, folder: Pat
     encoder.save_pretrained(folder)
     reader = require("transformers").PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tokenizer.definition),
-        model_max_length=tower.max_length(tokenizer.max_length),
+        model_max_length=tower.max_length(tokenizer.max_length + tower.prompt_tokens),
         model_input_names=["input_ids", "attention_mask"],
     )
     paddings = [getattr(encoder.config, "pad_token_id", None), *itertools.chain(*special_tokens(tokenizer.definition))]

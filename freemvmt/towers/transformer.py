@@ -78,7 +78,7 @@ class TransformerTower(nn.Module):
         self._max_length = length - len(self._before) - len(self._after)
         sides: tuple[TowerName, TowerName] = ("query", "document")
         self._prompts = {side: Prompt(text, tokenizer) for side in sides if (text := sentence.prompt(side))}
-        if self._max_length <= max((len(prompt.ids) for prompt in self._prompts.values()), default=0):
+        if self._max_length <= self.prompt_tokens:
             raise UserError(f"the encoder reads {length} tokens, too few for its prompt and a text; give another model")
 
     @property
@@ -89,6 +89,11 @@ class TransformerTower(nn.Module):
     def max_length(self, tokens: int) -> int:
         """The longest input of the encoder, special tokens included, for texts of at most ``tokens`` tokens."""
         return min(tokens, self._max_length) + len(self._before) + len(self._after)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of the longest prompt."""
+        return max((len(prompt.ids) for prompt in self._prompts.values()), default=0)
 
     def train_in(self, precision: torch.dtype) -> None:
         """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -289,8 +289,22 @@ def test_a_saved_model_whose_pooling_is_wrong_is_refused(
         TwoTowersModel.load(tmp_path / "model")
 
 
-def test_an_export_of_it_is_refused(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    TwoTowersModel(ModelConfig(base=str(base), tower="transformer")).save(tmp_path / "model")
-    for form in ("onnx", "sentence-transformers"):
-        assert main(["export", str(tmp_path / "model"), "--format", form, "--output", str(tmp_path / form)]) == 2
-        assert "transformer" in capsys.readouterr().err
+@pytest.mark.parametrize("queries", ["transformer", "average"])
+def test_sentence_transformers_gets_pooling_and_prompts_and_a_graph_refuses_them(
+    queries: Literal["transformer", "average"], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = TwoTowersModel(ModelConfig(base=str(base), query_tower=queries, document_tower="transformer"))
+    model.save(tmp_path / "model")
+    command = ["export", str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--format"]
+    assert main([*command, "onnx"]) == 2
+    assert "knows no prompts; export this transformer with sentence-transformers" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "sentence-transformers"]) == 0
+    library = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    for ours, theirs in (
+        (model.encode_queries(TEXTS), library.encode_query(TEXTS)),
+        (model.encode_documents(TEXTS), library.encode_document(TEXTS)),
+    ):
+        torch.testing.assert_close(ours, vectors_of(theirs), atol=1e-5, rtol=0)
