@@ -327,7 +327,7 @@ class TrainConfig(
             )
         if self.frozen and self.shared_table:
             raise UserError("--freeze and --shared-table: a table cannot stay and learn; leave one of them out")
-        if self.learns_without_labels and self.self_mine_every:
+        if self.aligns_texts and self.self_mine_every:
             raise UserError("--loss align has no negatives to mine; leave out --self-mine-every")
 
     @property
@@ -343,9 +343,14 @@ class TrainConfig(
         return self.needs_teacher or self.frozen is not None
 
     @property
+    def aligns_texts(self) -> bool:
+        """Whether the loss is alignment alone: each text has a target of its own, so a query needs no answer."""
+        return self.loss == "align" and not self.distill
+
+    @property
     def learns_without_labels(self) -> bool:
-        """Whether the loss is alignment to a frozen side alone, so that no passage is needed beside the queries."""
-        return self.loss == "align" and self.frozen is not None and not self.distill
+        """Whether nothing but queries is learned from: they align to a frozen document tower."""
+        return self.aligns_texts and self.frozen == "document"
 
     @property
     def table_rate(self) -> float:

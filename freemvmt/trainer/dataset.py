@@ -125,8 +125,8 @@ def prepare(
     data = data or load(config)
     folder = cache_folder("tokens")
     train, validation = data.train, data.validation
-    if not config.learns_without_labels and not train.positives.lengths.all():
-        raise UserError(f"{data.name} has queries alone; learn from them by --loss align, with a frozen document tower")
+    if not config.aligns_texts and not train.positives.lengths.all():
+        raise UserError(f"{data.name} has queries alone; learn from them by --loss align")
     teacher_vectors, frozen = None, None
     if config.compares_with_vectors:
         encode = _encoder_of(config, console, start)
@@ -166,8 +166,15 @@ def _encoder_of(config: TrainConfig, console: Console, start: TwoTowersModel | N
 
 
 def _compared_vectors(config: TrainConfig, examples: Examples, encode: Encode) -> TeacherVectors:
-    passages = [] if config.learns_without_labels else examples.passages
-    return TeacherVectors(encode(examples.queries, "queries"), encode(passages, "documents"))
+    """The vectors of all queries, and of the passages that the loss reads; zeros stand for the others."""
+    queries = encode(examples.queries, "queries")
+    if not config.aligns_texts:
+        return TeacherVectors(queries, encode(examples.passages, "documents"))
+    read = np.empty(0, np.int64) if config.learns_without_labels else np.unique(examples.positives.ids)
+    vectors = encode([examples.passages[number] for number in read], "documents")
+    passages = np.zeros((len(examples.passages) if len(read) else 0, vectors.shape[1]), np.float16)
+    passages[read] = vectors
+    return TeacherVectors(queries, passages)
 
 
 def _frozen_side(frozen: TowerName, validation: Collection, encode: Encode) -> FrozenSide:

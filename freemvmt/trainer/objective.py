@@ -74,7 +74,7 @@ class Objective:
         self._loss, self.generator = _make_loss(config, config.seed, self.temperature, precision)
         self._distillation = Distillation(Temperature(config.temperature, model.device), precision)
         self._distill = config.distill
-        self._uses_given = config.negatives == "given" and not config.learns_without_labels
+        self._uses_given = config.negatives == "given" and not config.aligns_texts
         self.numpy_generator = np.random.default_rng([config.seed, 0])
         self._dims = config.matryoshka
         if self._dims and max(self._dims) >= model.dim:

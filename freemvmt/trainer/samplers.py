@@ -22,12 +22,12 @@ ALIGN_BATCH = {"average": 256, "recurrent": 512, "transformer": 128}  # --loss a
 class BatchSampler:
     """The batches of data in memory: ``steps`` in an epoch, of about ``batch_size`` of the ``pairs`` each.
 
-    A query that learns without labels is a pair without a passage.
+    A query that learns without a label is a pair without a passage, -1.
     """
 
     def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int) -> None:
         self._config = config
-        self._pairs = _queries_of(data) if config.learns_without_labels else _pairs_of(data)
+        self._pairs = _texts_of(config, data) if config.aligns_texts else _pairs_of(data)
         self.batch_size = batch_size
         self.pairs = len(self._pairs)
         self.steps = math.ceil(self.pairs / batch_size)
@@ -110,10 +110,15 @@ def _pairs_of(data: TrainingData | Window) -> Pairs:
     return np.stack(data.examples.pairs(), axis=1)
 
 
-def _queries_of(data: TrainingData) -> Pairs:
-    """Each query once, without a passage: -1."""
-    numbers = np.arange(len(data.examples.queries))
-    return np.stack([numbers, np.full(len(numbers), -1)], axis=1)
+def _texts_of(config: TrainConfig, data: TrainingData) -> Pairs:
+    """The pairs, and the queries that have no answer; each query once if passages are not learned from."""
+    examples = data.examples
+    alone, pairs = np.flatnonzero(examples.positives.lengths == 0), _pairs_of(data)
+    if config.learns_without_labels:
+        alone, pairs = np.arange(len(examples.queries)), pairs[:0]
+    if config.frozen == "query":
+        alone = alone[:0]
+    return np.concatenate([pairs, np.stack([alone, np.full(len(alone), -1)], axis=1)])
 
 
 def batch_size_for(config: TrainConfig, pairs: int) -> int:
@@ -133,9 +138,7 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
 
 def make_sampler(config: TrainConfig, data: TrainingData, processes: int) -> BatchSampler:
     """The sampler of ``data``; ``UserError`` when a batch has fewer pairs than there are processes."""
-    examples = data.examples
-    count = len(examples.queries) if config.learns_without_labels else len(examples.positives.ids)
-    batch_size = batch_size_for(config, count)
+    batch_size = batch_size_for(config, len(_texts_of(config, data) if config.aligns_texts else _pairs_of(data)))
     if batch_size < processes:
         raise UserError(f"a batch of {batch_size} for {processes} processes; give a larger --batch-size")
     if data.stream is not None:

@@ -22,6 +22,8 @@ from freemvmt.search.retriever import Retriever
 from freemvmt.storage.files import sha256_of
 from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
 from freemvmt.trainer.dataset import TrainingData, prepare
+from freemvmt.trainer.samplers import make_sampler
+from freemvmt.trainer.state import Progress
 from freemvmt.training import train, train_and_save
 
 from stopping import Stopped, StoppedAt, same
@@ -180,6 +182,41 @@ def test_both_sides_align_to_a_teacher(tiny_encoder: str, rows_file: str) -> Non
     result = train(config, data)
     assert data.frozen is None
     assert result.history[-1]["avg_train_loss"] < 0.8 * result.history[0]["avg_train_loss"]
+
+
+def test_queries_alone_teach_both_sides_beside_pairs(tiny_encoder: str, rows_file: str, tmp_path: Path) -> None:
+    (tmp_path / "queries.txt").write_text("how tall is a tower\nwhat is stone made of\n")
+    config = TrainConfig(
+        base=tiny_encoder, dataset=(rows_file, str(tmp_path / "queries.txt")), loss="align", teacher=tiny_encoder,
+        rows="encoded", epochs=1, batch_size=32, learning_rate=1e-3, wandb=False,
+    )  # fmt: skip
+    data = prepare(config)
+    examples, vectors = data.examples, data.teacher_vectors
+    assert vectors is not None
+    assert {"how tall is a tower", "what is stone made of"} <= set(examples.queries)
+    answers = np.zeros(len(examples.passages), np.bool_)
+    answers[examples.positives.ids] = True
+    assert 0 < answers.sum() < len(answers)
+    assert np.array_equal(vectors.passages.any(axis=1), answers)  # no passage that is never learned from is encoded
+    taken = np.concatenate(list(make_sampler(config, data, 1).rest_of_epoch(Progress(untrained=0.0), None)))  # type: ignore[arg-type]
+    alone = [examples.queries.index(text) for text in ("how tall is a tower", "what is stone made of")]
+    assert sorted(taken[taken[:, 1] < 0, 0]) == sorted(alone)
+    assert len(taken) == len(examples.positives.ids) + 2
+    train(config, data)
+
+
+def test_documents_align_to_frozen_queries(config: TrainConfig) -> None:
+    config = dataclasses.replace(
+        config, query_tower="transformer", document_tower="average", freeze="queries", epochs=2
+    )
+    before, data = TwoTowersModel(config.model_config()), prepare(config)
+    result = train(config, data)
+    assert result.history[-1]["avg_train_loss"] < 0.9 * result.history[0]["avg_train_loss"]
+    own = before.encode_queries(data.examples.passages)
+    after = result.model.encode_documents(data.examples.passages)
+    assert float((after * own).sum(1).mean()) > float(
+        (before.encode_documents(data.examples.passages) * own).sum(1).mean()
+    )
 
 
 def test_the_share_that_is_kept_stands_in_every_report(
