@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.collection import Collection
-from freemvmt.data.load import load, load_collection
+from freemvmt.data.load import Dataset, load, load_collection
 from freemvmt.data.ragged import TokenArray
 from freemvmt.data.unlabelled import draw_spans
 from freemvmt.evaluation.metrics import ndcg_10
@@ -37,7 +37,6 @@ from freemvmt.search.index.exact import top_k
 from freemvmt.towers.pretrained import idf
 
 LEFT_OUT = ["medquad", "squad-sentences", "cpp-docs"]
-PASSAGES = 25_000  # of training, for the ideas that compare with passages
 RATE, EPOCHS, BATCH = 0.3, 5, 256
 Extra = Callable[[Tensor, Tensor, np.ndarray], Tensor]  # (vectors, targets, numbers of the texts) -> a further loss
 
@@ -132,14 +131,19 @@ def main() -> int:
     return 0
 
 
+def without_some_sources(data: Path) -> Dataset:
+    """`qa` without the sources that are left out, and `msmarco`."""
+    with tempfile.TemporaryDirectory() as place:
+        write_without(LEFT_OUT, data / "qa", Path(place))
+        return load(TrainConfig(dataset=(place, str(data / "msmarco"))))
+
+
 class Trial:
     """The data of all variants, read and encoded once, and the ways to train on it."""
 
     def __init__(self, data: Path) -> None:
         self.model = TwoTowersModel(ModelConfig(query_tower="average", document_tower="transformer"))
-        with tempfile.TemporaryDirectory() as place:
-            write_without(LEFT_OUT, data / "qa", Path(place))
-            dataset = load(TrainConfig(dataset=(place, str(data / "msmarco")), wandb=False))
+        dataset = without_some_sources(data)
         rows = pq.read_table(data / "qa" / "validation-00000-of-00001.parquet")
         everything = load_collection(str(data / "qa"), "validation", TrainConfig())
         sources = sorted(set(rows["query_type"].to_pylist()) - set(LEFT_OUT))
@@ -244,7 +248,7 @@ class Trial:
     def _answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(queries with an answer among some passages; the place of each query's answer there; these passages)."""
         first = self.examples.positives.ids[self.examples.positives.offsets[:-1]]  # the first answer of each query
-        passages = np.random.default_rng(0).permutation(np.unique(first))[:PASSAGES]
+        passages = np.unique(first[some_queries(len(first))])
         place = np.full(len(self.examples.passages), -1)
         place[passages] = np.arange(len(passages))
         return np.flatnonzero(place[first] >= 0), place[first], passages
@@ -252,6 +256,13 @@ class Trial:
     def _best(self, passages: Tensor, count: int) -> tuple[Tensor, Tensor]:
         blocks = [(block @ passages.T).topk(count) for block in self.queries.targets.split(2048)]
         return torch.cat([block.indices for block in blocks]), torch.cat([block.values for block in blocks])
+
+
+def some_queries(count: int) -> np.ndarray:
+    """The numbers of 10,000 queries of `msmarco`, which stand last among ``count``, and of 16,000 others."""
+    generator, first = np.random.default_rng(0), count - 10_992
+    of_msmarco = generator.choice(np.arange(first, count), 10_000, replace=False)
+    return np.concatenate([of_msmarco, generator.choice(np.arange(first), 16_000, replace=False)])
 
 
 def _among_queries(vectors: Tensor, targets: Tensor, _: np.ndarray) -> Tensor:

@@ -21,7 +21,7 @@ from quality import SEEDS, mean_of, searched, summed_up, tested
 from recurrent_probes import ByLength, word_order
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig, changed_flags
-from freemvmt.data.load import load_collection
+from freemvmt.data.load import Dataset, load_collection
 from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
@@ -81,15 +81,17 @@ def main() -> int:
     return 0
 
 
-def trained(name: str, config: TrainConfig, work: Path) -> tuple[list[TwoTowersModel], dict[str, Any]]:
-    """The models of all seeds, and what is known of their training."""
+def trained(
+    name: str, config: TrainConfig, work: Path, dataset: Dataset | None = None
+) -> tuple[list[TwoTowersModel], dict[str, Any]]:
+    """The models of all seeds, and what is known of their training; ``dataset`` in place of that in ``config``."""
     console = Console(stderr=True)
     data: TrainingData | None = None
     models = []
     for seed in SEEDS:
         folder, seeded = work / f"{name}-{seed}", dataclasses.replace(config, seed=seed)
         if not folder.exists():
-            data = data or prepare(seeded, console)
+            data = data or prepare(seeded, console, data=dataset)
             started = time.perf_counter()
             result = train(seeded, data, console=console)
             save(seeded, data, result, folder)
@@ -110,6 +112,15 @@ def trained(name: str, config: TrainConfig, work: Path) -> tuple[list[TwoTowersM
 def _measured(
     folder: Path, models: dict[str, list[TwoTowersModel]], config: TrainConfig, lengths: ByLength
 ) -> dict[str, Any]:
+    found, dense = measured(folder, models, config)
+    lengths.add(load_collection(str(folder), "test", config), dense["average"], dense["recurrent"])
+    return found
+
+
+def measured(
+    folder: Path, models: dict[str, list[TwoTowersModel]], config: TrainConfig
+) -> tuple[dict[str, Any], dict[str, list[Result]]]:
+    """Each of ``models``, dense and in hybrid, tested against BM25 and the first of them; and its dense results."""
     collection = load_collection(str(folder), "test", config)
     lexical = Retriever(None, collection.documents, collection.document_ids)
     bm25, _ = evaluate(lexical, collection, "bm25")
@@ -131,8 +142,7 @@ def _measured(
             }
             sys.stdout.write(f"{collection.name:<15} {name:<12} {method:<7} {found[name][method]}\n")
             sys.stdout.flush()
-    lengths.add(collection, dense["average"], dense["recurrent"])
-    return found
+    return found, dense
 
 
 if __name__ == "__main__":

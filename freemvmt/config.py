@@ -12,7 +12,9 @@ Config = TypeVar("Config", bound="ModelConfig | DataConfig | MiningConfig")
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 # The share of the dense side in a hybrid, chosen on sources left out of training: docs/quality.md, docs/light-query.md.
-HYBRID_WEIGHT, HEAVY_HYBRID_WEIGHT = 0.4, 0.8  # HEAVY: over the documents of a transformer
+# The share of the dense side in a hybrid (benchmarks/hybrid_weight.py): of two light towers, of light queries over the
+# documents of a transformer, and of a transformer on both sides.
+HYBRID_WEIGHT, LIGHT_QUERY_WEIGHT, TRANSFORMER_WEIGHT = 0.4, 0.6, 0.8
 MAX_INTEGER = 2**31 - 1  # of any count or seed
 MAX_LAYERS = 16  # of a recurrence
 LOGIT_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
@@ -91,7 +93,9 @@ class ModelConfig:
     @property
     def hybrid_weight(self) -> float:
         """The share of the dense side in a hybrid."""
-        return HEAVY_HYBRID_WEIGHT if self.kind_of("document") == "transformer" else HYBRID_WEIGHT
+        if self.kind_of("document") != "transformer":
+            return HYBRID_WEIGHT
+        return TRANSFORMER_WEIGHT if self.kind_of("query") == "transformer" else LIGHT_QUERY_WEIGHT
 
     @property
     def is_mixed(self) -> bool:

@@ -25,7 +25,7 @@ class CollectionOptions(DataConfig, Options):
     split: str = "test"
     """Which split's queries."""
     weight: float | None = None
-    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4, or 0.8 over a transformer's documents."""
+    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4 to 0.8 by the kinds of the towers."""
     bm25: Lexical = "served"
     """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
     ignore_identical_ids: bool | None = None

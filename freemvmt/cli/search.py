@@ -28,7 +28,7 @@ class SearchOptions(Options):
     method: Method = "hybrid"
     """dense: the towers. bm25: words. hybrid: both."""
     weight: Optional[float] = None  # noqa: UP045
-    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4, or 0.8 over a transformer's documents."""
+    """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4 to 0.8 by the kinds of the towers."""
     filter: tyro.conf.UseAppendAction[tuple] = ()  # type: ignore[type-arg]
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
