@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
 from install_tables import extras_table, lite_table, pythons_table
-from light_tables import light_table, pairs_table
+from light_tables import aligned_table, light_table, light_variants_table, pairs_table
 from live_tables import engine_table, filters_table, serving_table
 from record import read, reading
 from recurrent_tables import (
@@ -115,7 +115,11 @@ PAGES = {
     "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},
-    "docs/light-query.md": {"light-query": light_table},
+    "docs/light-query.md": {
+        "light-query": light_table,
+        "light-variants": light_variants_table,
+        "light-weight": lambda: weight_table("hybrid_weight_light"),
+    },
     "docs/performance.md": {
         "speed": speed_table,
         "training": training_table,
@@ -124,6 +128,7 @@ PAGES = {
         "gpu": gpu_table,
     },
     "docs/recurrent.md": {
+        "aligned": aligned_table,
         "recurrent": recurrent_table,
         "lengths": lengths_table,
         "order": order_table,

@@ -138,7 +138,7 @@ def test_of_a_transformers_bundle_what_it_has_is_taken_and_the_heavy_tower_is_no
     command = ["export", str(tmp_path / "bundle"), "--format", "site", "--output", str(tmp_path / "site")]
     assert main([*command, "--dim", "8"]) == 0
     assert json.loads(unpacked(tmp_path / "site", "ids")) == ["river", "tower", "winter", "new"]
-    assert json.loads((tmp_path / "site" / "manifest.json").read_text())["weight"] == 0.8
+    assert json.loads((tmp_path / "site" / "manifest.json").read_text())["weight"] == 0.6
 
 
 def test_lengths_are_kept_in_a_byte_as_tantivy_does() -> None:

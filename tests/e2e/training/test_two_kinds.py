@@ -306,7 +306,7 @@ def test_a_search_never_loads_the_heavy_tower(
         hits = served.search("a tower of stone", k=2)
         assert served.model is not None
         assert np.allclose(served.model.encode_queries(["a tower"]), model.encode_queries(["a tower"]), atol=1e-6)
-        assert served.model.hybrid_weight == model.hybrid_weight == 0.8
+        assert served.model.hybrid_weight == model.hybrid_weight == 0.6
         explained = served.explain("a tower", hits[0].id)
         assert sum(piece.share for piece in explained.query) == pytest.approx(explained.score, abs=1e-5)
         assert not loads
