@@ -5,6 +5,7 @@ vectors = graphs.encode_queries(["what is a tower"])  # (1, dim) float32
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from freemvmt.data.ragged import TokenArray
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
+from freemvmt.runtime.cores import cores
 from freemvmt.runtime.optional import require
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.storage.manifest import Shape, read_manifest, verify_files
@@ -30,7 +32,7 @@ _MAX_TOKENS = 8192  # in one call of a graph, padding included
 class OnnxEncoder:
     """An ``Encoder`` that runs the graphs in ``folder``; ``model`` is the identity of the exported model.
 
-    Raises ``UserError`` when a file is missing or was changed. Several threads may use it; each uses one core.
+    Raises ``UserError`` when a file is missing or was changed. Several threads may use it; a few texts are encoded on one core.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,8 +78,16 @@ class OnnxEncoder:
 
     def _encode(self, graph: Any, tokens: TokenArray) -> Vectors:
         vectors = np.empty((len(tokens), self.dim), np.float32)
-        for rows, batch in _batches(tokens):
-            (vectors[rows],) = graph.run(["embedding"], _inputs(batch))
+
+        def fill(batch: tuple[NDArray[np.int64], TokenArray]) -> None:
+            (vectors[batch[0]],) = graph.run(["embedding"], _inputs(batch[1]))
+
+        batches = list(_batches(tokens))
+        if len(batches) == 1:
+            fill(batches[0])
+        else:
+            with ThreadPoolExecutor(cores()) as pool:
+                list(pool.map(fill, batches))
         return vectors
 
     @property
