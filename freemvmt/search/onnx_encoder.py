@@ -32,7 +32,8 @@ _MAX_TOKENS = 8192  # in one call of a graph, padding included
 class OnnxEncoder:
     """An ``Encoder`` that runs the graphs in ``folder``; ``model`` is the identity of the exported model.
 
-    Raises ``UserError`` when a file is missing or was changed. Several threads may use it; a few texts are encoded on one core.
+    Raises ``UserError`` when a file is missing or was changed. Several threads may use it; each encodes a few texts on
+    one core.
     """
 
     def __init__(self, folder: Path) -> None:

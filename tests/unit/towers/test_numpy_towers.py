@@ -20,7 +20,7 @@ from freemvmt.towers.numpy_towers import light_towers
 from exports import CELLS, TEXTS, VARIANTS, made
 
 MORE: dict[str, dict[str, Any]] = {
-    **VARIANTS,
+    **{name: changes for name, changes in VARIANTS.items() if "transformer" not in changes.values()},
     **{
         f"{cell}, {pooling}, {layers}, {both}, {residual}": {
             "cell": cell, "pooling": pooling, "layers": layers, "bidirectional": both, "residual": residual,
