@@ -29,7 +29,7 @@ from freemvmt.search.stores.layout import (
 from freemvmt.search.stores.local.store import folder_lock
 from freemvmt.storage.files import as_user_error, atomic_folder
 from freemvmt.storage.hidden_files import is_stray
-from freemvmt.storage.manifest import hash_files, write_manifest
+from freemvmt.storage.manifest import hash_files, verify_files, write_manifest
 from freemvmt.storage.outputs import check_writable
 
 
@@ -55,7 +55,7 @@ def install(folder: Path, model: TwoTowersModel, by: str, card: str | None = Non
                 "give a model that was trained over the bundle's own, or index the corpus again"
             )
         id = model.space("query")
-        if manifest.get("queries", {}).get("installed", {}).get("id") == id:
+        if (present := _entry(manifest, "installed")) is not None and present["id"] == id:
             return manifest  # the tower before stays the one to go back to
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         entry = {"id": id, "since": now, "by": by, "training": model.record}
@@ -68,14 +68,23 @@ def go_back(folder: Path) -> dict[str, Any]:
     Going back twice ends where it began. Raises ``UserError`` when the bundle has never had another query tower.
     """
     with _locked(folder.resolve()) as (manifest, installed):
-        if "queries" not in manifest:
+        entry = _entry(manifest, "previous")
+        if entry is None:
             raise UserError(
                 f"{folder} has had no other query tower; train one with --dataset, or give one by --queries"
             )
         previous = folder.resolve() / PREVIOUS_FOLDER
-        card = (previous / "README.md").read_text(encoding="utf-8")
         model = installed.with_queries(previous)
-        return _replace(folder.resolve(), manifest, installed, (model, manifest["queries"]["previous"], card))
+        readme = previous / "README.md"
+        card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else None
+        return _replace(folder.resolve(), manifest, installed, (model, entry, card))
+
+
+def _entry(manifest: dict[str, Any], which: str) -> dict[str, Any] | None:
+    """What the manifest says of the query tower that is ``installed``, or was before (``previous``), if it does."""
+    entries = manifest.get("queries")
+    entry = entries.get(which) if isinstance(entries, dict) else None
+    return entry if isinstance(entry, dict) and {"id", "since", "by"} <= entry.keys() else None
 
 
 @contextmanager
@@ -87,7 +96,10 @@ def _locked(folder: Path) -> Iterator[tuple[dict[str, Any], TwoTowersModel]]:
         with as_user_error(folder), folder_lock(folder):
             if identity_of(folder) != identity:  # this may be the lock of a bundle that was replaced
                 continue
-            yield bundle.read(folder), TwoTowersModel.load(folder / MODEL_FOLDER)
+            manifest = bundle.read(folder)
+            own = {name: entry for name, entry in manifest["files"].items() if name.startswith(f"{MODEL_FOLDER}/")}
+            verify_files(folder, own, "index the corpus again")
+            yield manifest, TwoTowersModel.load(folder / MODEL_FOLDER, verify=False)
             return
 
 
@@ -100,7 +112,7 @@ def _replace(
     """Replace the bundle by one with the query tower ``new`` (its model, entry and card); return the new manifest."""
     model, entry, card = new
     first = {"id": installed.space("query"), "since": manifest["created"], "by": "index", "training": installed.record}
-    old_entry = manifest.get("queries", {}).get("installed", first)
+    old_entry = _entry(manifest, "installed") or first
     with atomic_folder(folder) as part:
         shutil.copytree(folder, part, copy_function=_link, ignore=_what_changes(folder), dirs_exist_ok=True)
         installed.save_queries(part / PREVIOUS_FOLDER)

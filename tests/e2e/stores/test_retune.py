@@ -266,6 +266,11 @@ def test_a_kept_tower_that_was_changed_is_not_installed(
     assert "query.safetensors was changed" in refusal(capsys, tmp_path, "retune", bundle, "--back")
     path.unlink()
     assert "query.safetensors is missing" in refusal(capsys, tmp_path, "retune", bundle, "--back")
+    shutil.rmtree(path.parent)
+    assert "previous/config.json cannot be read" in refusal(capsys, tmp_path, "retune", bundle, "--back")
+    (bundle / "model" / "README.md").unlink()
+    said = refusal(capsys, tmp_path, "retune", bundle, "--queries", tmp_path / "model")
+    assert "README.md is missing; index the corpus again" in said
 
 
 def test_a_file_system_without_hard_links_gets_copies(
