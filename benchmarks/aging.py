@@ -51,7 +51,6 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "quality_qa_msmarco": _QUALITY,
     "query_cost": (*_VECTORS, "search/lazy_model.py"),
     "readme": (".",),
-    "aligned": _QUALITY,
     "light_query": _QUALITY,
     "light_query_variants": _QUALITY,
     "recurrent": _QUALITY,

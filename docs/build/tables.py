@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
 from install_tables import extras_table, lite_table, pythons_table
-from light_tables import aligned_table, light_table, light_variants_table, pairs_table
+from light_tables import light_table, light_variants_table, pairs_table
 from live_tables import engine_table, filters_table, serving_table
 from record import read, reading
 from recurrent_tables import (
@@ -128,7 +128,6 @@ PAGES = {
         "gpu": gpu_table,
     },
     "docs/recurrent.md": {
-        "aligned": aligned_table,
         "recurrent": recurrent_table,
         "lengths": lengths_table,
         "order": order_table,

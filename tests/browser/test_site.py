@@ -24,6 +24,7 @@ from freemvmt.search.explain import explain
 from freemvmt.search.index.analysis import words_of
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.fusion import fuse
+from freemvmt.search.lazy_model import LazyModel
 from freemvmt.search.retriever import Retriever
 
 from browser import Visits, ask, ids, settle
@@ -180,8 +181,8 @@ def test_at_full_size_it_finds_what_the_served_bundle_finds(
 def test_the_shares_of_words_are_those_of_the_server_and_add_up(
     page: Page, exported: Path, retriever: Retriever
 ) -> None:
-    assert retriever.model is not None
-    model = retriever.model.cut(torch.eye(DIM, retriever.model.dim))  # another head; the table below has its own
+    assert isinstance(retriever.model, LazyModel)
+    model = retriever.model.whole.cut(torch.eye(DIM, retriever.model.dim))  # another head; the table below has its own
     model.document_head = torch.nn.Identity()
     model.document_tower.table = torch.nn.Parameter(restored(unpacked(exported, "table"), DIM), requires_grad=False)
     model.query_tower, model.query_head = model.document_tower, model.document_head

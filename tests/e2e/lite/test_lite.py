@@ -210,7 +210,7 @@ def test_a_light_query_over_a_transformers_documents_is_served_and_takes_more(
     build(model, str(corpus), tmp_path / "bundle")
     graphs = export(tmp_path / "bundle" / "model", tmp_path / "onnx")
     new = {"id": "new", "text": f"{ASKED[0]} zebra"}
-    with serving(lite, tmp_path / "bundle", graphs) as client:
+    with serving(lite, tmp_path / "bundle", "--backend", "onnx", "--model", str(graphs)) as client:
         assert client.post("/documents", json={"documents": [new]}).json()["added"] == 1
         asked = {"query": QUERIES[0], "k": 10, "method": "dense", "explain": True}
         found = client.post("/search", json=asked).json()["hits"]
