@@ -108,6 +108,40 @@ def light_variants_table() -> str:
     )
 
 
+def query_cost_table() -> str:
+    """Microseconds that it takes to encode a query."""
+    result = read("query_cost")
+    lines = ["| a query is encoded by | median, µs | 99 % below, µs | times as long |", "|---|---|---|---|"]
+    for name, found in result["ways"].items():
+        lines.append(f"| {name} | {found['p50']:,.0f} | {found['p99']:,.0f} | {found['times_as_long']:,.1f} |")
+    queries = result["protocol"].partition("; ")[2].partition("; ")[0]
+    return (
+        "\n".join(lines) + f"\n\n{queries.capitalize()}; one core of {result['machine']['processor']}, tokenizing "
+        "included.\nMade by `uv run python benchmarks/query_cost.py`."
+    )
+
+
+def document_encoder_table() -> str:
+    """Passages a second of a transformer on a CPU."""
+    result = read("document_encoder")
+    lines = ["| documents are encoded by | passages/s | ratio (range) | least cosine |", "|---|---|---|---|"]
+    for name, found in result["ways"].items():
+        low, high = found["range"]
+        lines.append(
+            f"| {name} | {found['passages_per_second']:.1f} | {found['ratio']:.2f} ({low:.2f} to {high:.2f}) | "
+            f"{found['least_cosine']:.4f} |"
+        )
+    roofline = result["roofline"]
+    return (
+        "\n".join(lines)
+        + f"\n\n{result['protocol'].capitalize()}, {roofline['tokens_a_passage']:.0f} tokens a passage, "
+        f"{result['machine']['cores']} cores of {result['machine']['processor']}. The products alone would take the "
+        f"time of {roofline['passages_per_second']:.0f} passages/s, at the {roofline['gflops']:.0f} GFLOP/s of one "
+        "large product here."
+        "\nMade by `uv run python benchmarks/document_encoder.py --data FOLDER`."
+    )
+
+
 def _cell(found: dict[str, Any]) -> str:
     test = found.get("minus_average")
     star = "\\*" if test and test["p_value"] < 0.05 and test["difference"] > 0 else ""

@@ -12,7 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
 from install_tables import extras_table, lite_table, pythons_table
-from light_tables import light_table, light_variants_table, pairs_table
+from light_tables import (
+    document_encoder_table,
+    light_table,
+    light_variants_table,
+    pairs_table,
+    query_cost_table,
+)
 from live_tables import engine_table, filters_table, serving_table
 from record import read, reading
 from recurrent_tables import (
@@ -118,6 +124,8 @@ PAGES = {
     "docs/light-query.md": {
         "light-query": light_table,
         "light-variants": light_variants_table,
+        "query-cost": query_cost_table,
+        "document-encoder": document_encoder_table,
         "light-weight": lambda: weight_table("hybrid_weight_light"),
     },
     "docs/performance.md": {

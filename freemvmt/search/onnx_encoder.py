@@ -26,7 +26,7 @@ FORMAT = 1
 _SHAPE: Shape = {
     "dim": int, "max_length": int, "document": str, "query": str, "files": {}, "model": {"id": str, "tokenizer": str},
 }  # fmt: skip
-_MAX_TOKENS = 8192  # in one call of a graph, padding included
+_MAX_TOKENS = 2048  # in one call of a graph, padding included: what a layer makes fits the cache of a core
 
 
 class OnnxEncoder:

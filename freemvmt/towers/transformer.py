@@ -22,7 +22,8 @@ from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
 
-_TOKENS = 8192  # in a batch of the encoder, padding included
+# Tokens in a batch of the encoder, padding included. A core is faster by a quarter if what a layer makes fits its cache.
+_TOKENS, _TOKENS_ON_GPU = 2048, 8192
 _PROVENANCE = ("_name_or_path", "transformers_version")  # of a configuration: where it was read, and by what
 
 
@@ -127,9 +128,9 @@ class TransformerTower(nn.Module):
     def _groups(self, text_lengths: Any) -> Iterator[tuple[int, int]]:
         """(start, stop) of each group of texts that are encoded together; ``text_lengths`` are ascending."""
         lengths = text_lengths + len(self._before) + len(self._after)
-        start = 0
+        start, most = 0, _TOKENS if self.table.device.type == "cpu" else _TOKENS_ON_GPU
         while start < len(lengths):
-            is_full = np.arange(1, len(lengths) - start + 1) * lengths[start:] > _TOKENS
+            is_full = np.arange(1, len(lengths) - start + 1) * lengths[start:] > most
             stop = start + max(1, int(is_full.argmax()) if is_full.any() else len(is_full))
             yield start, stop
             start = stop
