@@ -52,7 +52,6 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "query_cost": (*_VECTORS, "search/lazy_model.py"),
     "readme": (".",),
     "light_query": _QUALITY,
-    "light_query_variants": _QUALITY,
     "recurrent": _QUALITY,
     "recurrent_speed": ("towers", "runtime/devices.py"),
     "recurrent_variants": _QUALITY,

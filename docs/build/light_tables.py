@@ -87,27 +87,6 @@ def pairs_table() -> str:
     return "\n".join(lines)
 
 
-def light_variants_table() -> str:
-    """NDCG@10 of what was tried beside alignment alone."""
-    result = read("light_query_variants")
-    lines = ["| average query tower | same sources | slice | seconds |", "|---|---|---|---|"]
-    base = result["variants"]["alignment"]
-    for name, found in result["variants"].items():
-        same, other = found["mean"]
-        changes = "" if found is base else f" ({same - base['mean'][0]:+.3f})", f" ({other - base['mean'][1]:+.3f})"
-        cells = [f"{same:.3f}{changes[0]}", f"{other:.3f}{changes[1] if found is not base else ''}"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {found['seconds']:.0f} |")
-    same, other = result["transformer"]
-    lines.append(f"| the transformer on both sides | {same:.3f} | {other:.3f} | |")
-    spread = max(max(scores) - min(scores) for scores in (base["same_sources"], base["other_domain"]))
-    return (
-        "\n".join(lines)
-        + f"\n\nMean of {len(result['seeds'])} seeds; those of the alignment alone differ by up to {spread:.3f}. *Same "
-        "sources* is the mean of `qa` without the three and of `msmarco`."
-        "\nMade by `uv run python benchmarks/light_query_variants.py --data FOLDER`."
-    )
-
-
 def query_cost_table() -> str:
     """Microseconds that it takes to encode a query."""
     result = read("query_cost")

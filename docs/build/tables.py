@@ -15,7 +15,6 @@ from install_tables import extras_table, lite_table, pythons_table
 from light_tables import (
     document_encoder_table,
     light_table,
-    light_variants_table,
     pairs_table,
     query_cost_table,
 )
@@ -123,7 +122,6 @@ PAGES = {
     "docs/lite.md": {"lite": lite_table},
     "docs/light-query.md": {
         "light-query": light_table,
-        "light-variants": light_variants_table,
         "query-cost": query_cost_table,
         "document-encoder": document_encoder_table,
         "light-weight": lambda: weight_table("hybrid_weight_light"),

@@ -26,7 +26,7 @@ SENTENCE_FILES = (
 # The prompts of a side, the first that is there. The order is that of encode_document in sentence-transformers.
 _NAMES: dict[TowerName, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 # A marker for each pooling in the older form of 1_Pooling/config.json.
-_MARKERS = {
+_MARKERS = {  # nosec B105
     "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean", "pooling_mode_lasttoken": "lasttoken",

@@ -22,7 +22,7 @@ from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
 
-# Tokens in a batch of the encoder, padding included. A core is faster by a quarter if what a layer makes fits its cache.
+# Tokens in a batch of the encoder, padding included. A core is a quarter faster if what a layer makes fits its cache.
 _TOKENS, _TOKENS_ON_GPU = 2048, 8192
 _PROVENANCE = ("_name_or_path", "transformers_version")  # of a configuration: where it was read, and by what
 
