@@ -59,6 +59,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "search": (*_TOKENS, *_SEARCHING, *_BUNDLES),
     "server_faults": ("server", "search"),
     "serving": _SERVED,
+    "site_quality": ("export", "web", "search/index", *_VECTORS),
     "site": ("export", "web", "search/index", *_TOKENS),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
     "startup": ("__init__.py", "cli", *_QUALITY, *_BUNDLES),

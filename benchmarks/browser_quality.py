@@ -4,7 +4,7 @@
 
 MODEL has an average query tower over a transformer's documents, whose vectors come from the cache (`evaluate` fills
 it). Each site holds the whole collection, with vectors of that many dimensions; the page ranks every judged query.
-Prints the figures as JSON.
+Writes results/site_quality.json.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import record
 from browser_site import hosted, opened, say
 from chromium import find_chromium
 from playwright.sync_api import Page, sync_playwright
@@ -38,7 +39,7 @@ RANK = """async ([queries, method, depth]) => {
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, print, write results/site_quality.json."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, required=True)
     arguments.add_argument("--collection", type=Path, required=True)
@@ -66,7 +67,8 @@ def main() -> int:
             say(f"{dim} dimensions: {figures['sites'][dim]}")
         figures["chromium"] = browser.version
         browser.close()
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    protocol = f"full corpus of {collection.name}; average queries over a transformer's documents, one seed; Chromium"
+    sys.stdout.write(f"wrote {record.write('site_quality', protocol, [0], figures)}\n")
     return 0
 
 

@@ -9,6 +9,20 @@ Site = dict[str, Any]
 _AT_ONCE = ("documents", "page", "postings", "table", "tokenizer", "words")
 
 
+def site_quality_table() -> str:
+    """NDCG@10 of a site over a transformer's documents, beside the served bundle."""
+    result = read("site_quality")
+    lines = ["| | MB | BM25 | dense | hybrid | share of the ten best kept |", "|---|---|---|---|---|---|"]
+    for name, found in {"served": result["served"], **result["sites"]}.items():
+        cells = [f"{found[method]['ndcg@10']:.3f}" for method in ("bm25", "dense", "hybrid")]
+        if name == "served":
+            lines.append(f"| served | | {' | '.join(cells)} | |")
+        else:
+            share = f"{found['recall@10']:.1%}"
+            lines.append(f"| site, {name} dimensions | {found['mb']:.0f} | {' | '.join(cells)} | {share} |")
+    return "\n".join(lines) + f"\n\nNDCG@10, {result['queries']} queries, {result['documents']:,} documents."
+
+
 def site_table() -> str:
     """Sites as columns, what was measured as rows."""
     result = read("site")
