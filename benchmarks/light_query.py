@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import record
 from quality import SEEDS, mean_of, summed_up, tested
-from recurrent import COLLECTIONS, PROTOCOL, SHOWN, trained
+from recurrent import COLLECTIONS, PROTOCOL, SHOWN, baseline, trained
 
 from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.collection import Collection
-from freemvmt.data.load import load_collection
 from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.retriever import Retriever
@@ -68,12 +67,7 @@ def main() -> int:
 def _measured(
     folder: Path, models: dict[str, list[TwoTowersModel]], transformer: TwoTowersModel, config: TrainConfig
 ) -> dict[str, Any]:
-    collection = load_collection(str(folder), "test", config)
-    lexical = Retriever(None, collection.documents, collection.document_ids)
-    bm25, _ = evaluate(lexical, collection, "bm25")
-    found: dict[str, Any] = {
-        "protocol": bm25.protocol, "queries": bm25.queries, "bm25": {"ndcg@10": round(bm25.metrics["ndcg@10"], 4)},
-    }  # fmt: skip
+    collection, lexical, bm25, found = baseline(folder, config)
     means: dict[tuple[str, str], Result] = {}
     for name, seeds in {"transformer": [transformer], **models}.items():
         found[name] = {}

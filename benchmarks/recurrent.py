@@ -21,6 +21,7 @@ from quality import SEEDS, mean_of, searched, summed_up, tested
 from recurrent_probes import ByLength, word_order
 
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig, changed_flags
+from freemvmt.data.collection import Collection
 from freemvmt.data.load import Dataset, load_collection
 from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import TwoTowersModel
@@ -117,16 +118,24 @@ def _measured(
     return found
 
 
+def baseline(folder: Path, config: TrainConfig) -> tuple[Collection, Retriever, Result, dict[str, Any]]:
+    """The collection in ``folder``, its BM25, what that scores, and the first figures of its entry in a result."""
+    collection = load_collection(str(folder), "test", config)
+    lexical = Retriever(None, collection.documents, collection.document_ids)
+    bm25, _ = evaluate(lexical, collection, "bm25")
+    figures = {
+        "protocol": bm25.protocol,
+        "queries": bm25.queries,
+        "bm25": {"ndcg@10": round(bm25.metrics["ndcg@10"], 4)},
+    }
+    return collection, lexical, bm25, figures
+
+
 def measured(
     folder: Path, models: dict[str, list[TwoTowersModel]], config: TrainConfig
 ) -> tuple[dict[str, Any], dict[str, list[Result]]]:
     """Each of ``models``, dense and in hybrid, tested against BM25 and the first of them; and its dense results."""
-    collection = load_collection(str(folder), "test", config)
-    lexical = Retriever(None, collection.documents, collection.document_ids)
-    bm25, _ = evaluate(lexical, collection, "bm25")
-    found: dict[str, Any] = {
-        "protocol": bm25.protocol, "queries": bm25.queries, "bm25": {"ndcg@10": round(bm25.metrics["ndcg@10"], 4)},
-    }  # fmt: skip
+    collection, lexical, bm25, found = baseline(folder, config)
     averages: dict[str, Result] = {}
     dense: dict[str, list[Result]] = {}
     for name, seeds in models.items():

@@ -33,6 +33,11 @@ def stored_files(description: dict[str, Any], config: ModelConfig) -> dict[str, 
     return {WEIGHTS: config.sides} if isinstance(hashes, dict) and WEIGHTS in hashes else weight_files(config)
 
 
+def do_not_fit(folder: Path) -> UserError:
+    """The error for weights of other names, shapes or types than their description needs."""
+    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; {_HINT}")
+
+
 def check_output(folder: Path, inputs: Iterable[str | Path] = ()) -> None:
     """Raise ``UserError`` unless a model may be written at ``folder``.
 

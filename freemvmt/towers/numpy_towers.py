@@ -16,6 +16,7 @@ from freemvmt.config import LOGIT_LIMIT, ModelConfig, TowerName
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.storage.mapped_tensors import map_tensors
+from freemvmt.towers.model_folder import do_not_fit
 
 Vectors = NDArray[np.float32]
 QueryRows = Literal["fp32", "int8"]
@@ -47,7 +48,7 @@ def light_towers(
     if query_rows == "int8":
         towers["query"] = towers["query"].with_int8_rows()
     if len({tower.dim for tower in towers.values()}) > 1:
-        raise _do_not_fit(folder)
+        raise do_not_fit(folder)
     return towers
 
 
@@ -254,7 +255,7 @@ class _Weights:
         """The tower of these weights."""
         table = self._tensors.get("document.table" if self._config.shared_table else f"{self._side}.table")
         if table is None or table.ndim != 2 or not table.size or table.dtype != np.float32:
-            raise _do_not_fit(self._folder)
+            raise do_not_fit(self._folder)
         width, config = table.shape[1], self._config
         recurrent = config.kind_of(self._side) == "recurrent"
         recurrence = Recurrence(config, self, width) if recurrent else None
@@ -265,9 +266,5 @@ class _Weights:
         """The tensor ``name`` in memory; ``UserError`` unless it has this shape and is float32."""
         tensor = self._tensors.get(f"{self._side}.{name}")
         if tensor is None or tensor.shape != shape or tensor.dtype != np.float32:
-            raise _do_not_fit(self._folder)
+            raise do_not_fit(self._folder)
         return np.array(tensor)
-
-
-def _do_not_fit(folder: Path) -> UserError:
-    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")

@@ -12,7 +12,7 @@ from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig
 from freemvmt.towers.factory import Tower, make_tower
-from freemvmt.towers.model_folder import check_types, stored_config
+from freemvmt.towers.model_folder import check_types, do_not_fit, stored_config
 from freemvmt.towers.transformer import EncoderConfig
 
 
@@ -77,7 +77,7 @@ def check_tensors(
     for side in config.sides:
         table = tensors.get("document.table" if config.shared_table else f"{side}.table")
         if table is None or table.ndim != 2 or len(table) < vocabulary_size or not table.shape[1]:
-            raise _do_not_fit(folder)
+            raise do_not_fit(folder)
         with torch.device("meta"):
             tower = make_tower(config.kind_of(side), config, nn.Parameter(torch.empty(table.shape)), encoder)
             dim = config.dim or tower.width
@@ -86,10 +86,6 @@ def check_tensors(
         expected |= {name: tuple(tensor.shape) for name, tensor in tensors_of(side, tower, head, config).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise _do_not_fit(folder)
+        raise do_not_fit(folder)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")
-
-
-def _do_not_fit(folder: Path) -> UserError:
-    return UserError(f"{folder}: the weights do not fit config.json and tokenizer.json; save the model again")

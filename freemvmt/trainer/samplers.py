@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.trainer.dataset import TrainingData, Window
+from freemvmt.trainer.dataset import Stream, TrainingData, Window
 from freemvmt.trainer.objective import Objective
 from freemvmt.trainer.state import Progress
 
@@ -25,9 +25,8 @@ class BatchSampler:
     A query that learns without a label is a pair without a passage, -1.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int) -> None:
-        self._config = config
-        self._pairs = _texts_of(config, data) if config.aligns_texts else _pairs_of(data)
+    def __init__(self, config: TrainConfig, pairs: Pairs, batch_size: int) -> None:
+        self._config, self._pairs = config, pairs
         self.batch_size = batch_size
         self.pairs = len(self._pairs)
         self.steps = math.ceil(self.pairs / batch_size)
@@ -48,10 +47,9 @@ class StreamSampler(BatchSampler):
     ``steps`` is an estimate: it assumes that all windows have as many batches as the first.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, batch_size: int, min_size: int) -> None:
-        super().__init__(config, data, batch_size)
-        assert data.stream is not None
-        self._stream, self._min_size = data.stream, min_size
+    def __init__(self, config: TrainConfig, pairs: Pairs, batch_size: int, stream: Stream, min_size: int) -> None:
+        super().__init__(config, pairs, batch_size)
+        self._stream, self._min_size = stream, min_size
         self._steps_of_window = self.steps
         self.steps *= self._stream.count or 1
 
@@ -138,9 +136,10 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
 
 def make_sampler(config: TrainConfig, data: TrainingData, processes: int) -> BatchSampler:
     """The sampler of ``data``; ``UserError`` when a batch has fewer pairs than there are processes."""
-    batch_size = batch_size_for(config, len(_texts_of(config, data) if config.aligns_texts else _pairs_of(data)))
+    pairs = _texts_of(config, data) if config.aligns_texts else _pairs_of(data)
+    batch_size = batch_size_for(config, len(pairs))
     if batch_size < processes:
         raise UserError(f"a batch of {batch_size} for {processes} processes; give a larger --batch-size")
     if data.stream is not None:
-        return StreamSampler(config, data, batch_size, min_size=max(2, processes))
-    return BatchSampler(config, data, batch_size)
+        return StreamSampler(config, pairs, batch_size, data.stream, min_size=max(2, processes))
+    return BatchSampler(config, pairs, batch_size)

@@ -41,9 +41,8 @@ class Teacher:
 
     def __init__(self, name: str, max_length: int, device: torch.device) -> None:
         own = hub.local_folder(name)
-        self._is_ours = own is not None and (own / "config.json").is_file() and _is_ours(own)
-        folder = own if own and self._is_ours else hub.encoder_folder(name, "--teacher")
-        self._is_ours = self._is_ours or _is_ours(folder)
+        folder = own if own and _is_ours(own) else hub.encoder_folder(name, "--teacher")
+        self._is_ours = _is_ours(folder)
         self._folder, self._max_length, self._device = folder, max_length, device
         weights = sorted(path for path in folder.glob("*.safetensors") if path.name != ACCUMULATORS)
         files = (*weights, folder / "config.json", folder / "tokenizer.json")
@@ -75,7 +74,8 @@ class Teacher:
 
 def _is_ours(folder: Path) -> bool:
     """Whether ``folder`` holds a model of ours, which may have a weight file for each tower."""
+    path = folder / "config.json"
     try:
-        return "two_towers" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return path.is_file() and "two_towers" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}/config.json cannot be read ({error}); give another --teacher") from error
