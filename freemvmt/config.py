@@ -28,6 +28,7 @@ Method = Literal["dense", "bm25", "hybrid"]
 Lexical = Literal["served", "anserini"]
 Protocol = Literal["full", "pool"]
 Side = Literal["documents", "queries"]
+TOWER_OF: dict[Side, TowerName] = {"documents": "document", "queries": "query"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +340,7 @@ class TrainConfig(
         """The side whose tower is not trained."""
         if self.freeze == "auto":
             return "document" if self.is_mixed and self.kind_of("document") == "transformer" else None
-        return {"documents": "document", "queries": "query", "none": None}[self.freeze]
+        return None if self.freeze == "none" else TOWER_OF[self.freeze]
 
     @property
     def compares_with_vectors(self) -> bool:

@@ -156,7 +156,7 @@ class TwoTowersModel(nn.Module):
         """SHA-256 of everything that the vectors depend on, so two models differ in it; a caller may update it."""
         digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}".encode())
         for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+            digest.update(name.encode() + _bytes(tensor))
         return digest
 
     @property
@@ -178,7 +178,7 @@ class TwoTowersModel(nn.Module):
         digest = hashlib.sha256(f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}".encode())
         for name, tensor in sorted(self.tensors().items()):
             if name.startswith(tower):
-                digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+                digest.update(name.encode() + _bytes(tensor))
         return digest.hexdigest()
 
     def cached_vectors(
@@ -439,6 +439,11 @@ class TwoTowersModel(nn.Module):
         model = cls.__new__(cls)
         model._assemble(config, tokenizer, tensors, None)
         return model
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """The numbers of ``tensor``, of any type, as they lie in memory."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _tower(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from freemvmt.config import Side, TowerName, TrainConfig
+from freemvmt.config import TOWER_OF, Side, TowerName, TrainConfig
 from freemvmt.data.collection import Collection, to_collection
 from freemvmt.data.examples import Examples, no_examples, split, to_examples, without_queries
 from freemvmt.data.judgements import Judgements
@@ -161,8 +161,7 @@ def _encoder_of(config: TrainConfig, console: Console, start: TwoTowersModel | N
         teacher = Teacher(config.teacher, config.train_length or config.max_length, device)
         return lambda texts, side: teacher.vectors(texts, side, console)
     model = (start or initial_model(config)).to(device)
-    prompts: dict[Side, TowerName] = {"queries": "query", "documents": "document"}
-    return lambda texts, side: model.cached_vectors(frozen, texts, console, prompts[side]).half().cpu().numpy()
+    return lambda texts, side: model.cached_vectors(frozen, texts, console, TOWER_OF[side]).half().cpu().numpy()
 
 
 def _compared_vectors(config: TrainConfig, examples: Examples, encode: Encode) -> TeacherVectors:

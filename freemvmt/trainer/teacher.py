@@ -1,8 +1,7 @@
 """The vectors of a teacher, a better model, computed once for each text and cached."""
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from freemvmt.config import Side, TowerName
-from freemvmt.data.tokenizer import Tokenizer
+from freemvmt.config import TOWER_OF, ModelConfig, Side
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage import hub
-from freemvmt.storage.digests import digest_of
-from freemvmt.storage.files import sha256_of
-from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
-from freemvmt.towers.model_folder import ACCUMULATORS
-from freemvmt.towers.transformer import pretrained_tower
-from freemvmt.towers.vector_cache import cached_vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,34 +34,15 @@ class Teacher:
     def __init__(self, name: str, max_length: int, device: torch.device) -> None:
         own = hub.local_folder(name)
         folder = own if own and _is_ours(own) else hub.encoder_folder(name, "--teacher")
-        self._is_ours = _is_ours(folder)
-        self._folder, self._max_length, self._device = folder, max_length, device
-        weights = sorted(path for path in folder.glob("*.safetensors") if path.name != ACCUMULATORS)
-        files = (*weights, folder / "config.json", folder / "tokenizer.json")
-        self._sentence = SentenceConfig() if self._is_ours else read_sentence_config(folder)
-        self._cache_name = digest_of([f"{max_length}\0", *map(sha256_of, files), self._sentence.key])
+        if _is_ours(folder):
+            self._model = TwoTowersModel.load(folder).to(device)
+        else:
+            config = ModelConfig(base=str(folder), max_length=max_length, tower="transformer")
+            self._model = TwoTowersModel(config).to(device, matrix_dtype("auto", device))
 
     def vectors(self, texts: Sequence[str], side: Side, console: Console = QUIET) -> NDArray[np.float16]:
         """Vectors of length 1, (texts, width), from the cache or computed and cached."""
-        has_sides = self._is_ours or self._sentence.has_prompts
-        name = f"{self._cache_name}-{side}" if has_sides else self._cache_name
-        return cached_vectors(name, texts, lambda missing: self._encoders[side](missing), console, f"teacher   {side}")
-
-    @functools.cached_property
-    def _encoders(self) -> dict[Side, Callable[[Sequence[str]], torch.Tensor]]:
-        """The encoders, loaded only when a vector is not in the cache."""
-        if self._is_ours:
-            model = TwoTowersModel.load(self._folder).to(self._device)
-            return {"queries": model.encode_queries, "documents": model.encode_documents}
-        tokenizer = Tokenizer.from_file(self._folder / "tokenizer.json", self._max_length)
-        tower = pretrained_tower(self._folder).to(self._device, matrix_dtype("auto", self._device))
-
-        @torch.no_grad()
-        def encode(texts: Sequence[str], side: TowerName) -> torch.Tensor:
-            vectors: torch.Tensor = tower(tower.prompted(tokenizer.encode(texts), side))
-            return vectors
-
-        return {"queries": lambda texts: encode(texts, "query"), "documents": lambda texts: encode(texts, "document")}
+        return self._model.cached_vectors(TOWER_OF[side], texts, console).half().cpu().numpy()
 
 
 def _is_ours(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from freemvmt.config import TrainConfig
+from freemvmt.config import ModelConfig, TrainConfig
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.losses.softmax import Distillation, Temperature
@@ -75,6 +75,20 @@ def test_vectors_are_made_once_and_a_stop_loses_a_chunk(
     assert encoded == [4, 1]
     assert kept.exists()
     assert Teacher(tiny_encoder, 7, CPU).vectors([], "queries").shape[0] == 0
+
+
+def test_a_teacher_and_a_tower_with_its_weights_share_a_cache(
+    tiny_encoder: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    vectors = model.cached_vectors("document", TEXTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformerTower, "forward", lambda *_: pytest.fail("encoded again"))
+        assert np.array_equal(Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "queries"), vectors.half().numpy())
+    monkeypatch.setattr("freemvmt.trainer.teacher.matrix_dtype", lambda *_: torch.bfloat16)
+    coarse = Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "queries")  # of other digits, so it has its own cache
+    assert len(list(cache.iterdir())) == 2
+    assert np.allclose(coarse, vectors, atol=0.05)
 
 
 def test_a_model_of_ours_teaches_too(tiny_base: str, tmp_path: Path) -> None:
