@@ -21,9 +21,12 @@ from freemvmt.data.values import (
 
 __all__ = [
     "MAX_ID_BYTES",
+    "NO_OUTLINE",
     "Document",
     "DuplicateFinder",
+    "Heading",
     "Metadata",
+    "Outline",
     "check_distinct",
     "content_of",
     "is_storable",
@@ -32,13 +35,37 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A heading of a text: ``level`` 1 is the outermost. Its section begins at the character ``start``, with itself."""
+
+    start: int
+    level: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where a text may be cut: at its headings, in order. ``pages`` are the first characters of its pages, if any."""
+
+    headings: tuple[Heading, ...] = ()
+    pages: tuple[int, ...] = ()
+
+
+NO_OUTLINE = Outline()
+
+
+@dataclass(frozen=True)
 class Document:
-    """A document of an index. Raises ``UserError`` as ``check_document`` does."""
+    """A document of an index. Raises ``UserError`` as ``check_document`` does.
+
+    ``outline`` is not stored: it says where ``text`` is cut, if it is longer than the document tower reads.
+    """
 
     id: str
     text: str
     title: str = ""
     metadata: Metadata = field(default_factory=dict)
+    outline: Outline = field(default=NO_OUTLINE, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_document(self.id, self.title, self.text, self.metadata)
@@ -49,10 +76,11 @@ class Document:
         return content_of(self.title, self.text)
 
 
-def unchecked_document(id: str, text: str, title: str, metadata: Metadata) -> Document:
+def unchecked_document(id: str, text: str, title: str, metadata: Metadata, outline: Outline = NO_OUTLINE) -> Document:
     """A document that was checked before it was stored. It is not checked again."""
     document = object.__new__(Document)
-    for name, value in (("id", id), ("text", text), ("title", title), ("metadata", metadata)):
+    fields = (("id", id), ("text", text), ("title", title), ("metadata", metadata), ("outline", outline))
+    for name, value in fields:
         object.__setattr__(document, name, value)
     return document
 
