@@ -25,6 +25,7 @@ _SERVED = ("server", *_VECTORS, *_SEARCHING, *_BUNDLES)
 
 # By result: the files and folders below the package whose change could move its figures.
 SPEAKS_OF: dict[str, tuple[str, ...]] = {
+    "aligned": _QUALITY,
     "checkpoint_cost": (*_CHECKPOINTS, *_TRAINED),
     "document_encoder": (*_VECTORS, "export/onnx.py", "export/onnx_trace.py", "search/onnx_encoder.py"),
     "encode": _VECTORS,
@@ -52,6 +53,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "query_cost": (*_VECTORS, "search/lazy_model.py"),
     "readme": (".",),
     "light_query": _QUALITY,
+    "light_query_variants": _QUALITY,
     "recurrent": _QUALITY,
     "recurrent_speed": ("towers", "runtime/devices.py"),
     "recurrent_variants": _QUALITY,

@@ -1,4 +1,4 @@
-"""The tables of docs/light-query.md."""
+"""The tables of docs/light-query.md, and that of aligned towers in docs/recurrent.md."""
 
 from typing import Any
 
@@ -118,6 +118,52 @@ def document_encoder_table() -> str:
         f"time of {roofline['passages_per_second']:.0f} passages/s, at the {roofline['gflops']:.0f} GFLOP/s of one "
         "large product here."
         "\nMade by `uv run python benchmarks/document_encoder.py --data FOLDER`."
+    )
+
+
+def light_variants_table() -> str:
+    """NDCG@10 of what was tried beside alignment alone."""
+    result = read("light_query_variants")
+    lines = ["| average query tower | same sources | slice | seconds |", "|---|---|---|---|"]
+    base = result["variants"]["alignment"]
+    for name, found in result["variants"].items():
+        same, other = found["mean"]
+        changes = "" if found is base else f" ({same - base['mean'][0]:+.3f})", f" ({other - base['mean'][1]:+.3f})"
+        cells = [f"{same:.3f}{changes[0]}", f"{other:.3f}{changes[1] if found is not base else ''}"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {found['seconds']:.0f} |")
+    same, other = result["transformer"]
+    lines.append(f"| the transformer on both sides | {same:.3f} | {other:.3f} | |")
+    spread = max(max(scores) - min(scores) for scores in (base["same_sources"], base["other_domain"]))
+    return (
+        "\n".join(lines)
+        + f"\n\nMean of {len(result['seeds'])} seeds; those of the alignment alone differ by up to {spread:.3f}. *Same "
+        "sources* is the mean of `qa` without the three and of `msmarco`."
+        "\nMade by `uv run python benchmarks/light_query_variants.py --data FOLDER`."
+    )
+
+
+def aligned_table() -> str:
+    """NDCG@10 of two light towers that learned the transformer's vectors."""
+    result = read("aligned")
+    found: dict[str, Any] = result["collections"]
+    means = result["mean_of_shown_ndcg@10"]
+    head = ["NDCG@10", *found, "mean of the first four", "passages/s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    bm25 = [one["bm25"]["ndcg@10"] for one in found.values()]
+    lines.append(f"| BM25 | {' | '.join(f'{score:.3f}' for score in bm25)} | {sum(bm25[:4]) / 4:.3f} | |")
+    for method in ("dense", "hybrid"):
+        for name, recipe in result["recipes"].items():
+            cells = [_cell(one[name][method]) for one in found.values()]
+            label = name if method == "dense" else f"{name}, hybrid"
+            rate = f"{recipe['passages_per_second']:,}" if method == "dense" else ""
+            lines.append(f"| {label} | {' | '.join(cells)} | {means[f'{name}, {method}']:.3f} | {rate} |")
+    seconds = "; ".join(f"{name} {max(recipe['seconds']):.0f} s" for name, recipe in result["recipes"].items())
+    texts = result["protocol"].rpartition("trained on ")[2].capitalize()
+    return (
+        "\n".join(lines) + f"\n\n{texts}; mean of {len(result['seeds'])} seeds, full "
+        "corpus of each collection. ↑ better and ↓ worse than BM25, \\* better than the average in the same way of "
+        f"searching, p < 0.05 in a paired randomisation test. Training, after the transformer's vectors: {seconds}."
+        "\nMade by `uv run python benchmarks/aligned.py --data FOLDER --work FOLDER`."
     )
 
 

@@ -173,6 +173,61 @@ def scale() -> None:
     _save(figure, "scale.png")
 
 
+def light() -> None:
+    """NDCG@10 by what a query costs: a point a pair of towers, its color by what a document costs."""
+    costs, documents = read("query_cost")["ways"], read("document_encoder")["ways"]
+    light, aligned, labels = (read(name) for name in ("light_query", "aligned", "quality_qa_msmarco"))
+    micros = {
+        "average": costs["average"]["p50"],
+        "GRU": costs["GRU"]["p50"],
+        "MiniLM": costs["MiniLM, ONNX Runtime"]["p50"],
+    }
+    rates = {
+        "average": read("encode")["ways"]["two-towers"]["passages_per_second"],
+        "GRU": aligned["recipes"]["recurrent"]["passages_per_second"],
+        "MiniLM": documents["two-towers, ONNX Runtime"]["passages_per_second"],
+    }
+    sources = {
+        ("average", "MiniLM", "aligned"): (light, "average"),
+        ("GRU", "MiniLM", "aligned"): (light, "recurrent"),
+        ("MiniLM", "MiniLM", "as it is"): (light, "transformer"),
+        ("average", "average", "aligned"): (aligned, "average"),
+        ("GRU", "GRU", "aligned"): (aligned, "recurrent"),
+        ("average", "average", "labels"): (labels, None),
+    }
+    colors = {"average": "#e0a33c", "GRU": "#8a6fb0", "MiniLM": OURS}
+    panels = {
+        "msmarco-dl19": ("msmarco-dl19",),
+        "msmarco-dev-a": ("msmarco-dev-a",),
+        "mean of the other four": ("scifact", "squad-a", "cranfield", "cisi"),
+    }
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(14, 4.8))
+    for axes, (title, names) in zip(all_axes, panels.items(), strict=True):
+        for (query, document, how), (result, tower) in sources.items():
+            scores = [result["collections"][name] for name in names]
+            score = sum((one if tower is None else one[tower])["dense"]["ndcg@10"] for one in scores) / len(names)
+            axes.plot(micros[query], score, "o", markersize=9, color=colors[document])
+            axes.annotate(f"{query} / {document}, {how}", (micros[query], score), xytext=(8, 0),
+                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+        bm25 = sum(light["collections"][name]["bm25"]["ndcg@10"] for name in names) / len(names)
+        axes.axhline(bm25, color="#8a9299", linestyle="--", linewidth=1)
+        axes.text(30, bm25, "BM25", color="#6b7278", fontsize=8, va="bottom")
+        axes.set_xscale("log")
+        axes.set_xlim(25, 150_000)
+        ticks = [100, 1_000, 10_000, 100_000]
+        axes.set_xticks(ticks, ["0.1 ms", "1 ms", "10 ms", "100 ms"])
+        axes.minorticks_off()
+        axes.set_xlabel("to encode a query, one core")
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.grid(color=GRID)
+        _plain(axes)
+    all_axes[0].set_ylabel("NDCG@10, dense")
+    handles = [plt.Line2D([], [], marker="o", linestyle="", color=color) for color in colors.values()]
+    figure.legend(handles, [f"documents by {name}: {rates[name]:,.0f} passages/s" for name in colors], ncols=3,
+                  frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.06), fontsize=9)  # fmt: skip
+    _save(figure, "light.png")
+
+
 def _plain(axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -187,7 +242,7 @@ def _save(figure: Any, name: str) -> None:
 
 def main() -> int:
     """Write all."""
-    for plot in (ratios, scaling, towers, smaller, scale):
+    for plot in (ratios, scaling, towers, light, smaller, scale):
         plot()
     return 0
 

@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import aging
 from install_tables import extras_table, lite_table, pythons_table
 from light_tables import (
+    aligned_table,
     document_encoder_table,
     light_table,
+    light_variants_table,
     pairs_table,
     query_cost_table,
 )
@@ -122,6 +124,7 @@ PAGES = {
     "docs/lite.md": {"lite": lite_table},
     "docs/light-query.md": {
         "light-query": light_table,
+        "light-variants": light_variants_table,
         "query-cost": query_cost_table,
         "document-encoder": document_encoder_table,
         "light-weight": lambda: weight_table("hybrid_weight_light"),
@@ -134,6 +137,7 @@ PAGES = {
         "gpu": gpu_table,
     },
     "docs/recurrent.md": {
+        "aligned": aligned_table,
         "recurrent": recurrent_table,
         "lengths": lengths_table,
         "order": order_table,
