@@ -114,8 +114,9 @@ class DataConfig:
     """Where the pairs come from and how they are split."""
 
     dataset: tuple[str, ...] = ("auto",)
-    """One or several of: auto, msmarco, pydocs, a folder or file of Parquet, JSONL or TSV, or a BEIR folder. For --loss
-    align also queries alone (.txt with one a line, or JSONL); with --spans also a corpus."""
+    """One or several of: auto, msmarco, pydocs, a folder or file of Parquet, JSONL or TSV, or a BEIR folder. A corpus
+    without queries (JSONL with "text", or BEIR's) teaches by its titles, headings and first sentences. For --loss align
+    also queries alone (.txt with one a line, or JSONL)."""
     msmarco_config: Literal["v1.1", "v2.1"] = "v1.1"
     """Which published configuration of MS MARCO."""
     streaming: bool = False
@@ -133,7 +134,7 @@ class DataConfig:
     passage_field: str = "passage"
     """Name of the passage's column in Parquet or JSONL pairs."""
     spans: int = 0
-    """Draw so many random spans of each passage as further queries; a corpus without queries needs them."""
+    """Draw so many random spans of each passage as further queries."""
     seed: int = 0
     """Seed of the split, the order of the data and every random choice."""
 

@@ -62,7 +62,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     """Train, evaluate, save and search; return all figures. Raises ``UserError`` as ``train`` does."""
     console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
     console.line()
-    from freemvmt.data.load import read_pydocs
+    from freemvmt.data.readers import pydocs
     from freemvmt.evaluation.metrics import compare
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
@@ -85,7 +85,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     results = _measure(retriever, config, data)
     comparison = compare(results["hybrid"], results["BM25"])
     _report(results, comparison, data, console)
-    docs = read_pydocs(options.max_samples, options.seed)
+    docs = pydocs.sample(options.max_samples, options.seed)
     answers = _ask(_docs_retriever(training.model, data, docs), docs, console)
 
     seconds = time.perf_counter() - clock
@@ -104,11 +104,11 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
 
 def _say_how_long(config: TrainConfig, console: Console) -> None:
     """Encode a few passages by the transformer, and say how long all of them will take."""
-    from freemvmt.data.load import read_pydocs
+    from freemvmt.data.readers import pydocs
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.index.ranking import evenly_spaced
 
-    docs = read_pydocs(config.max_samples, config.seed)
+    docs = pydocs.sample(config.max_samples, config.seed)
     model = TwoTowersModel(config.model_config())
     sample = [docs[row].body for row in evenly_spaced(len(docs), PROBE)]
     started = time.perf_counter()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from freemvmt.data.documents import Document, unchecked_document
-from freemvmt.data.load import read_pydocs
+from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.pydocs import Docstring
 from freemvmt.data.records import corpus_file, duplicate_record_error, read_records
 from freemvmt.data.values import first_duplicate
@@ -50,6 +50,6 @@ def ids_of(docstrings: Iterable[Docstring]) -> list[str]:
 
 def _pydocs() -> Iterator[Document]:
     """The docstrings of the installed packages."""
-    docstrings = read_pydocs(None, 0)
+    docstrings = pydocs.sample(None, 0)
     for id, docstring in zip(ids_of(docstrings), docstrings, strict=True):
         yield Document(id, f"{docstring.summary} {docstring.body}", docstring.name, {"package": docstring.package})
