@@ -28,6 +28,8 @@ class IndexOptions(Options):
     store: str | None = None
     """Put the documents into Milvus: `milvus://host:port/collection`, or a file FILE.db for the one within; None: into
     files of the bundle."""
+    cut: bool = True
+    """Cut documents that are longer than the document tower reads into passages (--no-cut: read their beginning)."""
 
 
 def index(argv: Sequence[str]) -> int:
@@ -54,6 +56,7 @@ def index(argv: Sequence[str]) -> int:
         stored=options.quantize,
         dim=options.dim,
         store=options.store,
+        cut=options.cut,
         console=console,
     )
     size = size_of(output)

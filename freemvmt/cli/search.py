@@ -32,6 +32,8 @@ class SearchOptions(Options):
     filter: tyro.conf.UseAppendAction[tuple] = ()  # type: ignore[type-arg]
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
+    passages: bool = False
+    """Find passages: several of one long document, if they are the best."""
     explain: bool = False
     """Show how much each word adds to the cosine with the query."""
 
@@ -46,14 +48,20 @@ def search(argv: Sequence[str]) -> int:
     retriever = Retriever.load(options.bundle)
     conditions = parse_filters(options.filter, retriever.fields)
     clock = time.perf_counter()
-    hits = retriever.search(options.query, options.k, options.method, options.weight, conditions or None)
+    hits = retriever.search(
+        options.query, options.k, options.method, options.weight, conditions or None, options.passages
+    )
     milliseconds = (time.perf_counter() - clock) * 1000
     results: list[dict[str, Any]] = []
     for rank, hit in enumerate(hits, start=1):
         console.line(f"{rank:>3}  {hit.score:.3f}  {_headline(hit)}")
         results.append(asdict(hit))
+        if hit.place is None:
+            del results[-1]["place"]
+        else:
+            console.line(f"            {hit.place}")
         if options.explain:
-            explanation = retriever.explain(options.query, hit.id)
+            explanation = retriever.explain(options.query, hit.id, hit.place and hit.place.start)
             console.line(f"            cosine {explanation.score:.3f}")
             for pieces in ((*explanation.title, *explanation.text), explanation.query):
                 if any(piece.share for piece in pieces):

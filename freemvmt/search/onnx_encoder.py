@@ -49,6 +49,7 @@ class OnnxEncoder:
         self.hybrid_weight: float = config.get("hybrid_weight", HYBRID_WEIGHT)
         self.model: dict[str, str] = dict(config["model"])
         self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config["max_length"], config.get("tokenizer"))
+        self.document_tokens: int = config["max_length"]
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: hide the warnings of onnxruntime

@@ -14,23 +14,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import numpy as np
-
 from freemvmt.config import Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
+from freemvmt.data.passages import Splitter, contents_of
 from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
-from freemvmt.search.hits import AddedCounts, Hit, hits_of
+from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
 from freemvmt.search.index.ranking import Ranking
-from freemvmt.search.methods import check_k, rank_by
+from freemvmt.search.methods import Search, check_k, neighbours, rank_by
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
-from freemvmt.search.stores.memory import MemoryStore
+from freemvmt.search.stores.memory import EncodeContents, MemoryStore
 from freemvmt.towers.numpy_towers import QueryRows
 
-__all__ = ["AddedCounts", "Hit", "Retriever"]
+__all__ = ["AddedCounts", "Hit", "Place", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -44,8 +43,10 @@ class Retriever:
     Texts and ids (texts or whole numbers) may be lists, arrays, columns or iterators; anything else is a
     ``TypeError``. ``UserError`` unless each document has an id of its own. ``bm25`` selects the BM25 of documents in
     memory: the one that bundles use, or the one of published tables. ``vectors`` (documents, dim), each of length 1,
-    are those of ``documents``, if they were made before. Several threads may search while others add and delete: each
-    search sees one state of the documents.
+    are those of ``documents``, if they were made before, or the function that makes those of the texts it gets.
+    ``cut``: documents that are longer than the document tower reads are cut into passages and ranked by their best one;
+    else, without a model, and with ``vectors`` of documents, they stay whole. Several threads may search while others
+    add and delete: each search sees one state of the documents.
     """
 
     def __init__(
@@ -54,23 +55,26 @@ class Retriever:
         documents: Iterable[str],
         ids: Iterable[str | int] | None = None,
         bm25: Lexical = "served",
-        vectors: TensorOrArray | None = None,
+        vectors: TensorOrArray | EncodeContents | None = None,
+        cut: bool = True,
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
         if len(document_ids) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
-        if vectors is not None and len(vectors) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(vectors)} vectors; give one vector a document")
+        given = None if callable(vectors) else vectors
+        if given is not None and len(given) != len(documents):
+            raise UserError(f"{len(documents)} documents but {len(given)} vectors; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
         self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
         self._query_rows: QueryRows = "fp32"
         self._reopening = threading.Lock()
         self._broken: tuple[int, int] | None = None  # identity of a bundle that could not be opened
+        splitter = Splitter(model.tokenizer, model.document_tokens) if model and cut and given is None else None
         self._state: _State = (
             model,
-            MemoryStore(model, documents, document_ids, bm25, vectors),
+            MemoryStore(model, documents, document_ids, bm25, vectors, splitter),
             {"documents": len(documents)},
         )
 
@@ -150,6 +154,7 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = ...,
         filter: Filter | None = None,
+        passages: bool = False,
     ) -> list[Hit]: ...
 
     @overload
@@ -160,6 +165,7 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = ...,
         filter: Filter | None = None,
+        passages: bool = False,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -169,23 +175,27 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = None,
         filter: Filter | None = None,
+        passages: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """The best ``k`` documents for one query, best first, or for each of several queries; fewer if fewer match.
 
         ``weight`` is the share of the dense score in a hybrid; None: the model's own. ``filter`` limits the search to
         documents whose metadata match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one
-        of its members does. The filter is exact with every index.
+        of its members does. The filter is exact with every index. A document that is cut is ranked by its best passage,
+        which is the hit's text; with ``passages``, each of its passages can be a hit.
         """
         queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
         model, view = self._snapshot()
-        selection = None if filter is None else view.among(filter)
-        ranking, rankings = rank_by(model, view, queries, k, method, weight, selection)
+        search = Search(None if filter is None else view.among(filter), passages)
+        ranking, rankings = rank_by(model, view, queries, k, method, weight, search)
         hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
         return hits[0] if isinstance(query, str) else hits
 
     def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None) -> Ranking:
         """As ``search``, but document numbers in place of hits; in memory, they are positions in ``documents``."""
-        return rank_by(*self._snapshot(), texts_of(queries, "queries"), k, method, weight, None)[0]
+        model, view = self._snapshot()
+        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
+        return Ranking(view.owners(ranking.documents), ranking.scores)
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless the documents are exactly those of ``ids``; ``name`` is their collection."""
@@ -202,32 +212,41 @@ class Retriever:
     ) -> list[dict[str, float]]:
         """For each query, the scores of its best ``k`` documents by id, best first, as in a TREC run."""
         model, view = self._snapshot()
-        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight, None)
+        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
-            for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
+            for numbers, scores in zip(view.owners(ranking.documents), ranking.scores, strict=True)
         ]
 
     def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
-        """The ``k`` other documents whose vectors are nearest to that of ``id``. Raises ``NotFound``."""
+        """The ``k`` other documents whose vectors are nearest to that of ``id``, of two that are cut those of their
+        nearest passages. Raises ``NotFound``."""
         check_k(k)
         view = self._snapshot()[1]
         number = _number_of(view, id)
         selection = None if filter is None else view.among(filter)
-        ranking = view.dense(view.vectors([number]), k + 1, selection)
-        is_other = ranking.documents != number
-        is_other &= np.cumsum(is_other, axis=1) <= k
-        dense = Ranking(ranking.documents[is_other][None], ranking.scores[is_other][None])
+        dense = neighbours(view, number, k, selection)
         return hits_of(view, dense, {"dense": dense}, 0)
 
-    def explain(self, query: str, id: str | int) -> Explanation:
+    def explain(self, query: str, id: str | int, start: int | None = None) -> Explanation:
         """How much each word adds to the cosine of a document with ``query``: the document's words, or over a
-        transformer's documents the query's. Raises ``NotFound``."""
+        transformer's documents the query's. Raises ``NotFound``.
+
+        Of a document that is cut, this explains the passage at ``start`` (see ``Hit.place``), or else the nearest one.
+        """
         model, view = self._snapshot()
         if model is None:
             raise UserError("an explanation needs a model; give one")
         number = _number_of(view, id)
-        return explain(model, query, view.documents([number])[0], lambda: view.vectors([number])[0])
+        document, numbers = view.documents([number])[0], view.passages_of(number)
+        best = numbers[0]
+        if len(numbers) > 1:
+            starts = [passage.start for passage in view.passages(numbers) if passage is not None]
+            nearest = int((view.vectors(numbers) @ to_numpy(model.encode_queries([query]))[0]).argmax())
+            best = numbers[starts.index(start) if start in starts else nearest]
+        if (passage := view.passages([best])[0]) is not None:
+            document = passage.alone(document)
+        return explain(model, query, document, lambda: view.vectors([best])[0])
 
     def get(self, id: str | int) -> Document:
         """The document with that id. Raises ``NotFound``."""
@@ -242,11 +261,15 @@ class Retriever:
         """
         unique = check_distinct(documents)
 
-        def insert(model: Encoder | None, store: Store) -> AddedCounts:
+        def insert(model: Encoder | None, store: Store, about: dict[str, Any]) -> AddedCounts:
+            from freemvmt.search.bundle.load import tokens_of
+
             if model is None:
                 raise UserError("adding documents needs a model; give one")
-            vectors = to_numpy(model.encode_documents([document.content for document in unique]))
-            replaced = store.add(unique, vectors)
+            tokens = tokens_of(about)
+            cuts = [] if tokens is None else Splitter(model.tokenizer, tokens).split_all(unique)
+            vectors = to_numpy(model.encode_documents(contents_of(unique, cuts)))
+            replaced = store.add(unique, vectors, cuts)
             return AddedCounts(
                 len(unique) - replaced, replaced, count_ignored(document.metadata for document in unique)
             )
@@ -256,15 +279,15 @@ class Retriever:
     def delete(self, ids: Iterable[str | int]) -> list[str]:
         """Delete documents; return the ids that existed. ``TypeError`` if ``ids`` is no list of ids."""
         document_ids = ids_of(ids)
-        return self._apply(lambda model, store: store.delete(document_ids))
+        return self._apply(lambda _model, store, _about: store.delete(document_ids))
 
-    def _apply(self, change: Callable[[Encoder | None, Store], T]) -> T:
-        """Call ``change`` with the current model and store; open the bundle and try again if it was replaced."""
+    def _apply(self, change: Callable[[Encoder | None, Store, dict[str, Any]], T]) -> T:
+        """Call ``change`` with the model, the store and the manifest; again if the bundle was replaced meanwhile."""
         deadline = time.monotonic() + _TIMEOUT
         while True:
             self._snapshot()
             try:
-                return change(*self._state[:2])
+                return change(*self._state)
             except BundleReplaced:
                 if time.monotonic() > deadline:
                     raise
@@ -272,6 +295,11 @@ class Retriever:
 
     def __len__(self) -> int:
         return len(self._snapshot()[1])
+
+    @property
+    def passage_count(self) -> int:
+        """The number of passages: a document that is not cut is one."""
+        return self._snapshot()[1].passage_count
 
     @property
     def fields(self) -> dict[str, FieldKind]:

@@ -113,6 +113,7 @@ Hits = Annotated[
 HitsInBatch = Annotated[
     int, Field(ge=1, le=MAX_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(_float_to_int)
 ]
+Passages = Annotated[bool, Field(description="Find passages: several of one long document, if they are the best.")]
 Weight = Annotated[float, Field(ge=0, le=1, description="Hybrid: the share of the dense side.")]
 
 
@@ -185,6 +186,7 @@ class SearchRequest(Body):
     method: Method = "hybrid"
     weight: Weight | None = None
     filter: Filter = _NO_FILTER
+    passages: Passages = False
     explain: bool = Field(False, description=f"Explain the first {MAX_EXPLAINED} hits.")
 
 
@@ -196,6 +198,7 @@ class BatchRequest(Body):
     method: Method = "hybrid"
     weight: Weight | None = None
     filter: Filter = _NO_FILTER
+    passages: Passages = False
 
 
 class SimilarRequest(Body):

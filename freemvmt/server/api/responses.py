@@ -45,8 +45,20 @@ class Explanation(Answer):
     query: list[Piece]
 
 
+class Place(Answer):
+    """Where a passage stands in its document: the headings above it, its page if the document has pages, its first and
+    last line, and its characters, from ``start`` to ``stop``, in the document's text."""
+
+    trail: str
+    page: int | None
+    lines: tuple[int, int]
+    start: int
+    stop: int
+
+
 class FoundDocument(Answer):
-    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it."""
+    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it.
+    Of a document that is too long to be read at once, ``text`` is its best passage, and ``place`` says where it is."""
 
     id: str
     score: float
@@ -55,6 +67,7 @@ class FoundDocument(Answer):
     title: str
     text: str
     metadata: dict[str, Any]
+    place: Place | None = None
     explanation: Explanation | None = None
 
 

@@ -27,7 +27,7 @@ METHODS: tuple[Method, ...] = ("hybrid", "dense", "bm25")
 
 _SAMPLE_VALUES = {"string": "", "number": 0, "boolean": True}  # one value for each kind of field
 
-_Kind = tuple[int, Method, float | None]  # k, method, weight: the queries of one kind can be searched together
+_Kind = tuple[int, Method, float | None, bool]  # k, method, weight, passages: queries of one kind go together
 
 
 class Service:
@@ -50,28 +50,27 @@ class Service:
     async def search(self, request: schemas.SearchRequest) -> bytes:
         """The response to POST /search."""
         if self._batcher is not None and not request.explain and not request.filter.root:
-            return await self._batcher.search(request.query, (request.k, request.method, request.weight))
+            return await self._batcher.search(request.query, _kind_of(request))
         return await self.read_pool.run(self._search, request)
 
     def _search(self, request: schemas.SearchRequest) -> bytes:
         start = time.perf_counter()
-        results = self.retriever.search(
-            request.query, k=request.k, method=request.method, weight=request.weight, filter=request.filter.root or None
-        )
+        results = self.retriever.search(request.query, **_arguments_of(request))
         hits = [hit_fields(hit) for hit in results]
         if request.explain:
             for hit in hits[: schemas.MAX_EXPLAINED]:
                 self._explain_hit(request.query, hit)
-        return self._search_response(request.query, (request.k, request.method, request.weight), hits, start)
+        return self._search_response(request.query, _kind_of(request), hits, start)
 
     def _explain_hit(self, query: str, hit: dict[str, Any]) -> None:
         with contextlib.suppress(NotFound):  # it may have been deleted since the search
-            hit["explanation"] = explanation_fields(self.retriever.explain(query, hit["id"]))
+            first = hit["place"]["start"] if "place" in hit else None
+            hit["explanation"] = explanation_fields(self.retriever.explain(query, hit["id"], first))
 
     def _search_many(self, queries: list[str], kind: _Kind) -> list[bytes]:
         start = time.perf_counter()
-        k, method, weight = kind
-        results = self.retriever.search(queries, k=k, method=method, weight=weight)
+        k, method, weight, passages = kind
+        results = self.retriever.search(queries, k=k, method=method, weight=weight, passages=passages)
         return [
             self._search_response(query, kind, [hit_fields(hit) for hit in hits], start)
             for query, hits in zip(queries, results, strict=True)
@@ -95,13 +94,7 @@ class Service:
 
     def _search_batch(self, request: schemas.BatchRequest) -> bytes:
         start = time.perf_counter()
-        results = self.retriever.search(
-            request.queries,
-            k=request.k,
-            method=request.method,
-            weight=request.weight,
-            filter=request.filter.root or None,
-        )
+        results = self.retriever.search(request.queries, **_arguments_of(request))
         hits_by_query = [[hit_fields(hit) for hit in hits] for hits in results]
         took_ms = _milliseconds(start)
         return dumps({"results": hits_by_query, "method": request.method, "k": request.k, "took_ms": took_ms})
@@ -267,6 +260,16 @@ class Service:
         """Finish the calls that have begun, and drop the ones that wait."""
         self.read_pool.close()
         self.write_pool.close()
+
+
+def _kind_of(request: schemas.SearchRequest | schemas.BatchRequest) -> _Kind:
+    return request.k, request.method, request.weight, request.passages
+
+
+def _arguments_of(request: schemas.SearchRequest | schemas.BatchRequest) -> dict[str, Any]:
+    """The arguments of ``Retriever.search`` after the query."""
+    names = ("k", "method", "weight", "passages")
+    return {name: getattr(request, name) for name in names} | {"filter": request.filter.root or None}
 
 
 def _one_core() -> None:
