@@ -15,6 +15,7 @@ from typing import Any
 from freemvmt.config import NOT_THE_RESULT
 from freemvmt.data.lines import json_lines
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.storage.files import atomic_file
 from freemvmt.towers.model_folder import METRICS, read_description
 from freemvmt.trainer.history import COLORS, History, picture
@@ -99,7 +100,7 @@ def _page(runs: Sequence[TrainedModel], rows: Sequence[dict[str, Any]], differen
         for index, (run, row) in enumerate(zip(runs, rows, strict=True))
     )
     image = _image([run.history for run in runs])
-    return _TEMPLATE.format(head=head, body=body, image=image, count=len(runs))
+    return _TEMPLATE.format(head=head, body=body, image=image, count=count_of(len(runs), "training"))
 
 
 def _image(histories: Sequence[History]) -> str:
@@ -127,7 +128,7 @@ _TEMPLATE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>two-towers: {count} trainings</title>
+<title>two-towers: {count}</title>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }}
@@ -139,7 +140,7 @@ th {{ font-weight: 600; }}
 td i {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }}
 img {{ max-width: 100%; height: auto; margin-top: 1.5rem; }}
 </style>
-<h1>{count} trainings</h1>
+<h1>{count}</h1>
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <p>After the protocol: the settings in which they differ. Scores of one protocol and one data set may be compared.</p>
 {image}

@@ -22,7 +22,7 @@ from freemvmt.search.stores.milvus.store import MilvusStore
 from freemvmt.search.stores.texts import Texts
 from freemvmt.storage.manifest import Shape, read_manifest, write_manifest
 
-EXACT_BELOW = 100_000  # documents; from there on, HNSW
+_HNSW_FROM = 100_000  # documents; fewer are searched one by one
 _GRACE = 10.0  # seconds that servers have to open the new bundle
 _SHAPE: Shape = {"uri": str, "base": str, "collection": str}
 
@@ -64,7 +64,7 @@ def build_in_milvus(
     texts = Texts(folder)
     size = len(texts)
     index_kind: Literal["exact", "hnsw"] = (
-        "exact" if kind == "exact" or (kind is None and size < EXACT_BELOW) else "hnsw"
+        "exact" if kind == "exact" or (kind is None and size < _HNSW_FROM) else "hnsw"
     )
     _drop_collection_of(work)
     client = Client(place)

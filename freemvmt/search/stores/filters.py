@@ -27,7 +27,7 @@ IgnoredValues = dict[str, dict[str, int]]  # field -> type of its values that fi
 
 _RANGES = ("gte", "gt", "lte", "lt")
 LARGEST_WHOLE = 2**53  # from here on, not every whole number is a float of 64 bits
-_MAX_CHOICES = 1000  # values of one "any of" condition
+MAX_CHOICES = 1000  # values of one "any of" condition
 _MAX_NAMED = 5  # fields in a note
 
 
@@ -148,8 +148,8 @@ def check(conditions: object, kinds: Mapping[str, FieldKind]) -> Filter:
                 raise UserError(f'the field "{name}" is a boolean, which has no order; give true or false')
             values = list(condition.values())
         elif isinstance(condition, list):
-            if not 1 <= len(condition) <= _MAX_CHOICES:
-                raise UserError(f'the filter on "{name}" lists {len(condition)} values; give 1 to {_MAX_CHOICES}')
+            if not 1 <= len(condition) <= MAX_CHOICES:
+                raise UserError(f'the filter on "{name}" lists {len(condition)} values; give 1 to {MAX_CHOICES}')
             values = condition
         else:
             values = [condition]

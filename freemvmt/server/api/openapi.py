@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from freemvmt.search.stores.filters import LARGEST_WHOLE
+from freemvmt.search.stores.filters import LARGEST_WHOLE, MAX_CHOICES
 from freemvmt.server.api.requests import range_schema
 from freemvmt.server.http.auth import Authenticator, permission_for
 
@@ -18,7 +18,6 @@ _VALUES: dict[str, dict[str, Any]] = {
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
 }
-_MAX_CHOICES = 1000
 
 
 def describe(
@@ -59,7 +58,7 @@ def _condition(kind: str) -> dict[str, Any]:
     value = _VALUES[kind]
     if kind == "number":
         value = {**value, "minimum": -LARGEST_WHOLE, "maximum": LARGEST_WHOLE}
-    choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": _MAX_CHOICES}]
+    choices = [value, {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_CHOICES}]
     if kind != "boolean":
         choices.append(range_schema(value))
     return {"anyOf": choices}
