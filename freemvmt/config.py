@@ -253,6 +253,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """Which files of a folder are documents. Globs are lines of a ``.gitignore``."""
+
+    include: tuple[str, ...] = ()
+    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`); may be repeated."""
+    exclude: tuple[str, ...] = ()
+    """A folder: leave out the files and folders that this glob names; may be repeated."""
+    strict: bool = False
+    """A folder: a file that cannot be read is an error. Else it is named and passed over."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartConfig:
     """What the weights start from."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from freemvmt.config import flag
+from freemvmt.config import FolderConfig, flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console, print_json
 
@@ -24,7 +24,9 @@ ModelArgument = Annotated[
 ]
 CorpusArgument = Annotated[
     str,
-    tyro.conf.arg(metavar="CORPUS", help="A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."),
+    tyro.conf.arg(
+        metavar="CORPUS", help="A folder of files, a BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."
+    ),
     tyro.conf.Positional,
 ]
 CollectionArgument = Annotated[
@@ -52,6 +54,16 @@ class Options:
         """Print ``result`` as the JSON object, if the user asks for it; return the exit code of the command."""
         print_json(self.json, result)
         return exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(FolderConfig):
+    """What a command takes that reads a folder of files."""
+
+    include: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`); may be repeated."""
+    exclude: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A folder: leave out the files and folders that this glob names; may be repeated."""
 
 
 def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:

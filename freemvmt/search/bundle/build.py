@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 
+from freemvmt.config import FolderConfig
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document, DuplicateFinder
+from freemvmt.data.files.report import FolderReport
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console
@@ -62,14 +64,16 @@ def build(
     stored: vectors.Quantization = "fp32",
     dim: int | None = None,
     store: str | None = None,
+    files: FolderConfig | None = None,
+    report: FolderReport | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Index ``corpus`` (see ``read_corpus``) with ``model`` into the folder ``output``; return its manifest.
+    """Index ``corpus`` with ``model`` into the folder ``output``; return its manifest.
 
-    ``kind`` None chooses the index by the size of the corpus. ``dim`` reduces the vectors to that many dimensions (see
-    ``with_fewer_dimensions``). ``store`` names a place in Milvus (see ``Place``) for documents and vectors. Raises
-    ``UserError`` for a corpus with errors, an ``output`` that holds anything but a bundle, or one that another process
-    is indexing into.
+    ``files`` and ``report`` are for a folder of files (see ``read_corpus``). ``kind`` None chooses the index by the
+    size of the corpus. ``dim`` reduces the vectors to that many dimensions (see ``with_fewer_dimensions``). ``store``
+    names a place in Milvus (see ``Place``) for documents and vectors. Raises ``UserError`` for a corpus with errors, an
+    ``output`` that holds anything but a bundle, or one that another process is indexing into.
     """
     bundle.check_output(output, [corpus])
     place = None if store is None else remote.place_of(store, kind, stored)
@@ -79,11 +83,9 @@ def build(
         folder = work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        start = time.perf_counter()
-        count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus)
-        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
-        if unseen:
-            console.line(f"note      {ignored_note(unseen)}")
+        report = report or FolderReport()
+        documents = read_corpus(corpus, files or FolderConfig(), report)
+        count, kinds, unseen = _write_documents(documents, folder, corpus, report, console)
 
         start = time.perf_counter()
         texts = Texts(folder)
@@ -168,10 +170,11 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _write_documents(
-    documents: Iterator[Document], folder: Path, corpus: str
+    documents: Iterator[Document], folder: Path, corpus: str, report: FolderReport, console: Console
 ) -> tuple[int, dict[str, FieldKind], IgnoredValues]:
     """Write texts and metadata; return the number of documents, the kinds of their fields, and the counts of metadata
     that no filter can use."""
+    start = time.perf_counter()
     kinds: dict[str, FieldKind] = {}
     ids = DuplicateFinder()
     metadata: list[dict[str, Any]] = []
@@ -192,7 +195,12 @@ def _write_documents(
     if repeated is not None:
         raise duplicate_document_error(corpus, repeated)
     Columns.of(metadata, kinds).write(folder)
-    return len(ids), kinds, count_ignored(metadata)
+    unseen = count_ignored(metadata)
+    console.line(f"reading   {report.documents(len(ids))}, {len(kinds)} fields to filter on", _seconds_since(start))
+    report.print(console)
+    if unseen:
+        console.line(f"note      {ignored_note(unseen)}")
+    return len(ids), kinds, unseen
 
 
 def _indexed_documents(texts: Texts, bar: Bar) -> Iterator[IndexedDocument]:
