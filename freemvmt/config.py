@@ -257,9 +257,9 @@ class FolderConfig:
     """Which files of a folder are documents. Globs are lines of a ``.gitignore``."""
 
     include: tuple[str, ...] = ()
-    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`); may be repeated."""
+    """Read only the files that one of these names."""
     exclude: tuple[str, ...] = ()
-    """A folder: leave out the files and folders that this glob names; may be repeated."""
+    """Leave out the files and folders that one of these names."""
     strict: bool = False
     """A folder: a file that cannot be read is an error. Else it is named and passed over."""
 

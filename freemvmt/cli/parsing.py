@@ -38,6 +38,8 @@ BundleArgument = Annotated[
     str, tyro.conf.arg(metavar="BUNDLE", help="A folder that `index` wrote."), tyro.conf.Positional
 ]
 
+_Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB"), tyro.conf.UseAppendAction]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -60,10 +62,10 @@ class Options:
 class FolderOptions(FolderConfig):
     """What a command takes that reads a folder of files."""
 
-    include: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`); may be repeated."""
-    exclude: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A folder: leave out the files and folders that this glob names; may be repeated."""
+    include: _Globs = ()
+    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`)."""
+    exclude: _Globs = ()
+    """A folder: leave out the files and folders that this glob names."""
 
 
 def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:

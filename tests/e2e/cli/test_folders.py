@@ -48,10 +48,10 @@ READ = ["README.md", "book.ipynb", "control.py", "old.txt", "parts/motor.html", 
 
 
 def test_a_folder_is_indexed_searched_and_added(
-    manual: Path, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle"
-    assert main(["index", tiny_base, str(manual), "--output", str(bundle)]) == 0
+    assert main(["index", "untrained", str(manual), "--output", str(bundle)]) == 0
     said = capsys.readouterr().out
     assert "reading   7 documents from 12 files, 6 fields to filter on" in said
     lines = [line.strip() for line in said.splitlines() if line.startswith(" " * 10)]
@@ -80,8 +80,8 @@ def test_a_folder_is_indexed_searched_and_added(
     assert {name: answer[name] for name in counts} == counts
 
 
-def test_a_folder_is_encoded(manual: Path, tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["encode", tiny_base, str(manual), "--output", str(tmp_path / "vectors")]) == 0
+def test_a_folder_is_encoded(manual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", "untrained", str(manual), "--output", str(tmp_path / "vectors")]) == 0
     said = capsys.readouterr().out
     assert "7 vectors" in said
     assert "passed over broken.pdf: it is no sound PDF file" in said
@@ -104,19 +104,19 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("command", ["index", "add"])
 def test_a_refused_folder_leaves_nothing_behind(
-    command: str, case: str, manual: Path, bundles: Path, tiny_base: str, tmp_path: Path,
+    command: str, case: str, manual: Path, bundles: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     flags, parts = REFUSED[case]
-    words = [tiny_base, manual, "--output", tmp_path / "bundle"] if command == "index" else [bundles, manual]
+    words = ["untrained", manual, "--output", tmp_path / "bundle"] if command == "index" else [bundles, manual]
     said = refusal(capsys, tmp_path, command, *words, *flags)
     assert [part for part in parts if part not in said] == []
 
 
 @pytest.fixture(scope="module")
-def bundles(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle to add to."""
     folder = tmp_path_factory.mktemp("small")
     (folder / "corpus.jsonl").write_text('{"id": "1", "text": "a pump"}\n')
-    assert main(["index", tiny_base, str(folder), "--output", str(folder / "../bundle")]) == 0
+    assert main(["index", "untrained", str(folder), "--output", str(folder.parent / "bundle")]) == 0
     return folder.parent / "bundle"
