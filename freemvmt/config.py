@@ -254,6 +254,18 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """Which files of a folder are documents. Globs are lines of a ``.gitignore``."""
+
+    include: tuple[str, ...] = ()
+    """Read only the files that one of these names."""
+    exclude: tuple[str, ...] = ()
+    """Leave out the files and folders that one of these names."""
+    strict: bool = False
+    """A folder: a file that cannot be read is an error. Else it is named and passed over."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartConfig:
     """What the weights start from."""
 

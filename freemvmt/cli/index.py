@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.cli.parsing import CorpusArgument, FolderOptions, ModelArgument, Options, parse
 from freemvmt.runtime.console import pasteable
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions(Options):
+class IndexOptions(FolderOptions, Options):
     """Index a corpus with a model into a bundle, which is searched, served and moved as one folder."""
 
     model: ModelArgument
@@ -35,6 +35,7 @@ class IndexOptions(Options):
 def index(argv: Sequence[str]) -> int:
     """Index a corpus with a model into a bundle."""
     options = parse(IndexOptions, argv, "two-towers index")
+    from freemvmt.data.files.report import FolderReport
     from freemvmt.errors import UserError
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.build import build
@@ -48,6 +49,7 @@ def index(argv: Sequence[str]) -> int:
         raise UserError(f"--dim is {options.dim}; give 1 or more")
     clock = time.perf_counter()
     kind = None if options.kind == "auto" else options.kind
+    report = FolderReport()
     manifest = build(
         TwoTowersModel.load(options.model),
         options.corpus,
@@ -57,6 +59,8 @@ def index(argv: Sequence[str]) -> int:
         dim=options.dim,
         store=options.store,
         cut=options.cut,
+        files=options,
+        report=report,
         console=console,
     )
     size = size_of(output)
@@ -64,4 +68,4 @@ def index(argv: Sequence[str]) -> int:
     console.line("next      " + pasteable(f'two-towers search {output} "your question"'))
     console.line("          " + pasteable(f"two-towers serve {output}"))
     summary = {key: value for key, value in manifest.items() if key != "files"}
-    return options.finish({"output": str(output), "bytes": size, **summary})
+    return options.finish({"output": str(output), "bytes": size, **report.summary(), **summary})

@@ -10,6 +10,7 @@ Read in this order:
 - ``streaming``: reads training rows one window at a time.
 - ``tokenizer`` and ``ragged``: turn texts into a ``TokenArray``.
 - ``records``, ``documents`` and ``corpus``: read the documents to index.
+- ``files``: reads the documents of a folder of Markdown, HTML, PDF and other files.
 - ``values``: decides what is a valid text, id or JSON object, for every format.
 - ``writer``: writes training rows to a file.
 

@@ -10,6 +10,8 @@ _EXTRA_OF = {
     "pymilvus": "milvus", "milvus_lite": "milvus", "ray": "ray",
     "onnx": "export", "sentence_transformers": "export", "onnxruntime": "serve-lite",
     "langchain_core": "langchain", "llama_index.core": "llama-index", "mteb": "mteb",
+    "markdown_it": "files", "selectolax.lexbor": "files", "pypdfium2": "files", "docx": "files",
+    "charset_normalizer": "files", "pathspec": "files",
 }  # fmt: skip
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 
+from freemvmt.config import FolderConfig
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document, DuplicateFinder
+from freemvmt.data.files.report import FolderReport
 from freemvmt.data.passages import Splitter
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
@@ -67,15 +69,17 @@ def build(
     dim: int | None = None,
     store: str | None = None,
     cut: bool = True,
+    files: FolderConfig | None = None,
+    report: FolderReport | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Index ``corpus`` (see ``read_corpus``) with ``model`` into the folder ``output``; return its manifest.
+    """Index ``corpus`` with ``model`` into the folder ``output``; return its manifest.
 
-    ``kind`` None chooses the index by the size of the corpus. ``dim`` reduces the vectors to that many dimensions (see
-    ``with_fewer_dimensions``). ``store`` names a place in Milvus (see ``Place``) for documents and vectors. ``cut``
-    cuts documents that are longer than the document tower reads into passages; in Milvus all stay whole. Raises
-    ``UserError`` for a corpus with errors, an ``output`` that holds anything but a bundle, or one that another process
-    is indexing into.
+    ``files`` and ``report`` are for a folder of files (see ``read_corpus``). ``kind`` None chooses the index by the
+    size of the corpus. ``dim`` reduces the vectors to that many dimensions (see ``with_fewer_dimensions``). ``store``
+    names a place in Milvus (see ``Place``) for documents and vectors. ``cut`` cuts documents that are longer than the
+    document tower reads into passages; in Milvus all stay whole. Raises ``UserError`` for a corpus with errors, an
+    ``output`` that holds anything but a bundle, or one that another process is indexing into.
     """
     bundle.check_output(output, [corpus])
     place = None if store is None else remote.place_of(store, kind, stored)
@@ -85,14 +89,17 @@ def build(
         folder = work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        report = report or FolderReport()
         start = time.perf_counter()
         splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
-        writer = RowWriter()
-        count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus, splitter, writer)
+        documents, writer = read_corpus(corpus, files or FolderConfig(), report), RowWriter()
+        count, kinds, unseen = _write_documents(documents, folder, corpus, splitter, writer)
         if place is None:
             writer.write(folder)
         rows = Rows(folder, Texts(folder))
-        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
+        fields = f"{len(kinds)} fields to filter on"
+        console.line(f"reading   {report.documents(count)}, {fields}", _seconds_since(start))
+        report.print(console)
         if writer.cut:
             long = f"{count_of(writer.cut, 'document')} longer than {model.document_tokens} tokens"
             kept = f"{len(rows):,} passages" if place is None else "Milvus holds documents whole, the rest is not read"

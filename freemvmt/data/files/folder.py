@@ -1,0 +1,114 @@
+"""Reads the documents of a folder: a document for each file."""
+
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from freemvmt.config import FolderConfig
+from freemvmt.data.documents import Document
+from freemvmt.data.files.content import FileContent, UnreadableError
+from freemvmt.data.files.docx import read_docx
+from freemvmt.data.files.html import read_html
+from freemvmt.data.files.markdown import read_markdown
+from freemvmt.data.files.notebook import read_notebook
+from freemvmt.data.files.pdf import read_pdf
+from freemvmt.data.files.report import FolderReport
+from freemvmt.data.files.rst import read_rst
+from freemvmt.data.files.text import read_python, read_text
+from freemvmt.data.files.walk import FoundFile, Walk, read_bytes
+from freemvmt.data.lines import unpack_hint
+from freemvmt.errors import UserError
+
+Reader = Callable[[bytes], FileContent]
+
+# Which ending is read how. Data (JSON, CSV, XML) is not: it has no text to search as it is.
+_PLAIN = ".txt .text .adoc .org .tex"
+_CODE = (
+    ".js .mjs .cjs .jsx .ts .tsx .java .kt .scala .c .h .cc .cpp .cxx .hpp .hh .cs .go .rs .rb .php .swift .lua .pl .r "
+    ".jl .sh .bash .sql .toml .yaml .yml"
+)
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".md", ".markdown", ".mdx"), read_markdown),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), read_html),
+    **dict.fromkeys((*_PLAIN.split(), *_CODE.split()), read_text),
+    **dict.fromkeys((".py", ".pyi"), read_python),
+    ".rst": read_rst,
+    ".pdf": read_pdf,
+    ".docx": read_docx,
+    ".ipynb": read_notebook,
+}
+_MAX_HEADINGS = 32  # in the metadata
+_MAX_FOLDERS = 16  # the same
+_DATA_FILES = (".jsonl", ".tsv", ".parquet")
+
+
+def read_folder(folder: Path, config: FolderConfig, report: FolderReport) -> Iterator[Document]:
+    """The documents of the files in ``folder`` and below, sorted by name; what is passed over goes to ``report``.
+
+    Raises ``UserError`` if no file can be read, or if one cannot and ``config.strict``.
+    """
+
+    def pass_over(name: str, reason: str) -> None:
+        if config.strict:
+            raise UserError(f"{folder}: {name} cannot be read: {reason}; mend it, --exclude it, or leave out --strict")
+        report.pass_over(name, reason)
+
+    count = 0
+    for file in Walk(folder, config, READERS, pass_over):
+        report.files += 1
+        try:
+            document = _document_of(file)
+        except UnreadableError as error:
+            pass_over(file.name, str(error))
+            continue
+        if document is None:
+            report.empty += 1
+            continue
+        count += 1
+        yield document
+    if not count:
+        raise _nothing_to_read(folder, config, report)
+
+
+def _document_of(file: FoundFile) -> Document | None:
+    """The document of a file; None if it has no text."""
+    content, changed = read_bytes(file.path)
+    ending = file.path.suffix.lower()
+    made = READERS[ending](content)
+    if not made.text.strip():
+        return None
+    metadata: dict[str, Any] = {"path": file.name, "type": ending[1:]}
+    parts = file.name.split("/")[:-1]
+    if folders := ["/".join(parts[: depth + 1]) for depth in range(min(len(parts), _MAX_FOLDERS))]:
+        metadata["folder"] = folders
+    if date := _date_of(changed):
+        metadata["modified"] = date
+    if made.outline.headings:
+        metadata["headings"] = [heading.title for heading in made.outline.headings[:_MAX_HEADINGS] if heading.title]
+    if made.outline.pages:
+        metadata["pages"] = len(made.outline.pages)
+    try:
+        return Document(file.name, made.text, made.title or file.path.name, metadata, made.outline)
+    except UserError as error:
+        raise UnreadableError(str(error).partition(";")[0]) from error
+
+
+def _date_of(seconds: float) -> str | None:
+    """A time as ISO 8601 in UTC; None for one that no calendar has."""
+    try:
+        return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _nothing_to_read(folder: Path, config: FolderConfig, report: FolderReport) -> UserError:
+    """The error for a folder without a document. It says what the user may have meant."""
+    if lines := report.lines():
+        return UserError(f"{folder} holds no file that can be read ({', '.join(lines)}); give another folder")
+    if config.include or config.exclude:
+        return UserError(f"{folder} holds no file to read that --include and --exclude leave; give other globs")
+    hint = unpack_hint(folder) or "give the file of the documents, or a folder of .md, .html, .pdf, .txt, …"
+    if data := next((file.name for file in sorted(folder.iterdir()) if file.suffix in _DATA_FILES), ""):
+        hint = f"give a file of documents, such as {data}"
+    return UserError(f"{folder} holds no corpus.jsonl, no collection.tsv, and no file to read; {hint}")
