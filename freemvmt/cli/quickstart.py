@@ -300,6 +300,6 @@ def pydocs_bundle(console: Console) -> Path:
 
 
 def quickstart(argv: Sequence[str]) -> int:
-    """Train, measure and search a folder of documents, or the docs of the Python packages installed here."""
+    """Train, measure and search a folder of documents, or the docs installed here."""
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
     return options.finish(run_quickstart(options, options.console()))

@@ -165,7 +165,7 @@ def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
         return None
     path = existing_path(name)
     if path.is_dir():
-        if not is_judged(path) or _has_qrels(path, "train"):
+        if _has_qrels(path, "train") if is_judged(path) else data_files(path, tuple(_READERS)):
             return None
     elif path.suffix != ".jsonl":
         return None

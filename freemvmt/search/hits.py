@@ -16,12 +16,14 @@ class AddedCounts:
     """The counts of an ``add``.
 
     ``added`` documents had a new id; ``replaced`` documents took the place of one with the same id. ``unseen`` counts
-    the documents with metadata that no filter can use: field -> description of the values -> documents.
+    the documents with metadata that no filter can use: field -> description of the values -> documents. ``deleted``
+    documents went in the same change.
     """
 
     added: int
     replaced: int
     unseen: IgnoredValues = field(default_factory=dict, compare=False)
+    deleted: int = 0
 
 
 @dataclass(frozen=True)

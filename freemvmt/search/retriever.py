@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 
 from freemvmt.config import Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
-from freemvmt.data.passages import Splitter, contents_of
+from freemvmt.data.passages import Splitter
 from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
@@ -24,6 +24,7 @@ from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import Search, check_k, neighbours, rank_by
+from freemvmt.search.new_documents import encode_new
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
 from freemvmt.search.stores.memory import EncodeContents, MemoryStore
@@ -253,26 +254,26 @@ class Retriever:
         view = self._snapshot()[1]
         return view.documents([_number_of(view, id)])[0]
 
-    def add(self, documents: Iterable[Document]) -> AddedCounts:
-        """Add documents; each replaces the document with the same id, if there is one.
+    def add(self, documents: Iterable[Document], delete: Iterable[str | int] = ()) -> AddedCounts:
+        """Add documents; each replaces the document with the same id, if there is one. Delete others.
 
+        In a bundle all of it is one change. A document whose text is as before keeps its vectors.
         On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes
         nothing, when the bundle cannot be written to or a field has another kind.
         """
-        unique = check_distinct(documents)
+        unique, deleted = check_distinct(documents), ids_of(delete)
 
         def insert(model: Encoder | None, store: Store, about: dict[str, Any]) -> AddedCounts:
             from freemvmt.search.bundle.load import tokens_of
 
             if model is None:
                 raise UserError("adding documents needs a model; give one")
-            tokens = tokens_of(about)
-            cuts = [] if tokens is None else Splitter(model.tokenizer, tokens).split_all(unique)
-            vectors = to_numpy(model.encode_documents(contents_of(unique, cuts)))
-            replaced = store.add(unique, vectors, cuts)
-            return AddedCounts(
-                len(unique) - replaced, replaced, count_ignored(document.metadata for document in unique)
-            )
+            view = store.view()
+            cuts, vectors = encode_new(model, view, unique, tokens_of(about))
+            gone = view.known(deleted)
+            replaced = store.add(unique, vectors, cuts, deleted)
+            unseen = count_ignored(document.metadata for document in unique)
+            return AddedCounts(len(unique) - replaced, replaced, unseen, gone)
 
         return self._apply(insert)
 

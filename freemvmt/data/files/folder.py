@@ -1,8 +1,9 @@
 """Reads the documents of a folder: a document for each file."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from freemvmt.config import FolderConfig
@@ -43,8 +44,13 @@ _MAX_FOLDERS = 16  # the same
 _DATA_FILES = (".jsonl", ".tsv", ".parquet")
 
 
-def read_folder(folder: Path, config: FolderConfig, report: FolderReport) -> Iterator[Document]:
+def read_folder(
+    folder: Path, config: FolderConfig, report: FolderReport, known: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Document]:
     """The documents of the files in ``folder`` and below, sorted by name; what is passed over goes to ``report``.
+
+    ``known`` gives the time of the last change of files that were read before, as in the metadata. A file that has not
+    changed since is not read.
 
     Raises ``UserError`` if no file can be read, or if one cannot and ``config.strict``.
     """
@@ -54,20 +60,24 @@ def read_folder(folder: Path, config: FolderConfig, report: FolderReport) -> Ite
             raise UserError(f"{folder}: {name} cannot be read: {reason}; mend it, --exclude it, or leave out --strict")
         report.pass_over(name, reason)
 
-    count = 0
     for file in Walk(folder, config, READERS, pass_over):
         report.files += 1
+        if file.name in known and known[file.name] == _modified(file):
+            report.present.add(file.name)
+            continue
         try:
             document = _document_of(file)
         except UnreadableError as error:
             pass_over(file.name, str(error))
+            if file.name in known:
+                report.present.add(file.name)
             continue
         if document is None:
             report.empty += 1
             continue
-        count += 1
+        report.present.add(file.name)
         yield document
-    if not count:
+    if not report.present:
         raise _nothing_to_read(folder, config, report)
 
 
@@ -94,10 +104,19 @@ def _document_of(file: FoundFile) -> Document | None:
         raise UnreadableError(str(error).partition(";")[0]) from error
 
 
-def _date_of(seconds: float) -> str | None:
+def _modified(file: FoundFile) -> str | None:
+    """The time of the last change of a file, as in the metadata; None if there is none."""
+    try:
+        return _date_of(file.path.stat(follow_symlinks=False).st_mtime_ns)
+    except OSError:
+        return None
+
+
+def _date_of(nanoseconds: int) -> str | None:
     """A time as ISO 8601 in UTC; None for one that no calendar has."""
     try:
-        return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        time = datetime.datetime.fromtimestamp(nanoseconds // 10**9, datetime.UTC)
+        return f"{time:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9 // 1000:06d}Z"
     except (ValueError, OverflowError, OSError):
         return None
 

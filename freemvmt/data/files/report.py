@@ -12,6 +12,7 @@ class FolderReport:
         self.files = 0
         self.empty = 0
         self.passed_over = 0
+        self.present: set[str] = set()  # the files that have a document, read now or before
         self._lines: list[str] = []
 
     def pass_over(self, name: str, reason: str) -> None:

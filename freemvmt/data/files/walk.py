@@ -159,8 +159,11 @@ def rules_of(globs: Sequence[str], flag: str) -> Any:
     return spec.from_lines(globs)
 
 
-def read_bytes(path: Path) -> tuple[bytes, float]:
-    """The bytes of a file, and the time of its last change. Raises ``UnreadableError``; it never waits for a pipe."""
+def read_bytes(path: Path) -> tuple[bytes, int]:
+    """The bytes of a file, and the time of its last change in nanoseconds. It never waits for a pipe.
+
+    Raises ``UnreadableError``.
+    """
     try:
         handle = os.open(path, _OPEN)
         with os.fdopen(handle, "rb") as file:
@@ -173,7 +176,7 @@ def read_bytes(path: Path) -> tuple[bytes, float]:
     size = max(status.st_size, len(content))
     if size > MAX_FILE_BYTES:
         raise UnreadableError(f"it has {size / 2**20:,.0f} MB, more than {MAX_FILE_BYTES // 2**20}")
-    return content, status.st_mtime
+    return content, status.st_mtime_ns
 
 
 def printable(name: str) -> str:

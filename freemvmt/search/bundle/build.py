@@ -7,6 +7,7 @@ continues where the last one stopped.
 
 import datetime
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document, DuplicateFinder
 from freemvmt.data.files.report import FolderReport
 from freemvmt.data.passages import Splitter
+from freemvmt.data.records import is_folder_of_files
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console, count_of
@@ -128,6 +130,8 @@ def build(
         }
         if cut and place is None:
             manifest["passages"] = {"tokens": model.document_tokens, "count": len(rows)}
+        if is_folder_of_files(Path(corpus)):
+            manifest["folder"] = _folder_of(Path(corpus), output, files or FolderConfig())
         write_manifest(folder / MANIFEST_FILE, manifest)
         del rows, chunks  # unmap the files before the folder moves
         old_location = remote.location_in(output)
@@ -277,6 +281,12 @@ def _manifest(
         "vectors_by": space,
         "files": hashes,
     }
+
+
+def _folder_of(corpus: Path, output: Path, config: FolderConfig) -> dict[str, Any]:
+    """The folder of files ``corpus``, for `sync`: its path from the bundle, and the globs."""
+    path = os.path.relpath(corpus.resolve(), output)
+    return {"path": path, "include": list(config.include), "exclude": list(config.exclude)}
 
 
 def _seconds_since(start: float) -> float:

@@ -119,8 +119,8 @@ class Store(Protocol):
         """The current state."""
         ...
 
-    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = ()) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced.
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Delete ``deleted``.
 
         ``cuts`` are the passages of each document, none of one that is whole; where it is empty, all are whole.
         ``vectors`` has a row for each passage and each whole document, in order. When it returns, the change is on

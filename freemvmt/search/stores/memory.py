@@ -173,7 +173,7 @@ class MemoryStore:
         """Empty: there is no metadata."""
         return {}
 
-    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = ()) -> int:
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
         """Raises ``UserError``: the store never changes."""
         raise UserError("documents in memory are fixed; index them with `two-towers index` and add to the bundle")
 

@@ -126,18 +126,22 @@ class LocalStore:
             self._view, self._view_stamp = view, stamp
             return True
 
-    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = ()) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced."""
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Delete ``deleted``.
+
+        All of it is one change.
+        """
         with self._exclusive() as state:
             view = self._view
             kinds: dict[str, FieldKind] = {**view.kinds, **state["fields"]}
             for document in documents:
                 kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
             replaced = [document.id for document in documents if view.number_of(document.id) is not None]
+            gone = [name for name in dict.fromkeys(deleted) if view.number_of(name) is not None]
             first = state["next_row"]
             entries = list(_entries(documents, vectors, cuts, first))
-            if entries:
-                self._commit(replaced, entries, {**state, "next_row": first + len(entries), "fields": kinds})
+            if entries or gone:
+                self._commit(replaced + gone, entries, {**state, "next_row": first + len(entries), "fields": kinds})
             return len(replaced)
 
     def delete(self, ids: Sequence[str]) -> list[str]:

@@ -74,8 +74,11 @@ class MilvusStore:
         check_kinds(self._folder, kinds)
         return kinds
 
-    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = ()) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced. Documents stay whole."""
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Then delete others.
+
+        Documents stay whole.
+        """
         assert not any(cuts)
         self._check_not_replaced()
         known_kinds = self._kinds()
@@ -86,6 +89,7 @@ class MilvusStore:
         replaced = len(existing_keys(self._client, self.collection, [row["key"] for row in rows]))
         self._add_fields(new_kinds)
         self._write(rows)
+        self.delete(deleted)
         return replaced
 
     def delete(self, ids: Sequence[str]) -> list[str]:
