@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,13 +39,22 @@ def sync(argv: Sequence[str]) -> int:
         raise UserError("--watch goes on, and --json prints one object at the end; leave one of them out")
     console, retriever = options.console(), Retriever.load(options.bundle)
     counts = _sync(retriever, options, console)
-    while options.watch:
+    if options.watch:
+        with suppress(KeyboardInterrupt):
+            _watch(retriever, options, console)
+    return options.finish({**asdict(counts), "documents": len(retriever)})
+
+
+def _watch(retriever: "Retriever", options: SyncOptions, console: Console) -> None:
+    """Bring the bundle in step again and again; an error is a line, since the next look may find the folder whole."""
+    from freemvmt.errors import UserError
+
+    while True:
         time.sleep(INTERVAL)
         try:
             _sync(retriever, options, console, quiet=True)
-        except UserError as error:  # files that are moved about; the next look finds them
+        except UserError as error:
             console.line(f"note      {error}")
-    return options.finish({**asdict(counts), "documents": len(retriever)})
 
 
 def _sync(retriever: "Retriever", options: SyncOptions, console: Console, quiet: bool = False) -> "SyncCounts":
