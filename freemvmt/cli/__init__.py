@@ -31,6 +31,7 @@ VERBS = {
     "add": ("documents", "Add documents to a bundle, without indexing it again."),
     "delete": ("documents", "Delete documents from a bundle."),
     "serve": ("serve", "Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."),
+    "mcp": ("mcp", "Let agents search a bundle, by the Model Context Protocol."),
 }
 
 

@@ -234,6 +234,10 @@ class Retriever:
         view = self._snapshot()[1]
         return view.documents([_number_of(view, id)])[0]
 
+    def sample(self, most: int) -> list[Document]:
+        """At most ``most`` of the documents, to show what there is."""
+        return self._snapshot()[1].sample(most)
+
     def add(self, documents: Iterable[Document]) -> AddedCounts:
         """Add documents; each replaces the document with the same id, if there is one.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.lexical import LexicalHits, LexicalSnapshot, ranking_of
-from freemvmt.search.index.ranking import Ranking, Vectors
+from freemvmt.search.index.ranking import Ranking, Vectors, evenly_spaced
 from freemvmt.search.stores import filters as fields
 from freemvmt.search.stores.base import Selection
 from freemvmt.search.stores.columns import Columns
@@ -150,6 +150,11 @@ class LocalView:
         return [
             self._base.texts[number] if number < size else self._added.documents[number - size] for number in numbers
         ]
+
+    def sample(self, most: int) -> list[Document]:
+        """Documents, evenly spaced."""
+        numbers = np.flatnonzero(self._alive)
+        return self.documents(numbers[evenly_spaced(len(numbers), most)].tolist())
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of the documents with these numbers."""
