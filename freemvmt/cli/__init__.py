@@ -35,6 +35,7 @@ VERBS = {
     "sync": ("sync", "Bring a bundle in step with a folder of files."),
     "delete": ("documents", "Delete documents from a bundle."),
     "serve": ("serve", "Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."),
+    "mcp": ("mcp", "Let agents search a bundle, by the Model Context Protocol."),
 }
 
 

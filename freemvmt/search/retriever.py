@@ -254,8 +254,13 @@ class Retriever:
         view = self._snapshot()[1]
         return view.documents([_number_of(view, id)])[0]
 
+    def sample(self, most: int) -> list[Document]:
+        """At most ``most`` of the documents, to show what there is."""
+        return self._snapshot()[1].sample(most)
+
     def add(self, documents: Iterable[Document], delete: Iterable[str | int] = ()) -> AddedCounts:
         """Add documents; each replaces the document with the same id, if there is one. Delete others.
+
 
         In a bundle all of it is one change. A document whose text is as before keeps its vectors.
         On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes

@@ -7,7 +7,9 @@ second runs Python, so the start takes only as long as the slower of the two.
 import contextlib
 import gc
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 from freemvmt.runtime.console import Console
@@ -15,6 +17,8 @@ from freemvmt.runtime.devices import share_freed_memory
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
+
+_MODULES = ("freemvmt.server.uvicorn_server", "freemvmt.server.api.app")
 
 
 def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
@@ -37,16 +41,15 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
     return 0
 
 
-def load(bundle: Path, settings: ServeSettings) -> Retriever:
-    """Load ``bundle`` while the server's libraries are imported."""
+def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULES) -> Retriever:
+    """Load ``bundle`` while ``modules``, the server's, are imported with their libraries."""
     share_freed_memory()
     gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
     try:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
-            from freemvmt.server import uvicorn_server  # noqa: F401
-            from freemvmt.server.api import app  # noqa: F401
-
+            for module in modules:
+                import_module(module)
             return loading.result()
     finally:
         gc.enable()

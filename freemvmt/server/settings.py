@@ -22,7 +22,8 @@ GENERATE_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def _token_of_environment() -> str | None:
+def token_of_environment() -> str | None:
+    """The token in TWO_TOWERS_TOKEN, None if there is none."""
     return os.environ.get(TOKEN_VARIABLE) or None
 
 
@@ -66,7 +67,7 @@ class ServeSettings:
     """Milliseconds that a thread waits for more queries to search together."""
     access_log: bool = True
     """Write one JSON line a request to stderr, without what was asked."""
-    token: Annotated[str | None, tyro.conf.Suppress] = field(default_factory=_token_of_environment, repr=False)
+    token: Annotated[str | None, tyro.conf.Suppress] = field(default_factory=token_of_environment, repr=False)
     """What a client must send as ``Authorization: Bearer …`` to write."""
 
     def __post_init__(self) -> None:

@@ -77,6 +77,10 @@ class View(Protocol):
         """The documents with these numbers."""
         ...
 
+    def sample(self, most: int) -> list[Document]:
+        """At most ``most`` of the documents, from all over the collection where that is cheap."""
+        ...
+
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of the documents with these numbers."""
         ...

@@ -12,7 +12,7 @@ from freemvmt.data.passages import Passage, Splitter
 from freemvmt.errors import UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.index.bm25 import WordSearch, word_search
-from freemvmt.search.index.ranking import Ranking, Vectors
+from freemvmt.search.index.ranking import Ranking, Vectors, evenly_spaced
 from freemvmt.search.stores import filters as fields
 from freemvmt.search.stores.base import Cuts, Selection, View
 from freemvmt.search.stores.filters import FieldKind, Filter
@@ -152,6 +152,10 @@ class MemoryStore:
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents with these numbers."""
         return [Document(self._ids[number], self._documents[number]) for number in numbers]
+
+    def sample(self, most: int) -> list[Document]:
+        """Documents, evenly spaced."""
+        return self.documents(evenly_spaced(len(self), most))
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of the documents with these numbers."""

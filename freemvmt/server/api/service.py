@@ -1,7 +1,6 @@
 """The work behind the routes: a thread calls the retriever for each request, and makes the JSON of the response."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from freemvmt.server.api import embeddings
 from freemvmt.server.api import requests as schemas
 from freemvmt.server.api.batching import Batcher
 from freemvmt.server.api.output import dumps, explanation_fields, hit_fields
-from freemvmt.server.api.thread_pool import ThreadPool
+from freemvmt.server.api.thread_pool import ThreadPool, one_core
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.settings import ServeSettings
 
@@ -36,8 +35,8 @@ class Service:
     def __init__(self, retriever: Retriever, settings: ServeSettings) -> None:
         self.retriever = retriever
         self.settings = settings
-        self.read_pool = ThreadPool(settings.search_threads, settings.queue, settings.timeout, _one_core)
-        self.write_pool = ThreadPool(1, settings.queue, settings.timeout, _one_core)  # one write at a time
+        self.read_pool = ThreadPool(settings.search_threads, settings.queue, settings.timeout, one_core)
+        self.write_pool = ThreadPool(1, settings.queue, settings.timeout, one_core)  # one write at a time
         self._batcher: Batcher[_Kind, bytes] | None = None
         if settings.batch > 1:
             self._batcher = Batcher(self._search_many, self.read_pool, settings.batch, settings.batch_window_ms / 1000)
@@ -270,15 +269,6 @@ def _arguments_of(request: schemas.SearchRequest | schemas.BatchRequest) -> dict
     """The arguments of ``Retriever.search`` after the query."""
     names = ("k", "method", "weight", "passages")
     return {name: getattr(request, name) for name in names} | {"filter": request.filter.root or None}
-
-
-def _one_core() -> None:
-    """Limit a thread's searches to one core: with more, the threads would wait for one another."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)
-    if (torch := sys.modules.get("torch")) is not None:  # with ONNX graphs, PyTorch is not loaded
-        torch.set_num_threads(1)
 
 
 def _milliseconds(start: float) -> float:

@@ -57,6 +57,7 @@ COMMANDS = {
     "add": "{bundle} {corpus}",
     "delete": "{bundle} d1",
     "serve": "{bundle} --port 0",
+    "mcp": "{bundle}",
 }
 NO_TRAINING = sorted(set(COMMANDS) - {"quickstart", "train", "sweep", "serve"})  # these need no argument
 
@@ -137,6 +138,10 @@ BESIDE = {
     "retune encoder_rate_factor": "--seed 1",
     "retune loss": "--negatives given",
     "backend": "--model {graphs}",
+    "mcp http": "--port 0",
+    "mcp host": "--http --port 0",
+    "mcp port": "--http",
+    "mcp allowed_hosts": "--http --port 0",
     "export precision": "--format onnx",
 }
 # What the table cannot say: another argument goes with the flag.
@@ -179,6 +184,9 @@ REFUSED = {
     "retune --self-mine-every 2": "add --negatives given",
     "retune --queries {model}": "give one of --dataset, --queries and --back",
     "retune --back": "give one of --dataset, --queries and --back",
+    "mcp --host localhost": "are for --http",
+    "mcp --port 0": "are for --http",
+    "mcp --allowed-hosts example.org": "are for --http",
     "serve --backend onnx": "--backend onnx has no graphs",
     "serve --model {graphs}": "--model is for --backend onnx",
     "serve --protect-reads": "--protect-reads has no token",
@@ -290,22 +298,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few docs; no pictures; a server that ends when it listens, and one process where it would be several."""
+    import freemvmt.server.mcp.stdio
     import freemvmt.server.serve
     import freemvmt.server.supervisor
-    import freemvmt.server.uvicorn_server
     from freemvmt.runtime.console import Console
+    from freemvmt.server.uvicorn_server import Server
 
-    servers = []
+    async def startup(server: Server, *given: Any, **named: Any) -> None:
+        await really(server, *given, **named)
+        server.should_exit = True
 
-    def make_server(*given: object) -> freemvmt.server.uvicorn_server.Server:
-        servers.append(real(*given))
-        return servers[-1]
-
-    real = freemvmt.server.uvicorn_server.make_server
-    monkeypatch.setattr(freemvmt.server.uvicorn_server, "make_server", make_server)
-    monkeypatch.setattr(
-        freemvmt.server.uvicorn_server, "print_address", lambda *_: setattr(servers[-1], "should_exit", True)
-    )
+    really = Server.startup
+    monkeypatch.setattr(Server, "startup", startup)
+    monkeypatch.setattr(freemvmt.server.mcp.stdio, "run_stdio", lambda _: None)
     serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)

@@ -18,7 +18,7 @@ from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.data.passages import Passage
 from freemvmt.search.index.dense import VectorIndex
 from freemvmt.search.index.lexical import LexicalHits, LexicalSnapshot, ranking_of
-from freemvmt.search.index.ranking import Ranking, Vectors
+from freemvmt.search.index.ranking import Ranking, Vectors, evenly_spaced
 from freemvmt.search.stores import filters as fields
 from freemvmt.search.stores.base import Selection
 from freemvmt.search.stores.columns import Columns
@@ -242,6 +242,11 @@ class LocalView:
         """The documents with these numbers."""
         size, texts = self._documents, self._base.rows.texts
         return [texts[number] if number < size else self._added.documents[number - size] for number in numbers]
+
+    def sample(self, most: int) -> list[Document]:
+        """Documents, evenly spaced."""
+        numbers = np.flatnonzero(self._alive_documents)
+        return self.documents(numbers[evenly_spaced(len(numbers), most)].tolist())
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of the documents with these numbers."""

@@ -185,6 +185,11 @@ class MilvusView:
         pairs = [(self._ids[number], rows.get(number, empty)) for number in numbers]
         return [unchecked_document(name, row["text"], row["title"], json.loads(row["metadata"])) for name, row in pairs]
 
+    def sample(self, most: int) -> list[Document]:
+        """Some documents, those that Milvus returns first."""
+        rows = self._client("query", self._collection, "", limit=most, output_fields=["key", "id"])
+        return self.documents([self._number(row["key"], row["id"]) for row in rows])
+
     def _rows(self, numbers: Sequence[int], columns: list[str]) -> dict[int, dict[str, Any]]:
         all_keys = list(self._numbers)
         keys = [all_keys[number] for number in dict.fromkeys(numbers)]
