@@ -202,7 +202,9 @@ def _measured(
     encode = None
     if model is not None and model.config.kind_of("document") == "transformer":  # slow: not twice for one collection
         encode = partial(model.cached_vectors, "document", console=options.console())
-    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25, encode, options.cut)
+    retriever = Retriever(
+        model, collection.documents, collection.document_ids, options.bm25, encode, options.cut, collection.titles
+    )
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
 
 

@@ -25,6 +25,7 @@ from bundles import VOCABULARY, make_documents, make_filter, matches, write_corp
 from live_server import running
 
 TOKENS = 8
+WORD = VOCABULARY[0]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def bundle(model: TwoTowersModel, tmp_path: Path) -> Path:
 def check(retriever: Retriever, model: TwoTowersModel, there: dict[str, Document], conditions: dict[str, Any]) -> None:
     """Dense search ranks documents by their nearest passage; BM25 finds all that share a word; texts are whole."""
     assert len(retriever) == len(there)
-    query = "tower river"
+    query = " ".join(VOCABULARY[:2])
     kept = [document for document in there.values() if matches(document.metadata, conditions)]
     cuts = Splitter(model.tokenizer, TOKENS).split_all(kept)
     cosines = (model.encode_documents(contents_of(kept, cuts)) @ model.encode_queries([query])[0]).tolist()
@@ -76,9 +77,8 @@ def check(retriever: Retriever, model: TwoTowersModel, there: dict[str, Document
         assert (hit.title, hit.metadata) == (document.title, document.metadata)
         place = hit.place
         assert hit.text == (document.text if place is None else document.text[place.start : place.stop])
-    word = VOCABULARY[0]
-    found = retriever.search(word, 100, "bm25", filter=conditions)
-    assert {hit.id for hit in found} == {one.id for one in kept if word in one.content.split()}
+    found = retriever.search(WORD, 100, "bm25", filter=conditions)
+    assert {hit.id for hit in found} == {one.id for one in kept if WORD in one.content.split()}
     assert len(retriever.search(query, 12, filter=conditions)) == min(12, len(kept))
 
 
@@ -143,7 +143,7 @@ def test_passages_that_are_not_those_of_the_documents_are_refused(bundle: Path) 
 def test_the_command_line_shows_where_a_passage_is(
     bundle: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["search", str(bundle), "tower", "--method", "bm25", "-k", "60"]
+    arguments = ["search", str(bundle), WORD, "--method", "bm25", "-k", "60"]
     assert main([*arguments, "--explain"]) == 0
     assert "line 2" in capsys.readouterr().out
     assert main([*arguments, "--passages", "--json"]) == 0
@@ -161,10 +161,10 @@ def test_the_command_line_shows_where_a_passage_is(
 
 def test_http_says_where_a_passage_is(bundle: Path) -> None:
     retriever = Retriever.load(bundle)
-    hit = next(hit for hit in retriever.search("tower", 60, "bm25") if hit.place is not None)
+    hit = next(hit for hit in retriever.search(WORD, 60, "bm25") if hit.place is not None)
     place = hit.place
     assert place is not None
-    body = {"query": "tower", "k": 60, "method": "bm25", "explain": True}
+    body = {"query": WORD, "k": 60, "method": "bm25", "explain": True}
     with running(bundle) as address, httpx.Client(base_url=address) as client:
         found = ok(client.post("/search", json=body))["hits"]
         said = next(one for one in found if one["id"] == hit.id)
@@ -175,7 +175,7 @@ def test_http_says_where_a_passage_is(bundle: Path) -> None:
         assert any("place" not in one for one in found)
         several = ok(client.post("/search", json={**body, "explain": False, "passages": True}))["hits"]
         assert len({one["id"] for one in several}) < len(several)
-        batch = {"queries": ["tower"], "k": 60, "method": "bm25", "passages": True}
+        batch = {"queries": [WORD], "k": 60, "method": "bm25", "passages": True}
         assert ok(client.post("/search/batch", json=batch))["results"] == [several]
         new = {"id": "new", "text": "zebra " * 40}
         ok(client.post("/documents", json={"documents": [new]}))

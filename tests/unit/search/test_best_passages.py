@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from freemvmt.config import Method, ModelConfig
+from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search import methods
+from freemvmt.search.encoder import TensorOrArray
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import rank_by
 from freemvmt.search.retriever import Retriever
@@ -118,7 +120,7 @@ def test_a_long_text_in_memory_is_found_by_its_end(short_model: TwoTowersModel) 
     assert retriever.search("tower", 1, "bm25")[0].place is None
     assert retriever.get("long").text == LONG
     assert retriever.rank(["tower", "water runs"], 3, "bm25").documents[:, 0].tolist() == [2, 0]
-    assert [list(run) for run in retriever.scores(["tower", "seas"], 3, "bm25")] == [["tower"], ["long", "short"]]
+    assert [list(run) for run in retriever.scores(["tower", "seas"], 3, "bm25")] == [["tower"], ["short", "long"]]
     several = retriever.search("stone", 5, "bm25", passages=True)
     assert len(several) > 1
     assert {hit.id for hit in several} == {"long"}
@@ -146,6 +148,15 @@ def test_similar_documents_have_the_nearest_pair_of_passages(short_model: TwoTow
     assert best.score >= cosines[:, 0].max() - 1e-5
 
 
+def test_the_title_stands_before_each_passage_and_never_twice(short_model: TwoTowersModel) -> None:
+    titled = Retriever(short_model, [f"Bonds {LONG}", "Sea"], titles=["Bonds", "Sea"])
+    hits = titled.search("bonds stone", 9, "dense", passages=True)
+    assert {(hit.title, hit.text.count("Bonds")) for hit in hits if hit.id == "0"} == {("Bonds", 0)}
+    assert titled.get("1") == Document("1", "Sea")
+    served = short_model.encode_documents([f"Bonds {hits[0].text}"])
+    assert hits[0].score == pytest.approx(float(served[0] @ short_model.encode_queries(["bonds stone"])[0]), abs=1e-5)
+
+
 def test_whole_documents_are_what_they_were(short_model: TwoTowersModel) -> None:
     whole = Retriever(short_model, TEXTS, cut=False)
     assert whole.passage_count == 3
@@ -153,9 +164,12 @@ def test_whole_documents_are_what_they_were(short_model: TwoTowersModel) -> None
     for retriever in (whole, Retriever(short_model, TEXTS, vectors=vectors)):
         assert [hit.place for hit in retriever.search("sea", 3, "dense")] == [None] * 3
     made: list[int] = []
-    cut = Retriever(
-        short_model, TEXTS, vectors=lambda texts: made.append(len(texts)) or short_model.encode_documents(texts)
-    )  # type: ignore[func-returns-value, arg-type, return-value]  # noqa: E501
+
+    def encode(texts: Sequence[str]) -> TensorOrArray:
+        made.append(len(texts))
+        return short_model.encode_documents(texts)
+
+    cut = Retriever(short_model, TEXTS, vectors=encode)
     assert cut.search("water runs to the sea", 1, "dense")[0].id == "0"
     assert made == [cut.passage_count]
     with pytest.raises(UserError, match="3 documents but 2 vectors"):
