@@ -85,20 +85,8 @@ def build(
         folder = work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        start = time.perf_counter()
         splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
-        writer = RowWriter()
-        count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus, splitter, writer)
-        if place is None:
-            writer.write(folder)
-        rows = Rows(folder, Texts(folder))
-        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
-        if writer.cut:
-            long = f"{count_of(writer.cut, 'document')} longer than {model.document_tokens} tokens"
-            kept = f"{len(rows):,} passages" if place is None else "Milvus holds documents whole, the rest is not read"
-            console.line(f"note      {long}: {kept}")
-        if unseen:
-            console.line(f"note      {ignored_note(unseen)}")
+        rows, kinds, unseen = _read(corpus, folder, splitter, place is None, console)
 
         start = time.perf_counter()
         if dim is not None:
@@ -114,7 +102,7 @@ def build(
             probes = remote.Probes(queries, tenth_scores(queries, chunks))
             id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
         model.save(folder / MODEL_FOLDER)
-        manifest = _manifest(folder, model, corpus, output.name, count, kinds) | {
+        manifest = _manifest(folder, model, corpus, output.name, len(rows.texts), kinds) | {
             "id": id,
             "index": index | {"recall_queries": len(queries)},
             "unseen": unseen,
@@ -181,6 +169,26 @@ def _work_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _read(
+    corpus: str, folder: Path, splitter: Splitter | None, in_files: bool, console: Console
+) -> tuple[Rows, dict[str, FieldKind], IgnoredValues]:
+    """Write the documents of ``corpus``, cut where they stay in files, into ``folder``; return their rows, the kinds of
+    their fields, and the counts of metadata that no filter can use."""
+    start = time.perf_counter()
+    writer = RowWriter()
+    count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus, splitter, writer)
+    if in_files:
+        writer.write(folder)
+    rows = Rows(folder, Texts(folder))
+    console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
+    if splitter is not None and writer.cut:
+        kept = f"{len(rows):,} passages" if in_files else "Milvus holds documents whole, the rest is not read"
+        console.line(f"note      {count_of(writer.cut, 'document')} longer than {splitter.tokens} tokens: {kept}")
+    if unseen:
+        console.line(f"note      {ignored_note(unseen)}")
+    return rows, kinds, unseen
 
 
 def _write_documents(
