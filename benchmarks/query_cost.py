@@ -157,7 +157,7 @@ def _ndcg(models: dict[str, LazyModel], name: str) -> dict[str, float]:
     collection = load_collection(name, None, DataConfig())
     found = {}
     for rows, model in models.items():
-        retriever = Retriever(model, collection.documents, collection.document_ids)
+        retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
         found[rows] = round(evaluate(retriever, collection, "dense")[0].metrics["ndcg@10"], 4)
     return found
 

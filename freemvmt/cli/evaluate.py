@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +29,9 @@ class CollectionOptions(DataConfig, Options):
     """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4 to 0.8 by the kinds of the towers."""
     bm25: Lexical = "served"
     """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
+    cut: bool = True
+    """Cut documents that are longer than the model reads into passages, ranked by the best one (--no-cut: read their
+    beginning). A bundle is measured as it was indexed; BM25 alone reads whole documents."""
     ignore_identical_ids: bool | None = None
     """Leave the document with the query's id out of its ranking (--no-ignore-identical-ids: never); None: where it has
     the query's text too, as in ArguAna and Quora."""
@@ -68,10 +72,13 @@ def evaluate(argv: Sequence[str]) -> int:
         check_run(collection)
     result, run, retriever = _measured(options.model, collection, options.method, options)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
-    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_bm25_note(options)}")
+    notes = _bm25_note(options) + _cut_note(retriever)
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{notes}")
     for line in table([result]):
         console.line(line)
     answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
+    if retriever and (passages := retriever.passage_count) > len(retriever):
+        answer["passages"] = passages
     if retriever and (heavy := _heavy_score(retriever, collection, options)):
         share = result.metrics["ndcg@10"] / heavy
         console.line(f"retention    {share:.1%} of the transformer on both sides, dense, {heavy:.4f}")
@@ -128,11 +135,15 @@ def compare(argv: Sequence[str]) -> int:
     for name in (options.model_a, options.model_b):
         _check_model(name)
     collection = _collection(options)
-    a, b = (_measured(name, collection, options.method, options)[0] for name in (options.model_a, options.model_b))
+    measured = [_measured(name, collection, options.method, options) for name in (options.model_a, options.model_b)]
+    (a, _, retriever_a), (b, _, retriever_b) = measured
     comparison = compare_results(a, b, options.metric)
     console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_bm25_note(options)}; {options.metric}")
-    for letter, name, mean in (("A", options.model_a, comparison.mean_a), ("B", options.model_b, comparison.mean_b)):
-        console.line(f"  {letter}  {mean:.4f}  {name}")
+    for letter, name, mean, retriever in (
+        ("A", options.model_a, comparison.mean_a, retriever_a),
+        ("B", options.model_b, comparison.mean_b, retriever_b),
+    ):
+        console.line(f"  {letter}  {mean:.4f}  {name}{_cut_note(retriever)}")
     low, high = comparison.interval
     console.line(
         f"  A - B  {comparison.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {comparison.p_value:.4f}  "
@@ -188,10 +199,12 @@ def _measured(
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)
-    vectors = None
+    encode = None
     if model is not None and model.config.kind_of("document") == "transformer":  # slow: not twice for one collection
-        vectors = model.cached_vectors("document", collection.documents, options.console())
-    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25, vectors)
+        encode = partial(model.cached_vectors, "document", console=options.console())
+    retriever = Retriever(
+        model, collection.documents, collection.document_ids, options.bm25, encode, options.cut, collection.titles
+    )
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
 
 
@@ -211,6 +224,12 @@ def _heavy_score(retriever: "Retriever", collection: "Collection", options: Eval
         return None
     queries = model.cached_vectors("document", collection.queries, options.console())
     return ndcg_10(top_k(queries, torch.as_tensor(store.all_vectors), 10 + bool(collection.self_matches)), collection)
+
+
+def _cut_note(retriever: "Retriever | None") -> str:
+    if retriever is None or (passages := retriever.passage_count) == len(retriever):
+        return ""
+    return f", documents cut into {passages:,} passages"
 
 
 def _bm25_note(options: CollectionOptions) -> str:

@@ -153,11 +153,12 @@ def _say_how_long(config: TrainConfig, passages: Sequence[str], console: Console
 
 
 def _retriever_over(model: "TwoTowersModel", data: "TrainingData") -> "Retriever":
-    """Search over the validation corpus; the vectors of a frozen document tower are there already."""
+    """Search over the validation corpus as training measures it: a document that is long is read by its beginning. The
+    vectors of a frozen document tower are there already."""
     from freemvmt.search.retriever import Retriever
 
     vectors = data.frozen.validation_vectors if data.frozen else None
-    return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors)
+    return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors, cut=False)
 
 
 def _measure(retriever: "Retriever", config: TrainConfig, data: "TrainingData") -> dict[str, "Result"]:

@@ -61,7 +61,7 @@ def search(argv: Sequence[str]) -> int:
         else:
             console.line(f"            {hit.place}")
         if options.explain:
-            explanation = retriever.explain(options.query, hit.id, hit.place and hit.place.start)
+            explanation = retriever.explain(options.query, hit.id, None if hit.place is None else hit.place.start)
             console.line(f"            cosine {explanation.score:.3f}")
             for pieces in ((*explanation.title, *explanation.text), explanation.query):
                 if any(piece.share for piece in pieces):

@@ -11,9 +11,10 @@ Read in this order:
 - ``tokenizer`` and ``ragged``: turn texts into a ``TokenArray``.
 - ``records``, ``documents`` and ``corpus``: read the documents to index.
 - ``files``: reads the documents of a folder of Markdown, HTML, PDF and other files.
+- ``passages``: cuts documents that are longer than the document tower reads.
 - ``values``: decides what is a valid text, id or JSON object, for every format.
 - ``writer``: writes training rows to a file.
 
-Nothing here imports PyTorch. ``documents``, ``tokenizer``, ``ragged``, ``values`` and ``lines`` do not import pyarrow
-either, because a server runs without it.
+Nothing here imports PyTorch. ``documents``, ``passages``, ``tokenizer``, ``ragged``, ``values`` and ``lines`` do not
+import pyarrow either, because a server runs without it.
 """

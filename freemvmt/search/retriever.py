@@ -46,8 +46,9 @@ class Retriever:
     memory: the one that bundles use, or the one of published tables. ``vectors`` (documents, dim), each of length 1,
     are those of ``documents``, if they were made before, or the function that makes those of the texts it gets.
     ``cut``: documents that are longer than the document tower reads are cut into passages and ranked by their best one;
-    else, without a model, and with ``vectors`` of documents, they stay whole. Several threads may search while others
-    add and delete: each search sees one state of the documents.
+    else, without a model, and with ``vectors`` of documents, they stay whole. ``titles`` are those with which the
+    documents begin, if they are known; they stand before each passage. Several threads may search while others add and
+    delete: each search sees one state of the documents.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Retriever:
         bm25: Lexical = "served",
         vectors: TensorOrArray | EncodeContents | None = None,
         cut: bool = True,
+        titles: Sequence[str] = (),
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
@@ -75,7 +77,7 @@ class Retriever:
         splitter = Splitter(model.tokenizer, model.document_tokens) if model and cut and given is None else None
         self._state: _State = (
             model,
-            MemoryStore(model, documents, document_ids, bm25, vectors, splitter),
+            MemoryStore(model, documents, document_ids, bm25, vectors, splitter, titles),
             {"documents": len(documents)},
         )
 

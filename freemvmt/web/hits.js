@@ -54,6 +54,7 @@ export function card(hit, rank = null, rankChange = null) {
   return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name },
     rank && make("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
     hit.title ? make("h3", { dir: "auto" }, title) : null,
+    hit.place ? make("p", { class: "place", dir: "auto" }, placeOf(hit.place)) : null,
     make("p", { class: "text", dir: "auto" }, text),
     query && make("p", { class: "why", dir: "auto" }, unseen("What the query's words add: "), query),
     words ? make("p", { class: "unseen" }, words) : null,
@@ -65,6 +66,12 @@ export function card(hit, rank = null, rankChange = null) {
         rank && make("button", { type: "button", "data-act": "like" }, "More like this"),
         make("button", { type: "button", "data-act": "expand", "aria-expanded": "false" }, "Show all"))),
     make("dl", { class: "facts" }, terms(facts(hit))));
+}
+
+/** Where a passage stands in its document: the headings above it, and its page or its lines. */
+function placeOf({ trail, page, lines: [first, last] }) {
+  const where = page ? `page ${page}` : first === last ? `line ${first}` : `lines ${first}-${last}`;
+  return [trail, where].filter(Boolean).join(", ");
 }
 
 /** How the place of a hit differs from its place among the hits of hybrid. */

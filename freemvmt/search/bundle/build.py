@@ -91,23 +91,9 @@ def build(
         folder = work / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        report = report or FolderReport()
-        start = time.perf_counter()
         splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
-        documents, writer = read_corpus(corpus, files or FolderConfig(), report), RowWriter()
-        count, kinds, unseen = _write_documents(documents, folder, corpus, splitter, writer)
-        if place is None:
-            writer.write(folder)
-        rows = Rows(folder, Texts(folder))
-        fields = f"{len(kinds)} fields to filter on"
-        console.line(f"reading   {report.documents(count)}, {fields}", _seconds_since(start))
-        report.print(console)
-        if writer.cut:
-            long = f"{count_of(writer.cut, 'document')} longer than {model.document_tokens} tokens"
-            kept = f"{len(rows):,} passages" if place is None else "Milvus holds documents whole, the rest is not read"
-            console.line(f"note      {long}: {kept}")
-        if unseen:
-            console.line(f"note      {ignored_note(unseen)}")
+        files, report = files or FolderConfig(), report or FolderReport()
+        rows, kinds, unseen = _read((corpus, files, report), folder, splitter, place is None, console)
 
         start = time.perf_counter()
         if dim is not None:
@@ -123,7 +109,7 @@ def build(
             probes = remote.Probes(queries, tenth_scores(queries, chunks))
             id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
         model.save(folder / MODEL_FOLDER)
-        manifest = _manifest(folder, model, corpus, output.name, count, kinds) | {
+        manifest = _manifest(folder, model, corpus, output.name, len(rows.texts), kinds) | {
             "id": id,
             "index": index | {"recall_queries": len(queries)},
             "unseen": unseen,
@@ -131,7 +117,7 @@ def build(
         if cut and place is None:
             manifest["passages"] = {"tokens": model.document_tokens, "count": len(rows)}
         if is_folder_of_files(Path(corpus)):
-            manifest["folder"] = _folder_of(Path(corpus), output, files or FolderConfig())
+            manifest["folder"] = _folder_of(Path(corpus), output, files)
         write_manifest(folder / MANIFEST_FILE, manifest)
         del rows, chunks  # unmap the files before the folder moves
         old_location = remote.location_in(output)
@@ -192,6 +178,33 @@ def _work_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _read(
+    source: tuple[str, FolderConfig, FolderReport],
+    folder: Path,
+    splitter: Splitter | None,
+    in_files: bool,
+    console: Console,
+) -> tuple[Rows, dict[str, FieldKind], IgnoredValues]:
+    """Write the documents of a corpus, cut where they stay in files, into ``folder``; return their rows, the kinds of
+    their fields, and the counts of metadata that no filter can use. ``source`` are the arguments of ``read_corpus``."""
+    start = time.perf_counter()
+    writer = RowWriter()
+    count, kinds, unseen = _write_documents(read_corpus(*source), folder, source[0], splitter, writer)
+    if in_files:
+        writer.write(folder)
+    rows = Rows(folder, Texts(folder))
+    report = source[2]
+    fields = f"{len(kinds)} fields to filter on"
+    console.line(f"reading   {report.documents(count)}, {fields}", _seconds_since(start))
+    report.print(console)
+    if splitter is not None and writer.cut:
+        kept = f"{len(rows):,} passages" if in_files else "Milvus holds documents whole, the rest is not read"
+        console.line(f"note      {count_of(writer.cut, 'document')} longer than {splitter.tokens} tokens: {kept}")
+    if unseen:
+        console.line(f"note      {ignored_note(unseen)}")
+    return rows, kinds, unseen
 
 
 def _write_documents(

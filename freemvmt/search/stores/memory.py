@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.config import Lexical
-from freemvmt.data.documents import Document, unchecked_document
+from freemvmt.data.documents import Document
 from freemvmt.data.passages import Passage, Splitter
 from freemvmt.errors import UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
@@ -24,7 +24,8 @@ class MemoryStore:
     """A store of ``documents`` with ``ids`` and no metadata. It never changes; each index is built at its first use.
 
     ``splitter`` cuts long documents; None keeps all whole. ``vectors`` are those of whole documents, or the function
-    that makes those of contents. The only valid filter is the empty one.
+    that makes those of contents. ``titles``, if any, are those with which the documents begin. The only valid filter is
+    the empty one.
     """
 
     def __init__(
@@ -35,18 +36,17 @@ class MemoryStore:
         lexical: Lexical = "served",
         vectors: TensorOrArray | EncodeContents | None = None,
         splitter: Splitter | None = None,
+        titles: Sequence[str] = (),
     ) -> None:
         self._model, self._vectors, self._splitter = model, vectors, splitter
-        self._documents = documents
+        self._documents, self._titles = documents, titles
         self._ids = ids
         self._lexical = lexical
 
     @functools.cached_property
     def _rows(self) -> list[tuple[int, Passage | None]]:
         """The document of each passage, and where in it the passage is; empty if no document is cut."""
-        if self._splitter is None:
-            return []
-        cuts = self._splitter.split_all([unchecked_document("", text, "", {}) for text in self._documents])
+        cuts = [] if self._splitter is None else self._splitter.split_all(self.documents(range(len(self))))
         if not any(cuts):
             return []
         return [(number, passage) for number, own in enumerate(cuts) for passage in (own or (None,))]
@@ -55,11 +55,10 @@ class MemoryStore:
     def _owners(self) -> NDArray[np.int64]:
         return np.array([number for number, _ in self._rows], np.int64)
 
-    @functools.cached_property
-    def _contents(self) -> Sequence[str]:
-        """What is encoded and indexed: each passage, or each whole document."""
+    def _texts(self, read: Callable[[Passage, Document], str]) -> Sequence[str]:
+        """What ``read`` reads of each passage, or the documents where none is cut."""
         return [
-            self._documents[number] if passage is None else self._documents[number][passage.start : passage.stop]
+            self._documents[number] if passage is None else read(passage, self.documents([number])[0])
             for number, passage in self._rows
         ] or self._documents
 
@@ -68,14 +67,14 @@ class MemoryStore:
         """The vectors of all passages, (passages, dim), each of length 1, on the model's device."""
         if self._model is None:
             raise UserError("dense and hybrid search need a model; give one, or search with bm25")
-        if self._vectors is None:
-            return self._model.encode_documents(self._contents)
-        return self._vectors(self._contents) if callable(self._vectors) else self._vectors
+        if self._vectors is not None and not callable(self._vectors):
+            return self._vectors
+        return (self._vectors or self._model.encode_documents)(self._texts(Passage.content))
 
     @functools.cached_property
     def bm25(self) -> WordSearch:
         """The BM25 index of all passages."""
-        return word_search(self._lexical, self._contents)
+        return word_search(self._lexical, self._texts(Passage.words))
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
@@ -151,7 +150,13 @@ class MemoryStore:
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents with these numbers."""
-        return [Document(self._ids[number], self._documents[number]) for number in numbers]
+        return [self._document(number) for number in numbers]
+
+    def _document(self, number: int) -> Document:
+        content, title = self._documents[number], self._titles[number] if self._titles else ""
+        if title and content.startswith(f"{title} "):
+            return Document(self._ids[number], content[len(title) + 1 :], title)
+        return Document(self._ids[number], content)
 
     def sample(self, most: int) -> list[Document]:
         """Documents, evenly spaced."""

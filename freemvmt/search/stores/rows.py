@@ -22,16 +22,19 @@ _ROW = np.dtype([(name, "<i8") for name in _NAMES])
 
 
 class RowWriter:
-    """Collects the passages of documents, one document after the other, and writes them if any document is cut."""
+    """Collects the passages of documents, one document after the other, and writes them if any document is cut.
+
+    Documents that are not cut take no memory.
+    """
 
     def __init__(self) -> None:
-        self._numbers, self._trails = array("q"), list[str]()
+        self._numbers, self._trails = array("q"), list[str]()  # of the passages of documents that are cut
         self._documents = 0
         self.cut = 0  # documents that are cut
 
     def add(self, passages: Sequence[Passage]) -> None:
         """Add the passages of the next document; none where it is not cut."""
-        for passage in passages or (Passage(0, 0),):
+        for passage in passages:
             page = passage.page or 0
             self._numbers.extend((self._documents, passage.start, passage.stop, page, passage.headed))
             self._trails.append(passage.trail)
@@ -40,9 +43,19 @@ class RowWriter:
 
     def write(self, folder: Path) -> None:
         """Write the files of the bundle in ``folder``."""
-        if self.cut:
-            write_array(folder / f"{PASSAGES}.npy", np.frombuffer(self._numbers, _ROW))
-            write_strings(folder / TRAILS, self._trails)
+        if not self.cut:
+            return
+        passages = np.frombuffer(self._numbers, _ROW)
+        documents, counts = np.unique(passages["document"], return_counts=True)
+        rows = np.ones(self._documents, np.int64)  # of each document
+        rows[documents] = counts
+        table = np.zeros(rows.sum(), _ROW)
+        table["document"] = np.repeat(np.arange(self._documents), rows)
+        is_passage = np.isin(table["document"], documents)
+        table[is_passage] = passages
+        write_array(folder / f"{PASSAGES}.npy", table)
+        trails = iter(self._trails)
+        write_strings(folder / TRAILS, (next(trails) if is_one else "" for is_one in is_passage.tolist()))
 
 
 class Rows:
