@@ -12,6 +12,7 @@ MAX_UNPACKED_BYTES = 128 * 2**20  # of all files in the archive
 MAX_FILES = 10_000  # in the archive
 
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0"  # the container of .doc, and of an encrypted .docx
+_DEFAULT_TITLE = "Word Document"  # what python-docx calls a document without properties
 _HEADING = re.compile(r"Heading ([1-9])")
 
 
@@ -44,7 +45,7 @@ def _content_of(document: Any) -> FileContent:
     blocks, title = Blocks(), ""
     for block in document.iter_inner_content():
         if hasattr(block, "rows"):
-            rows = ("\t".join(_cells_of(row)) for row in block.rows)
+            rows = ("\t".join(_cells_of(row)) for row in block._tbl.tr_lst)
             if table := "\n".join(row for row in rows if row.strip()):
                 blocks.add(table)
         elif block.text.strip():
@@ -55,11 +56,12 @@ def _content_of(document: Any) -> FileContent:
                 title = title or ("" if heading else blocks.headings[-1].title)
             else:
                 blocks.add(block.text)
-    title = title or one_line(document.core_properties.title or "") or first_title(blocks.headings)
+    if not title and (title := one_line(document.core_properties.title or "")) == _DEFAULT_TITLE:
+        title = ""
+    title = title or first_title(blocks.headings)
     return FileContent(blocks.text(), title, blocks.outline)
 
 
 def _cells_of(row: Any) -> list[str]:
-    """The texts of a row's cells. A merged cell, which Word counts for each column, stands once."""
-    distinct = {id(cell._tc): cell for cell in row.cells}
-    return [" ".join(cell.text.split()) for cell in distinct.values()]
+    """The texts of a row's cells, as they are in the file: a merged cell is one, however many columns it claims."""
+    return [" ".join(" ".join(paragraph.text for paragraph in cell.p_lst).split()) for cell in row.tc_lst]

@@ -20,6 +20,7 @@ from freemvmt.data.files.text import read_python, read_text
 from freemvmt.data.files.walk import FoundFile, Walk, read_bytes
 from freemvmt.data.lines import unpack_hint
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import shorten
 
 Reader = Callable[[bytes], FileContent]
 
@@ -41,6 +42,7 @@ READERS: dict[str, Reader] = {
 }
 _MAX_HEADINGS = 32  # in the metadata
 _MAX_FOLDERS = 16  # the same
+_MAX_NAME = 120  # characters of a name in a report
 _DATA_FILES = (".jsonl", ".tsv", ".parquet")
 
 
@@ -56,6 +58,7 @@ def read_folder(
     """
 
     def pass_over(name: str, reason: str) -> None:
+        name = _printable(name)
         if config.strict:
             raise UserError(f"{folder}: {name} cannot be read: {reason}; mend it, --exclude it, or leave out --strict")
         report.pass_over(name, reason)
@@ -131,3 +134,8 @@ def _nothing_to_read(folder: Path, config: FolderConfig, report: FolderReport) -
     if data := next((file.name for file in sorted(folder.iterdir()) if file.suffix in _DATA_FILES), ""):
         hint = f"give a file of documents, such as {data}"
     return UserError(f"{folder} holds no corpus.jsonl, no collection.tsv, and no file to read; {hint}")
+
+
+def _printable(name: str) -> str:
+    """A name for a line on a terminal: escaped if it has control characters or is not UTF-8, cut if it is long."""
+    return shorten(name if name.isprintable() else ascii(name), _MAX_NAME)

@@ -1,22 +1,22 @@
 """Jupyter notebooks: the sources of their cells, without outputs."""
 
+import json
 from typing import Any
 
 from freemvmt.data.documents import Heading
 from freemvmt.data.files.content import Blocks, FileContent, UnreadableError, first_title, line_starts
 from freemvmt.data.files.markdown import markdown_headings
 from freemvmt.data.files.text import decode
-from freemvmt.data.values import parse_object
-from freemvmt.errors import UserError
+from freemvmt.data.values import is_storable
 
 
 def read_notebook(content: bytes) -> FileContent:
     """A notebook of format 4: a block for each cell that is not blank. Headings are those of the Markdown cells."""
     try:
-        notebook = parse_object(decode(content), "")
-    except UserError as error:
+        notebook = json.loads(decode(content))  # Python writes NaN into outputs, which is no JSON: they are not read
+    except (ValueError, RecursionError) as error:
         raise UnreadableError("it is no JSON, which a notebook is") from error
-    cells = notebook.get("cells")
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise UnreadableError("it is no notebook of format 4: it has no list of cells")
     blocks = Blocks()
@@ -39,4 +39,6 @@ def _source_of(cell: Any) -> str:
         source = "".join(source)
     if not isinstance(source, str):
         raise UnreadableError("it is no notebook of format 4: a cell has no source")
+    if not is_storable(source):
+        source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return source.replace("\r\n", "\n").replace("\r", "\n").strip("\n")

@@ -33,9 +33,7 @@ class _Entry(NamedTuple):
     name: str
     path: Path
     kind: Literal["folder", "file", "link", "other"]
-    ignores: tuple[
-        tuple[int, Any], ...
-    ]  # (length of its folder's name, rules) of each .gitignore above, outermost first
+    ignores: tuple[tuple[int, Any], ...]  # (length of the folder's name, rules) of each .gitignore, outermost first
 
     @property
     def as_rule(self) -> str:
@@ -62,7 +60,7 @@ class Walk:
             entry = stack.pop()
             if (reason := self._refusal(entry)) is not None:
                 if reason:
-                    self._pass_over(printable(entry.name), reason)
+                    self._pass_over(entry.name, reason)
             elif entry.kind == "folder":
                 stack += self._entries_of(entry)
             else:
@@ -75,7 +73,7 @@ class Walk:
             with os.scandir(folder.path) as scan:
                 found = sorted(scan, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            self._pass_over(printable(folder.name or str(folder.path)), error.strerror or str(error))
+            self._pass_over(folder.name or str(folder.path), error.strerror or str(error))
             return []
         ignores = folder.ignores
         if any(entry.name == ".gitignore" for entry in found):
@@ -127,7 +125,7 @@ class Walk:
         try:
             lines = decode(read_bytes(path)[0]).split("\n")
         except UnreadableError as error:
-            self._pass_over(printable(name), str(error))
+            self._pass_over(name, str(error))
             lines = []
         patterns = []
         for line in lines:
@@ -177,8 +175,3 @@ def read_bytes(path: Path) -> tuple[bytes, int]:
     if size > MAX_FILE_BYTES:
         raise UnreadableError(f"it has {size / 2**20:,.0f} MB, more than {MAX_FILE_BYTES // 2**20}")
     return content, status.st_mtime_ns
-
-
-def printable(name: str) -> str:
-    """A name for a line on a terminal: whole, or escaped if it holds control characters or is not UTF-8."""
-    return name if name.isprintable() else ascii(name)

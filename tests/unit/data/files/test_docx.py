@@ -1,6 +1,7 @@
 """Word documents, made by python-docx, and archives that are none."""
 
 import io
+import re
 import zipfile
 from typing import Any
 
@@ -70,6 +71,21 @@ SOUND = saved(docx.Document())
 def test_what_is_no_word_document_is_refused(content: bytes, why: str) -> None:
     with pytest.raises(UnreadableError, match=why):
         read_docx(content)
+
+
+def test_a_cell_of_a_billion_columns_is_one_cell() -> None:
+    document = docx.Document()
+    table = document.add_table(rows=1, cols=2)
+    table.cell(0, 0).text = "wide"
+    table.cell(0, 0)._tc.grid_span = 1_000_000_000
+    assert read_docx(saved(document)).text == "wide\t"
+
+
+def test_without_properties_there_is_no_title() -> None:
+    with zipfile.ZipFile(io.BytesIO(SOUND)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != "docProps/core.xml"}
+    files["_rels/.rels"] = re.sub(rb"<Relationship [^>]*core-properties[^>]*/>", b"", files["_rels/.rels"])
+    assert read_docx(packed(**files)).title == ""
 
 
 def test_entities_are_not_expanded() -> None:

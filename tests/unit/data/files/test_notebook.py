@@ -49,5 +49,9 @@ def test_what_is_no_notebook_is_refused(content: bytes) -> None:
         read_notebook(content)
 
 
+def test_outputs_may_hold_what_is_no_json() -> None:
+    assert read_notebook(b'{"cells": [{"source": "a", "outputs": [NaN]}]}').text == "a"
+
+
 def test_half_a_surrogate_pair_is_replaced() -> None:
     assert read_notebook(b'{"cells": [{"source": "a\\ud800b"}]}').text == "a\ufffdb"
