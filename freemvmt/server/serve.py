@@ -12,6 +12,7 @@ from pathlib import Path
 
 from freemvmt.runtime.console import Console
 from freemvmt.runtime.devices import share_freed_memory
+from freemvmt.search.reranker import load_reranker
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
@@ -47,6 +48,8 @@ def load(bundle: Path, settings: ServeSettings) -> Retriever:
             from freemvmt.server import uvicorn_server  # noqa: F401
             from freemvmt.server.api import app  # noqa: F401
 
-            return loading.result()
+            retriever = loading.result()
+            retriever.reranker = load_reranker(settings, settings.search_threads)
+            return retriever
     finally:
         gc.enable()

@@ -12,7 +12,7 @@ from freemvmt.search.hits import Hit
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
     """The fields of a hit, as in ``responses.FoundDocument``."""
-    return {
+    fields = {
         "id": hit.id,
         "score": hit.score,
         "dense": hit.dense,
@@ -21,6 +21,7 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "text": hit.text,
         "metadata": hit.metadata,
     }
+    return fields if hit.rerank is None else fields | {"rerank": hit.rerank}
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, Any]:

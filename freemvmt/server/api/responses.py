@@ -46,7 +46,8 @@ class Explanation(Answer):
 
 
 class FoundDocument(Answer):
-    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it."""
+    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it.
+    ``rerank`` is there only where a cross-encoder read the document: its score, which is ``score`` too."""
 
     id: str
     score: float
@@ -55,6 +56,7 @@ class FoundDocument(Answer):
     title: str
     text: str
     metadata: dict[str, Any]
+    rerank: float | None = None
     explanation: Explanation | None = None
 
 
@@ -176,6 +178,13 @@ class Limits(Answer):
     body_bytes: int
 
 
+class Rerank(Answer):
+    """The cross-encoder, and how many of the best hits it scores again where a request does not say."""
+
+    model: str
+    depth: int
+
+
 class InfoAnswer(Answer):
     """What is served."""
 
@@ -186,6 +195,7 @@ class InfoAnswer(Answer):
     index: dict[str, Any]
     fields: dict[str, Field]
     methods: list[Method]
+    rerank: Rerank | None = None
     writable: bool
     limits: Limits
 

@@ -38,6 +38,9 @@ class Service:
         self.settings = settings
         self.read_pool = ThreadPool(settings.search_threads, settings.queue, settings.timeout, _one_core)
         self.write_pool = ThreadPool(1, settings.queue, settings.timeout, _one_core)  # one write at a time
+        # The cross-encoder has threads of its own: searches without it never wait behind it.
+        self.rerank_pool = ThreadPool(1, settings.queue, settings.timeout, _one_core)
+        self.pools = (self.read_pool, self.write_pool, self.rerank_pool)
         self._batcher: Batcher[_Kind, bytes] | None = None
         if settings.batch > 1:
             self._batcher = Batcher(self._search_many, self.read_pool, settings.batch, settings.batch_window_ms / 1000)
@@ -49,14 +52,29 @@ class Service:
 
     async def search(self, request: schemas.SearchRequest) -> bytes:
         """The response to POST /search."""
+        if depth := self._rerank_depth(request.rerank):
+            return await self.rerank_pool.run(self._search, request, depth)
         if self._batcher is not None and not request.explain and not request.filter.root:
             return await self._batcher.search(request.query, (request.k, request.method, request.weight))
         return await self.read_pool.run(self._search, request)
 
-    def _search(self, request: schemas.SearchRequest) -> bytes:
+    def _rerank_depth(self, asked: bool | int | None) -> int:
+        """The number of hits that the cross-encoder reads for a request; ``UserError`` when there is none to ask."""
+        if self.retriever.reranker is None:
+            if asked:
+                raise UserError("this server has no cross-encoder; leave rerank out, or start it with --rerank MODEL")
+            return 0
+        return self.settings.depth if asked is None or asked is True else int(asked)
+
+    def _search(self, request: schemas.SearchRequest, rerank: int = 0) -> bytes:
         start = time.perf_counter()
         results = self.retriever.search(
-            request.query, k=request.k, method=request.method, weight=request.weight, filter=request.filter.root or None
+            request.query,
+            k=request.k,
+            method=request.method,
+            weight=request.weight,
+            filter=request.filter.root or None,
+            rerank=rerank,
         )
         hits = [hit_fields(hit) for hit in results]
         if request.explain:
@@ -71,7 +89,7 @@ class Service:
     def _search_many(self, queries: list[str], kind: _Kind) -> list[bytes]:
         start = time.perf_counter()
         k, method, weight = kind
-        results = self.retriever.search(queries, k=k, method=method, weight=weight)
+        results = self.retriever.search(queries, k=k, method=method, weight=weight, rerank=0)
         return [
             self._search_response(query, kind, [hit_fields(hit) for hit in hits], start)
             for query, hits in zip(queries, results, strict=True)
@@ -101,6 +119,7 @@ class Service:
             method=request.method,
             weight=request.weight,
             filter=request.filter.root or None,
+            rerank=0,
         )
         hits_by_query = [[hit_fields(hit) for hit in hits] for hits in results]
         took_ms = _milliseconds(start)
@@ -214,7 +233,8 @@ class Service:
         return await self.read_pool.run(self._info)
 
     def _info(self) -> bytes:
-        about = self.retriever.about
+        about, reranker = self.retriever.about, self.retriever.reranker
+        rerank = {} if reranker is None else {"rerank": {"model": reranker.name, "depth": self.settings.depth}}
         fields: dict[str, dict[str, Any]] = {}
         for name, kind in self.retriever.fields.items():
             fields[name] = {"type": kind}
@@ -229,6 +249,7 @@ class Service:
                 "index": about["index"],
                 "fields": fields,
                 "methods": METHODS,
+                **rerank,
                 "writable": self.writable,
                 "limits": {
                     "k": schemas.MAX_HITS,
@@ -252,9 +273,9 @@ class Service:
             if self.retriever.model is not None:
                 self.retriever.model.tokenizer.prepare()
             for method in METHODS:
-                self.retriever.search("ready", k=1, method=method)
+                self.retriever.search("ready", k=1, method=method, rerank=0)
             for name, kind in list(self.retriever.fields.items())[:1]:
-                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]})
+                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
         except UserError as error:
             raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
         return dumps({"status": "ready", "documents": len(self.retriever)})
@@ -265,8 +286,8 @@ class Service:
 
     def close(self) -> None:
         """Finish the calls that have begun, and drop the ones that wait."""
-        self.read_pool.close()
-        self.write_pool.close()
+        for pool in self.pools:
+            pool.close()
 
 
 def _one_core() -> None:
