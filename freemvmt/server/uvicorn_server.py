@@ -96,10 +96,10 @@ def print_address(console: Console, retriever: "Retriever", settings: ServeSetti
     about = retriever.about
     access = "read only" if settings.read_only else "writing needs the token" if settings.token else "writable"
     console.line(f"serving   {about['name']}: {len(retriever):,} documents, {access}")
-    if retriever.reranker is not None:
-        console.line(f"rerank    the {settings.depth} best of a search, by {retriever.reranker.name}")
     console.line(f"page      http://{host}:{port}/")
     console.line(f"API       http://{host}:{port}/docs")
+    if retriever.reranker is not None:
+        console.line(f"rerank    the {settings.depth} best of a search, by {retriever.reranker.name}")
     if settings.token_is_short:
         console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {GENERATE_COMMAND}")
     sys.stdout.flush()
