@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from freemvmt.cli.parsing import CollectionArgument, Options, parse
-from freemvmt.config import DataConfig, Lexical, Method, Protocol
+from freemvmt.config import DataConfig, Lexical, Method, Protocol, RerankConfig
 from freemvmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class CollectionOptions(DataConfig, Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(CollectionOptions):
+class EvaluateOptions(RerankConfig, CollectionOptions):
     """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
@@ -59,27 +59,39 @@ class EvaluateOptions(CollectionOptions):
 def evaluate(argv: Sequence[str]) -> int:
     """Measure a model on a collection."""
     options = parse(EvaluateOptions, argv, "two-towers evaluate")
-    from freemvmt.evaluation.metrics import table
+    from freemvmt.evaluation.metrics import measure, table
+    from freemvmt.evaluation.reranking import rerank_run
     from freemvmt.evaluation.runs import check_run, tag_of, write_run
+    from freemvmt.search.reranker import load_reranker
     from freemvmt.storage.outputs import check_output_file
 
     console = options.console()
     _check_worst(options)
+    options.check_rerank()
     _check_model(options.model)
     output = None if options.run is None else check_output_file(options.run, [options.collection, options.model])
     collection = _collection(options)
     if output:
         check_run(collection)
+    reranker = load_reranker(options)
     result, run, retriever = _measured(options.model, collection, options.method, options)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
+    answer: dict[str, object] = {}
+    if reranker is not None:
+        reranked = rerank_run(run, collection, reranker, options.depth, console)
+        run, tag = reranked.run, f"{tag}+rerank"
+        result = measure(run, collection, result.method, options.protocol, reranked.note)
+        answer["rerank"] = {"model": reranked.model, "depth": reranked.depth, "median_ms": round(reranked.median_ms, 3)}
     notes = _bm25_note(options) + _cut_note(retriever)
     console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{notes}")
     for line in table([result]):
         console.line(line)
-    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
+    if reranker is not None:
+        console.line(f"rerank       {reranked.median_ms:.0f} ms a query (median)")
     if retriever and (passages := retriever.passage_count) > len(retriever):
         answer["passages"] = passages
-    if retriever and (heavy := _heavy_score(retriever, collection, options)):
+    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict(), **answer}
+    if retriever and reranker is None and (heavy := _heavy_score(retriever, collection, options)):
         share = result.metrics["ndcg@10"] / heavy
         console.line(f"retention    {share:.1%} of the transformer on both sides, dense, {heavy:.4f}")
         answer |= {"transformer_ndcg@10": round(heavy, 6), "retention": round(share, 4)}

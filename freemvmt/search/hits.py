@@ -54,7 +54,8 @@ class Hit:
     ``text`` is its text or, where it was too long to be read at once, its best passage, which stands at ``place``.
 
     ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` is the cosine and
-    ``bm25`` the BM25 score; each is None if that method was not used or did not rank the document.
+    ``bm25`` the BM25 score; each is None if that method was not used or did not rank the document. ``rerank`` is the
+    score of a cross-encoder, and then ``score`` is too; None if none read the document.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Hit:
     dense: float | None = None
     bm25: float | None = None
     place: Place | None = None
+    rerank: float | None = None
 
 
 def with_title(hit: Hit) -> Metadata:

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from freemvmt.config import Lexical, Method
+from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
 from freemvmt.data.values import id_of, ids_of, texts_of
@@ -25,6 +26,7 @@ from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import Search, check_k, neighbours, rank_by
 from freemvmt.search.new_documents import encode_new
+from freemvmt.search.reranker import Reranker, rerank_hits
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
 from freemvmt.search.stores.memory import EncodeContents, MemoryStore
@@ -70,6 +72,7 @@ class Retriever:
             raise UserError(f"{len(documents)} documents but {len(given)} vectors; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
+        self.reranker: Reranker | None = None  # scores the best hits of a search again
         self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
         self._query_rows: QueryRows = "fp32"
         self._reopening = threading.Lock()
@@ -158,6 +161,7 @@ class Retriever:
         weight: float | None = ...,
         filter: Filter | None = None,
         passages: bool = False,
+        rerank: int | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -169,6 +173,7 @@ class Retriever:
         weight: float | None = ...,
         filter: Filter | None = None,
         passages: bool = False,
+        rerank: int | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -179,19 +184,25 @@ class Retriever:
         weight: float | None = None,
         filter: Filter | None = None,
         passages: bool = False,
+        rerank: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The best ``k`` documents for one query, best first, or for each of several queries; fewer if fewer match.
 
         ``weight`` is the share of the dense score in a hybrid; None: the model's own. ``filter`` limits the search to
         documents whose metadata match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one
         of its members does. The filter is exact with every index. A document that is cut is ranked by its best passage,
-        which is the hit's text; with ``passages``, each of its passages can be a hit.
+        which is the hit's text; with ``passages``, each of its passages can be a hit. ``rerank`` is how many of the
+        best hits ``reranker`` scores again; None: 50 if there is a reranker, else 0.
         """
+        depth = _rerank_depth(self.reranker, rerank)
         queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
         model, view = self._snapshot()
+        check_k(k)
         search = Search(None if filter is None else view.among(filter), passages)
-        ranking, rankings = rank_by(model, view, queries, k, method, weight, search)
+        ranking, rankings = rank_by(model, view, queries, max(k, depth), method, weight, search)
         hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
+        if self.reranker is not None and depth:
+            hits = [rerank_hits(self.reranker, *found, depth)[:k] for found in zip(queries, hits, strict=True)]
         return hits[0] if isinstance(query, str) else hits
 
     def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None) -> Ranking:
@@ -345,6 +356,18 @@ def _number_of(view: View, id: str | int) -> int:
     if number is None:
         raise NotFound(f"there is no document {document_id[:200]!r}; check the id")
     return number
+
+
+def _rerank_depth(reranker: Reranker | None, rerank: object) -> int:
+    """The number of hits that the reranker reads; ``UserError`` for a wrong one, or when there is no reranker."""
+    if rerank is None and reranker is None:
+        return 0
+    depth = RERANK_DEPTH if rerank is None or rerank is True else rerank
+    if not isinstance(depth, Integral) or int(depth) < 0:
+        raise UserError(f"rerank is {rerank!r}; give a number of hits, or 0")
+    if depth and reranker is None:
+        raise UserError("rerank needs a cross-encoder; give the retriever a reranker")
+    return int(depth)
 
 
 def _check_distinct(ids: list[str]) -> None:

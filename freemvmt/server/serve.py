@@ -14,6 +14,7 @@ from pathlib import Path
 
 from freemvmt.runtime.console import Console
 from freemvmt.runtime.devices import share_freed_memory
+from freemvmt.search.reranker import load_reranker
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
@@ -50,6 +51,8 @@ def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULE
             loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
             for module in modules:
                 import_module(module)
-            return loading.result()
+            retriever = loading.result()
+            retriever.reranker = load_reranker(settings, settings.search_threads)
+            return retriever
     finally:
         gc.enable()

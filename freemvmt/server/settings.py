@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from freemvmt.config import flag
+from freemvmt.config import RerankConfig, flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 from freemvmt.towers.numpy_towers import QueryRows
@@ -28,7 +28,7 @@ def token_of_environment() -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(RerankConfig):
     """How a bundle is served. The token comes from TWO_TOWERS_TOKEN, never from a flag that others could read."""
 
     backend: Literal["own", "onnx"] = "own"
@@ -72,6 +72,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self.check_rerank()
         if self.backend == "onnx" and self.model is None:
             raise UserError(
                 "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"

@@ -103,6 +103,8 @@ def print_address(console: Console, retriever: "Retriever", settings: ServeSetti
     console.line(f"serving   {about['name']}: {len(retriever):,} documents, {access}")
     console.line(f"page      {address}/")
     console.line(f"API       {address}/docs")
+    if retriever.reranker is not None:
+        console.line(f"rerank    the {settings.depth} best of a search, by {retriever.reranker.name}")
     if settings.token_is_short:
         console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {GENERATE_COMMAND}")
     sys.stdout.flush()

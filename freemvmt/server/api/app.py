@@ -51,9 +51,8 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
     app = API(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.authenticator, app.service = Authenticator(settings), service
     metrics = Metrics(retriever)
-    pools = (service.read_pool, service.write_pool)
-    for pool in pools:
-        pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in pools))
+    for pool in service.pools:
+        pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in service.pools))
     add_routes(app, service, app.authenticator, metrics)
     app.add_exception_handler(HTTPException, _raise_refusal)
     app.add_middleware(

@@ -22,7 +22,9 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "text": hit.text,
         "metadata": hit.metadata,
     }
-    return fields if hit.place is None else fields | {"place": asdict(hit.place)}
+    if hit.place is not None:
+        fields["place"] = asdict(hit.place)
+    return fields if hit.rerank is None else fields | {"rerank": hit.rerank}
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, Any]:

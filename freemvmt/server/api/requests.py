@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from freemvmt.config import Method
+from freemvmt.config import MAX_RERANKED, Method
 from freemvmt.data.documents import MAX_ID_BYTES
 from freemvmt.data.values import id_of
 from freemvmt.errors import UserError
@@ -56,6 +56,14 @@ def _to_texts(value: object) -> object:
     if isinstance(first, int) and not isinstance(first, bool):
         raise PydanticCustomError("token_ids", _IDS_NOT_TEXTS)
     return texts
+
+
+def _check_rerank(value: object) -> object:
+    """Whether hits are scored again, or how many of them."""
+    depth = float_to_int(value)
+    if isinstance(depth, bool) or (isinstance(depth, int) and 1 <= depth <= MAX_RERANKED):
+        return depth
+    raise PydanticCustomError("rerank", f"input should be true, false, or a number of hits from 1 to {MAX_RERANKED}")
 
 
 _IDS_NOT_TEXTS = "send texts, not token ids, which are another model's (LangChain: check_embedding_ctx_length=False)"
@@ -114,6 +122,16 @@ HitsInBatch = Annotated[
     int, Field(ge=1, le=MAX_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(float_to_int)
 ]
 Passages = Annotated[bool, Field(description="Find passages: several of one long document, if they are the best.")]
+Rerank = Annotated[
+    bool | int,
+    BeforeValidator(_check_rerank),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": MAX_RERANKED}],
+            "description": "Whether the cross-encoder scores the best hits again, or how many of them.",
+        }
+    ),
+]
 Weight = Annotated[float, Field(ge=0, le=1, description="Hybrid: the share of the dense side.")]
 
 
@@ -188,6 +206,7 @@ class SearchRequest(Body):
     filter: Filter = NO_FILTER
     passages: Passages = False
     explain: bool = Field(False, description=f"Explain the first {MAX_EXPLAINED} hits.")
+    rerank: Rerank | None = None
 
 
 class BatchRequest(Body):

@@ -35,6 +35,7 @@ from freemvmt.errors import UserError
 from freemvmt.trainer.dataset import prepare
 from freemvmt.tuning import run as sweeps
 
+from encoders import write_cross_encoder
 from rows import make_rows
 from stopping import Stopped, StoppedAt
 
@@ -95,6 +96,7 @@ VALUES = {
     "query_field": "question",
     "queries": "{model}",
     "ray_address": "127.0.0.1:1",
+    "rerank": "{cross}",
     "resume": "{checkpoints}",
     "run": "{new}/run.txt",
     "run_name": "another",
@@ -134,6 +136,7 @@ BESIDE = {
     "log_model": "--wandb",
     "watch_every": "--wandb",
     "evaluate explain": "--worst 2",
+    "rerank_depth": "--rerank {cross}",
     "retune recurrence_rate_factor": "--seed 1",  # these two are for other bundles
     "retune encoder_rate_factor": "--seed 1",
     "retune loss": "--negatives given",
@@ -177,6 +180,7 @@ REFUSED = {
     "export --dim 2": "--dim is for --format site",
     "export --max-mb 0.5": "--max-mb is for --format site",
     "export --onnx-web {new}": "--onnx-web is for --format site",
+    **{f"{verb} --rerank-depth 2": "give --rerank MODEL" for verb in ("search", "serve", "evaluate")},
     "index --kind pq": "--kind pq needs 1,000 documents",
     "index --kind ivf": "--kind ivf needs 1,000 documents",
     "retune --streaming": "a teacher needs all texts at once",
@@ -283,6 +287,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
     ):
         assert cli.main(line.format(**made).split()) == 0
     scores = {"collection": "rows", "model": "m", "method": "dense", "protocol": "full corpus", "queries": 1}
+    made["cross"] = str(write_cross_encoder(folder / "cross"))
     Path(made["scores"]).write_text(json.dumps(scores))
     config = TrainConfig(dataset=(made["rows"],), base=tiny_base, epochs=1, batch_size=32, wandb=False)
     data = prepare(config)
