@@ -86,6 +86,16 @@ class ExplainArguments(Arguments):
     id: Id
 
 
+class PassagePlace(Answer):
+    """Where a passage stands in its document; ``start`` and ``stop`` are characters, as `get` counts them."""
+
+    trail: Annotated[str, Field(description="The headings above it, the outermost first.")]
+    page: int | None
+    lines: tuple[int, int]
+    start: int
+    stop: int
+
+
 class FoundDocument(Answer):
     """A document that was found."""
 
@@ -93,6 +103,7 @@ class FoundDocument(Answer):
     title: str
     score: float
     text: str
+    place: Annotated[PassagePlace | None, Field(description="Of a long document: where the text stands in it.")]
     metadata: Fields
     cut: Cut
 

@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -211,6 +211,7 @@ def _found(hit: Hit, limit: int, metadata: dict[str, Any], left_out: list[str]) 
         title=title_of(hit.title),
         score=round(hit.score, 4),
         text=hit.text[:limit],
+        place=None if hit.place is None else messages.PassagePlace(**asdict(hit.place)),
         metadata=metadata,
         cut=cut_note(limit, len(hit.text), left_out),
     )
@@ -223,6 +224,9 @@ def _hit_text(rank: int, hit: messages.FoundDocument) -> str:
 def _head(document: messages.FoundDocument | messages.DocumentAnswer) -> str:
     """The lines before a text: its title and id, its metadata, and what was cut."""
     lines = [f"{document.title} [{document.id}]".strip()]
+    if isinstance(document, messages.FoundDocument) and (place := document.place) is not None:
+        where = place.trail or f"lines {place.lines[0]} to {place.lines[1]}"
+        lines.append(f"({where}; from character {place.start})")
     if document.metadata:
         lines.append(json.dumps(document.metadata, ensure_ascii=False))
     if document.cut:
