@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from freemvmt.search.bundle.sync import SyncCounts
     from freemvmt.search.retriever import Retriever
 
-INTERVAL = 2.0  # seconds between two looks at the folder
-
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOptions(FolderOptions, Options):
@@ -48,6 +46,7 @@ def sync(argv: Sequence[str]) -> int:
 def _watch(retriever: "Retriever", options: SyncOptions, console: Console) -> None:
     """Bring the bundle in step again and again; an error is a line, since the next look may find the folder whole."""
     from freemvmt.errors import UserError
+    from freemvmt.search.bundle.sync import INTERVAL
 
     while True:
         time.sleep(INTERVAL)

@@ -33,13 +33,22 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
         retriever = load(bundle, settings)
         from freemvmt.server import uvicorn_server
 
-        with contextlib.closing(retriever):
+        with contextlib.closing(retriever), _follower(retriever, settings):
             server = uvicorn_server.make_server(retriever, settings)
             uvicorn_server.set_up_logs(settings)
             port = listener.getsockname()[1]
             server.on_listening = lambda: uvicorn_server.print_address(console, retriever, settings, port)
             server.run(sockets=[listener])
     return 0
+
+
+def _follower(retriever: Retriever, settings: ServeSettings) -> contextlib.AbstractContextManager[object]:
+    """What keeps the bundle in step with its folder while it is served, if that is asked for."""
+    if not settings.sync:
+        return contextlib.nullcontext()
+    from freemvmt.server.follower import Follower
+
+    return Follower(retriever)
 
 
 def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULES) -> Retriever:

@@ -43,6 +43,8 @@ class ServeSettings(RerankConfig):
     """Port to listen on; 0: any that is free."""
     read_only: bool = False
     """Refuse to add and delete documents."""
+    sync: bool = False
+    """Follow the folder of files that the bundle was made from: look for changes every two seconds."""
     protect_reads: bool = False
     """Ask for the token when searching too, not only when writing."""
     allowed_hosts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -83,6 +85,8 @@ class ServeSettings(RerankConfig):
             raise UserError(
                 "--query-rows int8 is for the bundle's own model; `export --precision int8` writes such graphs"
             )
+        if self.sync and self.workers:
+            raise UserError("--sync is for one process; leave --workers out, or run `two-towers sync BUNDLE --watch`")
         for proxy in self.trusted_proxies:
             _parse_network(proxy)
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):

@@ -19,6 +19,7 @@ from freemvmt.errors import UserError
 from freemvmt.search.retriever import Retriever
 from freemvmt.search.stores.local.store import LocalStore
 
+INTERVAL = 2.0  # seconds between two looks at a folder that is watched
 _CHUNK = 1024  # documents in memory while the bundle is read
 
 

@@ -36,7 +36,7 @@ from freemvmt.trainer.dataset import prepare
 from freemvmt.tuning import run as sweeps
 
 from encoders import write_cross_encoder
-from rows import make_rows
+from rows import ANSWERED, make_rows
 from stopping import Stopped, StoppedAt
 
 TRAIN = "--dataset {rows} --base {base} --epochs 1 --batch-size 32 --no-wandb"
@@ -57,6 +57,7 @@ COMMANDS = {
     "search": "{bundle} magnet",
     "add": "{bundle} {corpus}",
     "delete": "{bundle} d1",
+    "sync": "{bundle} {notes}",
     "serve": "{bundle} --port 0",
     "mcp": "{bundle}",
 }
@@ -156,6 +157,7 @@ MORE = [
     "train --dataset {corpus} --spans 2 --base {encoder} --document-tower transformer --loss align --no-wandb "
     "--output {new}/light",
     "retune {bundle} --queries {model}",
+    "quickstart {notes} --output {new}/model",
 ]
 TRAINING = {field.name for field in dataclasses.fields(TrainConfig)}
 SEARCHED = {name for sweep in sweep_config.SWEEPS.values() for name in sweep["parameters"]}
@@ -193,6 +195,7 @@ REFUSED = {
     "mcp --allowed-hosts example.org": "are for --http",
     "serve --backend onnx": "--backend onnx has no graphs",
     "serve --model {graphs}": "--model is for --backend onnx",
+    "serve --sync": "not made from a folder of files",
     "serve --protect-reads": "--protect-reads has no token",
 }
 NO_HUB = "the Hugging Face Hub cannot be reached"  # what `push` says here; test_publishing.py has a Hub
@@ -288,6 +291,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
         assert cli.main(line.format(**made).split()) == 0
     scores = {"collection": "rows", "model": "m", "method": "dense", "protocol": "full corpus", "queries": 1}
     made["cross"] = str(write_cross_encoder(folder / "cross"))
+    made["notes"] = str(write_notes(folder / "notes"))
     Path(made["scores"]).write_text(json.dumps(scores))
     config = TrainConfig(dataset=(made["rows"],), base=tiny_base, epochs=1, batch_size=32, wandb=False)
     data = prepare(config)
@@ -300,9 +304,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
     return made
 
 
+def write_notes(folder: Path) -> Path:
+    """A folder of 60 notes."""
+    folder.mkdir()
+    for number, topic in enumerate(ANSWERED * 2):
+        text = f"# {topic} {number}\n\nOf {topic} this is what note {number} says. There is more to say of it.\n"
+        (folder / f"{number}.md").write_text(text)
+    return folder
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few docs; no pictures; a server that ends when it listens, and one process where it would be several."""
+    import freemvmt.cli.sync
     import freemvmt.server.mcp.stdio
     import freemvmt.server.serve
     import freemvmt.server.supervisor
@@ -316,6 +330,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     really = Server.startup
     monkeypatch.setattr(Server, "startup", startup)
     monkeypatch.setattr(freemvmt.server.mcp.stdio, "run_stdio", lambda _: None)
+    monkeypatch.setattr(freemvmt.cli.sync, "_watch", lambda *_: None)
     serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -217,3 +218,37 @@ def test_a_killed_sync_is_done_again(bundle: Path, notes: Path) -> None:
     synced(bundle)
     assert len(Retriever.load(bundle)) == 303
     assert synced(bundle).unchanged == 303
+
+
+def test_a_server_follows_its_folder(bundle: Path, notes: Path) -> None:
+    command = [sys.executable, "-m", "freemvmt", "serve", str(bundle), "--port", "0", "--sync"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = next(line.split()[-1] for line in process.stdout if line.startswith("page"))
+            (notes / "sea.md").write_text("# The sea\n\nSalt.")
+            (notes / "river.txt").unlink()
+
+            def found(query: str) -> list[str]:
+                answer = httpx.post(f"{address}search", json={"query": query, "method": "bm25"}, timeout=30)
+                return [hit["id"] for hit in answer.json()["hits"]]
+
+            deadline = time.monotonic() + 60
+            while found("salt") != ["sea.md"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert found("runs") == []
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_server_says_at_once_that_it_has_no_folder_to_follow(
+    bundle: Path, notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(notes)
+    Retriever.load(bundle).close()
+    assert "is not there; name it" in refusal(capsys, tmp_path, "serve", bundle, "--port", "0", "--sync")
+    assert "is for one process" in refusal(capsys, tmp_path, "serve", bundle, "--sync", "--workers", "2")
