@@ -5,6 +5,7 @@ their sections), compared with BM25 on held-out ones, and saved. Then they answe
 too. With ``--heavy`` a transformer encodes the documents.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -84,7 +85,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     what = "the docs of the Python packages installed here" if options.corpus is None else options.corpus
     console.line(f"Search {what}: two towers, trained on this machine.")
     console.line()
-    from freemvmt.data.load import load
+    from freemvmt.data.load import NothingToLearnError, load
     from freemvmt.evaluation.metrics import compare
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.load import check_output as check_bundle
@@ -99,7 +100,12 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     check_output(output)
     if options.corpus is not None:
         check_bundle(options.bundle, [options.corpus])
-    dataset = load(config)
+    try:
+        dataset = load(config)
+    except NothingToLearnError:
+        if options.corpus is None:
+            raise
+        return _index_alone(options, console)
     if options.heavy:
         _say_how_long(config, dataset.train.passages, console)
     data = prepare(config, console, data=dataset)
@@ -136,6 +142,20 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": comparison.difference, "p_value": comparison.p_value},
         "searches": answers,
     }
+
+
+def _index_alone(options: QuickstartOptions, console: Console) -> dict[str, Any]:
+    """Index a corpus that has nothing to learn from with the untrained towers; return what there is."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle.build import build
+
+    assert options.corpus is not None
+    console.line(f"note      {options.corpus} has too little text to learn from; its towers stay untrained")
+    build(TwoTowersModel(options.train_config().model_config()), options.corpus, options.bundle, console=console)
+    console.line()
+    console.line(f"saved  {options.bundle}")
+    _say_next(options, console)
+    return {"bundle": str(options.bundle)}
 
 
 def _say_how_long(config: TrainConfig, passages: Sequence[str], console: Console) -> None:
@@ -229,7 +249,8 @@ def _ask_bundle(
     build(model, options.corpus, options.bundle, console=console)
     queries = data.validation.queries
     questions = [queries[row] for row in evenly_spaced(len(queries), 3)]
-    return _ask(Retriever.load(options.bundle, verify=False), questions, lambda hit: hit.text, console)
+    retriever = Retriever.load(options.bundle, verify=False)
+    return _ask(retriever, questions, lambda hit: str(hit.place or hit.text), console)
 
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -253,27 +274,41 @@ def _ask(
 
 def _say_next(options: QuickstartOptions, console: Console) -> None:
     """Print the commands that lead on from here."""
-    heavier = pasteable(f"two-towers quickstart {options.corpus or ''} --heavy".replace("  ", " "))
-    searches, collection = [(pasteable("two-towers serve"), "the same search in your browser")], "pydocs"
-    if options.corpus is not None:
-        search, collection = pasteable(f'two-towers search {options.bundle} "your question"'), "COLLECTION"
-        searches = [
-            (search, "in the terminal"),
-            (pasteable(f"two-towers serve {options.bundle}"), "in your browser"),
+    from freemvmt.data.records import is_folder_of_files
+
+    next_steps = [] if options.heavy else [(_heavy_command(options), "better: a transformer encodes the documents")]
+    if options.corpus is None:
+        serve = ("two-towers serve", "the same search in your browser")
+        if options.heavy:
+            bundle = f"bundles/{Path(options.folder).name}"
+            serve = (f"two-towers index {options.folder} pydocs --output {bundle}", "to search and serve it")
+        evaluate = f"two-towers evaluate {options.folder} pydocs --method hybrid"
+        next_steps = [serve, *next_steps, (evaluate, "any model, any collection")]
+    else:
+        bundle = shlex.quote(str(options.bundle))
+        serve = (f"two-towers serve {bundle}", "in your browser")
+        if is_folder_of_files(Path(options.corpus)):
+            serve = (f"{serve[0]} --sync", "in your browser, in step with the folder")
+        next_steps = [
+            (f'two-towers search {bundle} "your question"', "in the terminal"),
+            (
+                f"two-towers serve {bundle}{follows}",
+                "in your browser" + (", in step with the folder" if follows else ""),
+            ),
+            *next_steps,
         ]
-    elif options.heavy:
-        command = pasteable(f"two-towers index {options.folder} pydocs --output bundles/{Path(options.folder).name}")
-        searches = [(command, "to search and serve it")]
-    next_steps = (
-        *searches,
-        *(() if options.heavy else ((heavier, "better: a transformer encodes the documents"),)),
-        (pasteable(f"two-towers evaluate {options.folder} {collection} --method hybrid"), "any model, any collection"),
-        (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
-        *((("cd freemvmt && uv run python main.py", "MS MARCO"),) if options.corpus is None else ()),
-    )
+    next_steps.append(("two-towers train --dataset FILE", "your own pairs (JSONL, TSV, Parquet)"))
+    next_steps = [(pasteable(command), purpose) for command, purpose in next_steps]
+    if options.corpus is None:
+        next_steps.append(("cd freemvmt && uv run python main.py", "MS MARCO"))
     width = max(len(command) for command, _ in next_steps)
     for number, (command, purpose) in enumerate(next_steps):
         console.line(f"{'' if number else 'next':<6} {command:<{width}}   {purpose}")
+
+
+def _heavy_command(options: QuickstartOptions) -> str:
+    corpus = "" if options.corpus is None else f"{shlex.quote(options.corpus)} "
+    return f"two-towers quickstart {corpus}--heavy"
 
 
 def _verdict(difference: float, p_value: float) -> str:

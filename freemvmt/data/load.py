@@ -41,6 +41,10 @@ _NAMED = ("auto", "msmarco", "pydocs")  # data sets that are no files
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
+class NothingToLearnError(UserError):
+    """A corpus has no structure that could teach."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Training examples, and the validation collection of each epoch. No query is in both."""
@@ -185,7 +189,9 @@ def _from_documents(documents: list[Document], name: str, config: DataConfig) ->
     if config.spans:
         pairs = Judgements.join([pairs, _spans_of(structure.sections, config)])
     if not len(pairs.queries):
-        raise UserError(f"{name} has no title, no heading and no second sentence to learn from; add --spans 4")
+        raise NothingToLearnError(
+            f"{name} has no title, no heading and no second sentence to learn from; add --spans 4"
+        )
     return pairs, structure.validation
 
 
