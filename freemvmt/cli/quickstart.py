@@ -289,14 +289,8 @@ def _say_next(options: QuickstartOptions, console: Console) -> None:
         serve = (f"two-towers serve {bundle}", "in your browser")
         if is_folder_of_files(Path(options.corpus)):
             serve = (f"{serve[0]} --sync", "in your browser, in step with the folder")
-        next_steps = [
-            (f'two-towers search {bundle} "your question"', "in the terminal"),
-            (
-                f"two-towers serve {bundle}{follows}",
-                "in your browser" + (", in step with the folder" if follows else ""),
-            ),
-            *next_steps,
-        ]
+        search = f'two-towers search {bundle} "your question"'
+        next_steps = [(search, "in the terminal"), serve, *next_steps]
     next_steps.append(("two-towers train --dataset FILE", "your own pairs (JSONL, TSV, Parquet)"))
     next_steps = [(pasteable(command), purpose) for command, purpose in next_steps]
     if options.corpus is None:
