@@ -19,12 +19,14 @@ from freemvmt.config import Method, TrainConfig
 from freemvmt.runtime.console import Console, pasteable, shorten
 
 if TYPE_CHECKING:  # most of these import PyTorch, which takes seconds
+    from freemvmt.data.load import Dataset
     from freemvmt.data.readers.pydocs import Docstring
     from freemvmt.evaluation.metrics import Comparison, Result
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.hits import Hit
     from freemvmt.search.retriever import Retriever
     from freemvmt.trainer.dataset import TrainingData
+    from freemvmt.trainer.result import TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +89,10 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     console.line()
     from freemvmt.data.load import NothingToLearnError, load
     from freemvmt.evaluation.metrics import compare
-    from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.load import check_output as check_bundle
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
-    from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.result import save
-    from freemvmt.training import label_of, train
 
     clock = time.perf_counter()
     config, output = options.train_config(), Path(options.folder)
@@ -108,14 +107,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         return _index_alone(options, console)
     if options.heavy:
         _say_how_long(config, dataset.train.passages, console)
-    data = prepare(config, console, data=dataset)
-    training = train(config, data, console=console)
-    rate = training.pairs * len(training.history) / training.seconds
-    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
-    if training.val_ndcg_10 < training.untrained_ndcg_10:
-        console.line("kept      the untrained towers: this text taught them nothing")
-        untrained = TwoTowersModel(config.model_config())
-        training = replace(training, model=untrained, val_ndcg_10=training.untrained_ndcg_10, best_epoch=0)
+    data, training = _train(config, dataset, console)
     save(config, data, training, output)
 
     retriever = _retriever_over(training.model, data)
@@ -142,6 +134,23 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": comparison.difference, "p_value": comparison.p_value},
         "searches": answers,
     }
+
+
+def _train(config: TrainConfig, dataset: "Dataset", console: Console) -> "tuple[TrainingData, TrainingResult]":
+    """The data as it was trained on, and the result; its towers are the untrained ones if these are better."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.trainer.dataset import prepare
+    from freemvmt.training import label_of, train
+
+    data = prepare(config, console, data=dataset)
+    training = train(config, data, console=console)
+    rate = training.pairs * len(training.history) / training.seconds
+    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
+    if training.val_ndcg_10 < training.untrained_ndcg_10:
+        console.line("kept      the untrained towers: this text taught them nothing")
+        untrained = TwoTowersModel(config.model_config())
+        training = replace(training, model=untrained, val_ndcg_10=training.untrained_ndcg_10, best_epoch=0)
+    return data, training
 
 
 def _index_alone(options: QuickstartOptions, console: Console) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.msmarco import ms_marco, ms_marco_tsv, qrels_file_of
 from freemvmt.data.readers.parquet import from_table, read_parquet
 from freemvmt.data.readers.tsv import read_tsv
+from freemvmt.data.records import RECORD_FIELDS
 from freemvmt.data.structure import structure_of
 from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import passage_id
@@ -171,12 +172,15 @@ def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
     if path.is_dir():
         if _has_qrels(path, "train") if is_judged(path) else data_files(path, tuple(_READERS)):
             return None
+        if not any(path.iterdir()):
+            return None
     elif path.suffix != ".jsonl":
         return None
     else:
         first = next((record for _, record in json_lines(path, 1)), {})
-        if "text" not in first or config.query_field in first:
+        if "text" not in first or first.keys() - RECORD_FIELDS:
             return None
+    logger.info("%s has no training queries: titles, headings and first sentences stand in for them", name)
     return list(itertools.islice(read_corpus(name), config.max_samples))
 
 

@@ -20,7 +20,7 @@ from freemvmt.data.values import Metadata, check_document, duplicate_error, id_o
 from freemvmt.errors import UserError
 from freemvmt.storage.files import check_regular
 
-_RECORD_FIELDS = ("_id", "id", "text", "title", "metadata")
+RECORD_FIELDS = ("_id", "id", "text", "title", "metadata")
 _CORPUS_FILES = ("corpus.jsonl", "collection.tsv")  # in a folder
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # a column of row numbers that pandas adds
 
@@ -104,7 +104,7 @@ def record_of(fields: Mapping[str, Any], where: str) -> Record:
 
 def _extra_fields(fields: Mapping[str, Any], metadata: Metadata, where: str) -> Metadata:
     """The fields to add to the metadata. ``id`` is one of them if ``_id`` has another value."""
-    extra = {key: value for key, value in fields.items() if key not in _RECORD_FIELDS}
+    extra = {key: value for key, value in fields.items() if key not in RECORD_FIELDS}
     if fields.get("_id") is not None and fields.get("id") not in (None, fields["_id"]):
         extra["id"] = fields["id"]
     if conflicts := [key for key in extra if key in metadata and metadata[key] != extra[key]]:

@@ -57,6 +57,9 @@ def read_folder(
     Raises ``UserError`` if no file can be read, or if one cannot and ``config.strict``.
     """
 
+    if folder.resolve() == Path(folder.resolve().anchor):
+        raise UserError(f"{folder} is the root of a file system; name a folder of documents below it")
+
     def pass_over(name: str, reason: str) -> None:
         name = _printable(name)
         if config.strict:

@@ -92,8 +92,8 @@ def build(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
-        files, report = files or FolderConfig(), report or FolderReport()
-        rows, kinds, unseen = _read((corpus, files, report), folder, splitter, place is None, console)
+        source = (corpus, files or FolderConfig(), report or FolderReport())
+        rows, kinds, unseen = _read(source, folder, splitter, place is None, console)
 
         start = time.perf_counter()
         if dim is not None:
@@ -113,11 +113,9 @@ def build(
             "id": id,
             "index": index | {"recall_queries": len(queries)},
             "unseen": unseen,
+            **({"passages": {"tokens": model.document_tokens, "count": len(rows)}} if cut and place is None else {}),
+            **_folder_of(corpus, output, source[1]),
         }
-        if cut and place is None:
-            manifest["passages"] = {"tokens": model.document_tokens, "count": len(rows)}
-        if is_folder_of_files(Path(corpus)):
-            manifest["folder"] = _folder_of(Path(corpus), output, files)
         write_manifest(folder / MANIFEST_FILE, manifest)
         del rows, chunks  # unmap the files before the folder moves
         old_location = remote.location_in(output)
@@ -296,10 +294,12 @@ def _manifest(
     }
 
 
-def _folder_of(corpus: Path, output: Path, config: FolderConfig) -> dict[str, Any]:
-    """The folder of files ``corpus``, for `sync`: its path from the bundle, and the globs."""
-    path = os.path.relpath(corpus.resolve(), output)
-    return {"path": path, "include": list(config.include), "exclude": list(config.exclude)}
+def _folder_of(corpus: str, output: Path, config: FolderConfig) -> dict[str, Any]:
+    """What `sync` needs of a folder of files, its path from the bundle and the globs; empty for another corpus."""
+    if not is_folder_of_files(Path(corpus)):
+        return {}
+    path = os.path.relpath(Path(corpus).resolve(), output)
+    return {"folder": {"path": path, "include": list(config.include), "exclude": list(config.exclude)}}
 
 
 def _seconds_since(start: float) -> float:
