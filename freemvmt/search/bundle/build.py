@@ -88,9 +88,7 @@ def build(
     output = output.resolve()
     make_folders(output.parent)
     with _work_folder(output) as work, as_user_error(output):
-        folder = work / "bundle"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder = _empty(work / "bundle")
         splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
         source = (corpus, files or FolderConfig(), report or FolderReport())
         rows, kinds, unseen = _read(source, folder, splitter, place is None, console)
@@ -176,6 +174,13 @@ def _work_folder(output: Path) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _empty(folder: Path) -> Path:
+    """``folder``, made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _read(
