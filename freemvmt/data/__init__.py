@@ -6,6 +6,7 @@ Read in this order:
 - ``judgements``: the rows of any training file in one form.
 - ``examples``: the training data.
 - ``collection``: the evaluation data.
+- ``structure`` and ``unlabelled``: training pairs and queries from text without labels.
 - ``load``: turns a name from the command line into both.
 - ``streaming``: reads training rows one window at a time.
 - ``tokenizer`` and ``ragged``: turn texts into a ``TokenArray``.
