@@ -326,8 +326,13 @@ class Retriever:
         return dict(self._snapshot()[1].kinds)
 
     def values(self, field: str, most: int = 50) -> list[str]:
-        """The most frequent values of a string field, at most ``most``; spellings that compare equal are one value."""
+        """The most frequent values of a string field, at most ``most``; spellings that compare equal are one value.
+
+        Empty where there are more and none occurs twice, as of paths: no choice among them would help.
+        """
         counts = self._snapshot()[1].counts(field)
+        if len(counts) > most and max(counts.values()) == 1:
+            return []
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
     def refresh(self) -> bool:
