@@ -239,7 +239,7 @@ def _plain(axes: Any) -> None:
 
 def _save(figure: Any, name: str) -> None:
     figure.tight_layout()
-    figure.savefig(IMAGES / name, dpi=130)
+    figure.savefig(IMAGES / name, dpi=130, bbox_inches="tight")
     plt.close(figure)
 
 
