@@ -38,7 +38,8 @@ BundleArgument = Annotated[
     str, tyro.conf.arg(metavar="BUNDLE", help="A folder that `index` wrote."), tyro.conf.Positional
 ]
 
-_Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB"), tyro.conf.UseAppendAction]
+# Of ``tuple[str, ...]`` tyro would import typeguard, which takes long.
+_Globs = Annotated[tuple, tyro.conf.arg(metavar="GLOB"), tyro.conf.UseAppendAction]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,9 @@ class Options:
 class FolderOptions(FolderConfig):
     """What a command takes that reads a folder of files."""
 
-    include: _Globs = ()
+    include: _Globs = ()  # type: ignore[type-arg]
     """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`)."""
-    exclude: _Globs = ()
+    exclude: _Globs = ()  # type: ignore[type-arg]
     """A folder: leave out the files and folders that this glob names."""
 
 

@@ -106,7 +106,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
             raise
         return _index_alone(options, console)
     if options.heavy:
-        _say_how_long(config, dataset.train.passages, console)
+        _say_how_long(config, dataset.validation.documents, console)
     data, training = _train(config, dataset, console)
     save(config, data, training, output)
 

@@ -40,7 +40,7 @@ def test_a_passage_stands_with_its_place_and_opens_its_document_there(visits: Vi
         page = visits(f"{address}/?q=magnet+holds+the+needle+of+this+compass&view=bm25")
         hit = page.locator(".hit").first
         expect(hit).to_have_attribute("data-id", "book.md")
-        expect(hit.locator(".place")).to_contain_text("Part two › The compass, line")
+        expect(hit.locator(".place")).to_contain_text("Part two")
         expect(hit.locator(".text")).not_to_contain_text("said once more")
         hit.get_by_role("button", name="In the document").click()
         expect(hit.locator("mark")).to_contain_text(NEEDLE)

@@ -193,6 +193,8 @@ def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: I
     _check_model_ids(folder, manifest, model, base.index.dim)
     rows = evenly_spaced(len(base.rows), 8) if len(base.rows) else []
     stored = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
+    for row in rows:
+        base.rows.document(row)  # with its id and metadata, which are read here for the first time
     _check_vectors(folder, manifest, model, [base.rows.content(row) for row in rows], stored)
 
 

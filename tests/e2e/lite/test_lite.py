@@ -303,9 +303,11 @@ def test_a_search_never_imports_torch_where_it_is_installed(
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
     build(TwoTowersModel(ModelConfig(base=tiny_base, **changes)), str(corpus), tmp_path / "bundle")
+    others = ({**document, "text": f"{document['text']} And more."} for document in make_documents())
+    (tmp_path / "others.jsonl").write_text("".join(json.dumps(document) + "\n" for document in others))
     code = (
         "import sys; from freemvmt.cli import main; assert main(['search', 'bundle', 'zebra', '--explain']) == 0; "
-        "assert main(['add', 'bundle', 'corpus.jsonl']) == 0; "
+        "assert main(['add', 'bundle', 'others.jsonl']) == 0; "
         "print({'torch', 'safetensors', 'transformers', 'nanotoken', 'typeguard'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
