@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
 
@@ -21,7 +21,8 @@ class SyncOptions(FolderOptions, Options):
     """Add to a bundle what is new in a folder, replace what has changed, and delete what is gone, in one change."""
 
     bundle: BundleArgument
-    folder: Annotated[str | None, tyro.conf.arg(metavar="[FOLDER]"), tyro.conf.Positional] = None
+    # Of ``str | None`` tyro would import typeguard, which takes long.
+    folder: Annotated[Optional[str], tyro.conf.arg(metavar="[FOLDER]"), tyro.conf.Positional] = None  # noqa: UP045
     """The folder of files; none: the one that the bundle was made from, with the globs of then."""
     watch: bool = False
     """Look at the folder again every two seconds, until ctrl-C."""

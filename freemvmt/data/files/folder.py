@@ -1,6 +1,7 @@
 """Reads the documents of a folder: a document for each file."""
 
 import datetime
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -113,7 +114,7 @@ def _document_of(file: FoundFile) -> Document | None:
 def _modified(file: FoundFile) -> str | None:
     """The time of the last change of a file, as in the metadata; None if there is none."""
     try:
-        return _date_of(file.path.stat(follow_symlinks=False).st_mtime_ns)
+        return _date_of(os.lstat(file.path).st_mtime_ns)
     except OSError:
         return None
 
