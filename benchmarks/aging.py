@@ -32,6 +32,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "encode_engines": ("export/vectors.py", "export/ray.py", "data/corpus.py", *_VECTORS),
     "engines": ("evaluation", *_VECTORS, *_SEARCHING, *_BUNDLES),
     "filters": ("search/stores",),
+    "folder": ("cli", "data", *_VECTORS, *_SEARCHING, *_BUNDLES),
     "full_corpus": ("evaluation", "search/index", "search/retriever.py"),
     "fusions": _QUALITY,
     "fuzz": (*_CHECKPOINTS, "storage", "data", "search", "towers/model_folder.py"),

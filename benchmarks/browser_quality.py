@@ -51,7 +51,7 @@ def main() -> int:
     figures: dict[str, Any] = {"queries": len(collection.queries), "documents": len(collection.documents)}
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         bundle = Path(place) / "bundle"
-        build(model, str(given.collection), bundle, kind="exact")
+        build(model, str(given.collection), bundle, kind="exact", cut=False)
         retriever = Retriever.load(bundle)
         figures["served"] = {method: _summary(evaluate(retriever, collection, method)[0]) for method in METHODS}
         say(f"served: {figures['served']}")

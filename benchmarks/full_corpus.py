@@ -91,7 +91,7 @@ def main() -> int:
     searched = summary(in_turns(searches, given.rounds, warm_up=0), "two-towers")
 
     collection = _collection(texts, asked[: given.part], ours)
-    retriever = Retriever(model, collection.documents, collection.document_ids)
+    retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
     retriever.store.all_vectors = documents
     evaluator = InformationRetrievalEvaluator(
         dict(zip(collection.query_ids, collection.queries, strict=True)),

@@ -196,7 +196,7 @@ def _by_ranks(dense: Ranking, words: Ranking) -> Ranking:
 
 
 def _rankings(model: TwoTowersModel, collection: Collection) -> tuple[Ranking, Ranking]:
-    retriever = Retriever(model, collection.documents, collection.document_ids)
+    retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
     return retriever.rank(collection.queries, DEPTH, "dense"), retriever.rank(collection.queries, DEPTH, "bm25")
 
 

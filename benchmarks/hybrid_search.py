@@ -1,6 +1,6 @@
 """Hybrid search of many queries at once: both sides, their fusion and the ids, beside bm25s and FAISS alone added up.
 
-    uv run two-towers index MODEL corpus.jsonl --output BUNDLE        (corpus.jsonl: see passages.py)
+    uv run two-towers index MODEL corpus.jsonl --output BUNDLE --no-cut        (corpus.jsonl: see passages.py)
     uv run python benchmarks/hybrid_search.py BUNDLE --data FOLDER
 
 Ours twice: in memory (exact vectors, bm25s: the very same work as the two alone) and from the bundle, as it is served.
@@ -48,7 +48,7 @@ def main() -> int:
     vectors = np.concatenate([view.vectors(block) for block in blocks])
     asked = training_questions(given.data, given.queries)
     queries = model.encode_queries(asked)
-    memory = Retriever(model, texts, ids)
+    memory = Retriever(model, texts, ids, cut=False)
     memory.scores(asked[:1], 10)  # both indexes are made when they are first needed
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)

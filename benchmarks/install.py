@@ -44,6 +44,7 @@ MODULES = {
     "llama-index": ["freemvmt.integrations.llama_index"],
     "mteb": ["freemvmt.integrations.mteb"],
     "ray": ["freemvmt.export.ray", "ray.data"],
+    "files": ["markdown_it", "selectolax.lexbor", "pypdfium2", "docx", "charset_normalizer", "pathspec"],
 }
 TRIED = """
 import json, subprocess, sys

@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         ours = [sys.executable, "-m", "freemvmt"]
-        _run([*ours, "index", "untrained", "pydocs", "--output", f"{work}/bundle"])
+        _run([*ours, "index", "untrained", "pydocs", "--output", f"{work}/bundle", "--no-cut"])
         _run([*ours, "export", f"{work}/bundle/model", "--format", "onnx", "--output", f"{work}/onnx"])
         alone, whole = ([*command, "serve", f"{work}/bundle"] for command in ([str(lite / "bin" / "two-towers")], ours))
         ways = {
@@ -156,7 +156,7 @@ def _compared(bundle: Path, ways: dict[str, list[str]], queries: Sequence[str]) 
     texts = Texts(bundle)
     documents = [texts[row] for row in range(len(texts))]
     contents, ids = [document.content for document in documents], [document.id for document in documents]
-    expected = Retriever(TwoTowersModel.load(bundle / "model"), contents, ids).scores(queries, 10, "dense")
+    expected = Retriever(TwoTowersModel.load(bundle / "model"), contents, ids, cut=False).scores(queries, 10, "dense")
     answers = {}
     for name, way in ways.items():
         with _serving(way) as (address, _):

@@ -91,7 +91,7 @@ def _measure(folder: Path, models: list[TwoTowersModel], config: TrainConfig) ->
     lexical = Retriever(None, collection.documents, collection.document_ids)
     bm25, _ = evaluate(lexical, collection, "bm25")
     untrained, _ = evaluate(
-        Retriever(TwoTowersModel(), collection.documents, collection.document_ids), collection, "dense"
+        Retriever(TwoTowersModel(), collection.documents, collection.document_ids, cut=False), collection, "dense"
     )
     trained = searched(models, collection, lexical)
     found: dict[str, Any] = {"protocol": bm25.protocol, "queries": bm25.queries}
@@ -107,7 +107,7 @@ def searched(models: list[TwoTowersModel], collection: Collection, lexical: Retr
     """The results of each seed's model, alone and in hybrid with the BM25 of ``lexical``."""
     results: dict[str, list[Result]] = {"dense": [], "hybrid": []}
     for model in models:
-        retriever = Retriever(model, collection.documents, collection.document_ids)
+        retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
         retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
         for method, kept in results.items():
             kept.append(evaluate(retriever, collection, method)[0])

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from freemvmt.config import BASE_MODEL, DataConfig, ModelConfig
-from freemvmt.data.load import load_collection, read_pydocs
+from freemvmt.data.load import load_collection
+from freemvmt.data.readers import pydocs
 from freemvmt.evaluation.metrics import evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.lazy_model import LazyModel
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--collection", default="pydocs", help="on which rows of a byte a number are compared")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    texts = [" ".join(doc.summary.split()[:12]) for doc in read_pydocs(given.queries + WARM_UP, 0)]
+    texts = [" ".join(doc.summary.split()[:12]) for doc in pydocs.sample(given.queries + WARM_UP, 0)]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         TwoTowersModel(ModelConfig()).save(work / "average")
@@ -156,7 +157,7 @@ def _ndcg(models: dict[str, LazyModel], name: str) -> dict[str, float]:
     collection = load_collection(name, None, DataConfig())
     found = {}
     for rows, model in models.items():
-        retriever = Retriever(model, collection.documents, collection.document_ids)
+        retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
         found[rows] = round(evaluate(retriever, collection, "dense")[0].metrics["ndcg@10"], 4)
     return found
 

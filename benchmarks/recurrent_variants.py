@@ -126,7 +126,7 @@ def _measured(path: Path, models: dict[str, list[TwoTowersModel]], config: Train
     average: Result | None = None
     for name, seeds in models.items():
         results = [
-            evaluate(Retriever(model, collection.documents, collection.document_ids), collection, "dense")[0]
+            evaluate(Retriever(model, collection.documents, collection.document_ids, cut=False), collection, "dense")[0]
             for model in seeds
         ]
         mean = mean_of(results)

@@ -1,7 +1,7 @@
 """How long does one search take, in process? A bundle of 100,000 documents, beside FAISS alone and bm25s alone.
 
     uv run python benchmarks/passages.py --data FOLDER --documents 100000 --output corpus.jsonl
-    uv run two-towers index MODEL corpus.jsonl --output BUNDLE
+    uv run two-towers index MODEL corpus.jsonl --output BUNDLE --no-cut
     uv run python benchmarks/search.py BUNDLE --data FOLDER
 
 The whole of a search is timed: the query is encoded, both sides are ranked 1,000 deep and fused, and the ten hits are

@@ -123,7 +123,7 @@ def _quality(folder: Path, place: Path, names: list[str], rounds: int) -> dict[s
         results = []
         for seed in range(rounds):
             model = TwoTowersModel.load(_place(place, name, seed))
-            retriever = Retriever(model, collection.documents, collection.document_ids)
+            retriever = Retriever(model, collection.documents, collection.document_ids, cut=False)
             results.append(evaluate(retriever, collection, "dense")[0])
         means[name] = mean_of(results)
     found: dict[str, Any] = {name: round(result.metrics["ndcg@10"], 4) for name, result in means.items()}

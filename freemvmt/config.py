@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Optional, TypeVar
 
 from freemvmt.errors import UserError
 
@@ -15,6 +15,7 @@ BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # The share of the dense side in a hybrid (benchmarks/hybrid_weight.py): of two light towers, of light queries over the
 # documents of a transformer, and of a transformer on both sides.
 HYBRID_WEIGHT, LIGHT_QUERY_WEIGHT, TRANSFORMER_WEIGHT = 0.4, 0.6, 0.8
+RERANK_DEPTH, MAX_RERANKED = 50, 1000  # hits that a cross-encoder reads for a query, and the most
 MAX_INTEGER = 2**31 - 1  # of any count or seed
 MAX_LAYERS = 16  # of a recurrence
 LOGIT_LIMIT = 3.0  # for the logarithm of a weight: no token counts more than 400 times as much as another
@@ -114,8 +115,9 @@ class DataConfig:
     """Where the pairs come from and how they are split."""
 
     dataset: tuple[str, ...] = ("auto",)
-    """One or several of: auto, msmarco, pydocs, a folder or file of Parquet, JSONL or TSV, or a BEIR folder. For --loss
-    align also queries alone (.txt with one a line, or JSONL); with --spans also a corpus."""
+    """One or several of: auto, msmarco, pydocs, a folder or file of Parquet, JSONL or TSV, or a BEIR folder. A corpus
+    without queries (JSONL with "text", or BEIR's) teaches by its titles, headings and first sentences. For --loss align
+    also queries alone (.txt with one a line, or JSONL)."""
     msmarco_config: Literal["v1.1", "v2.1"] = "v1.1"
     """Which published configuration of MS MARCO."""
     streaming: bool = False
@@ -133,7 +135,7 @@ class DataConfig:
     passage_field: str = "passage"
     """Name of the passage's column in Parquet or JSONL pairs."""
     spans: int = 0
-    """Draw so many random spans of each passage as further queries; a corpus without queries needs them."""
+    """Draw so many random spans of each passage as further queries."""
     seed: int = 0
     """Seed of the split, the order of the data and every random choice."""
 
@@ -170,6 +172,31 @@ class MiningConfig:
             raise UserError(f"--first-rank is {self.first_rank}, beyond --last-rank {self.last_rank}; give less")
         if not 0 <= self.margin < 1:
             raise UserError(f"--margin is {self.margin:g}; give 0 or more, below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankConfig:
+    """Which cross-encoder scores the best hits again, and how many of them."""
+
+    # Of ``str | None`` tyro would import typeguard, a fifth of the time to the first answer of `search`.
+    rerank: Optional[str] = None  # noqa: UP045
+    """Score the best hits again by this cross-encoder, a folder or a Hub name; None: leave them as they are."""
+    rerank_depth: Optional[int] = None  # noqa: UP045
+    """With --rerank: so many of the best hits; None: 50. The others follow in their order."""
+
+    def check_rerank(self) -> None:
+        """Raise ``UserError`` for a wrong depth."""
+        if self.rerank_depth is None:
+            return
+        if not 1 <= self.rerank_depth <= MAX_RERANKED:
+            raise UserError(f"--rerank-depth is {self.rerank_depth}; give a number from 1 to {MAX_RERANKED}")
+        if self.rerank is None:
+            raise UserError("--rerank-depth is for --rerank; give --rerank MODEL")
+
+    @property
+    def depth(self) -> int:
+        """The number of hits that the cross-encoder reads, if there is one."""
+        return self.rerank_depth or RERANK_DEPTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +277,18 @@ class OptimizerConfig:
         _not_negative(self, "clip_norm")
         if not 0 <= self.warmup < 1:
             raise UserError(f"--warmup is {self.warmup:g}; give 0 or more, below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """Which files of a folder are documents. Globs are lines of a ``.gitignore``."""
+
+    include: tuple[str, ...] = ()
+    """Read only the files that one of these names."""
+    exclude: tuple[str, ...] = ()
+    """Leave out the files and folders that one of these names."""
+    strict: bool = False
+    """A folder: a file that cannot be read is an error. Else it is named and passed over."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,12 @@ class TwoTowersModel(nn.Module):
         """Dimensions of the vectors."""
         return _width(self.document_tower, self.document_head)
 
+    @property
+    def document_tokens(self) -> int:
+        """The tokens of a document that the document tower reads; what stands after them is not in its vector."""
+        tower, tokens = self.document_tower, self.config.max_length
+        return min(tokens, tower.text_tokens("document")) if isinstance(tower, TransformerTower) else tokens
+
     def towers(self) -> dict[TowerName, Tower]:
         """The tower of each side; a tower that both sides share is the document's."""
         shared = self.query_tower is self.document_tower

@@ -8,4 +8,4 @@ model=$(realpath -m "${2:?usage: runs/aligned_recurrent.sh DATA_FOLDER MODEL_FOL
 cd "$(dirname "$0")/.."
 
 uv run two-towers train --dataset "$data/qa" "$data/msmarco" --output "$model" --no-wandb \
-    --tower recurrent --pooling both --rows encoded --loss align --epochs 4
+    --tower recurrent --rows encoded --loss align --epochs 4

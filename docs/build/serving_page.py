@@ -75,7 +75,7 @@ class Transcript:
 
     def _said(self, command: str) -> str:
         """What a command writes, in whole lines."""
-        if re.match(r"(\w+=\S+ )*two-towers serve ", command):
+        if re.match(r"(\w+=\S+ )*two-towers (serve|mcp) ", command):
             said = self._serve(command)
         elif command.startswith("two-towers ") and not {"|", ">"} & set(shlex.split(command)):
             said = self._two_towers(shlex.split(command, comments=True)[1:])
@@ -129,8 +129,9 @@ class Transcript:
         said = ""
         for text in server.stdout:
             said += text
-            if found := re.match(r"API .*:(\d+)/", text):
-                self._ports[given[1] if given else "8000"] = found[1]
+            if found := re.match(r"(API|MCP) .*:(\d+)/", text):
+                default = "8000" if found[1] == "API" else "8001"
+                self._ports[given[1] if given else default] = found[2]
                 break
         return self._there(said)
 

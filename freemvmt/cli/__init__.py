@@ -15,7 +15,10 @@ from freemvmt.errors import UserError
 
 # Command -> its module, and the first line of its function's docstring. Command and function have the same name.
 VERBS = {
-    "quickstart": ("quickstart", "Train, measure and search the docs of the Python packages installed here."),
+    "quickstart": (
+        "quickstart",
+        "Train, measure and search a folder of documents, or the docs installed here.",
+    ),
     "train": ("train", "Train a model and save it."),
     "evaluate": ("evaluate", "Measure a model on a collection."),
     "compare": ("evaluate", "Compare two models on a collection."),
@@ -29,8 +32,10 @@ VERBS = {
     "retune": ("retune", "Give a bundle another query tower, without indexing it again."),
     "search": ("search", "Search a bundle."),
     "add": ("documents", "Add documents to a bundle, without indexing it again."),
+    "sync": ("sync", "Bring a bundle in step with a folder of files."),
     "delete": ("documents", "Delete documents from a bundle."),
     "serve": ("serve", "Serve a bundle over HTTP, with a search page; with no bundle, the docs installed here."),
+    "mcp": ("mcp", "Let agents search a bundle, by the Model Context Protocol."),
 }
 
 

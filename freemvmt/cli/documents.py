@@ -7,16 +7,16 @@ from typing import Annotated
 
 import tyro
 
-from freemvmt.cli.parsing import BundleArgument, Options, parse
+from freemvmt.cli.parsing import BundleArgument, FolderOptions, Options, parse
 from freemvmt.runtime.console import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddOptions(Options):
+class AddOptions(FolderOptions, Options):
     """Add documents to a bundle, or replace those with the same ids; they are found at once."""
 
     bundle: BundleArgument
-    corpus: Annotated[str, tyro.conf.arg(metavar="FILE"), tyro.conf.Positional]
+    corpus: Annotated[str, tyro.conf.arg(metavar="CORPUS"), tyro.conf.Positional]
     """Documents, in any form that `index` reads."""
 
 
@@ -24,11 +24,14 @@ def add(argv: Sequence[str]) -> int:
     """Add documents to a bundle, without indexing it again."""
     options = parse(AddOptions, argv, "two-towers add")
     from freemvmt.data.corpus import read_documents_once
+    from freemvmt.data.files.report import FolderReport
     from freemvmt.search.retriever import Retriever
     from freemvmt.search.stores.filters import ignored_note
 
     console = options.console()
-    documents = read_documents_once(options.corpus)
+    report = FolderReport()
+    documents = read_documents_once(options.corpus, options, report)
+    report.print(console)
     retriever = Retriever.load(options.bundle)
     clock = time.perf_counter()
     counts = retriever.add(documents)
@@ -39,9 +42,8 @@ def add(argv: Sequence[str]) -> int:
     )
     if counts.unseen:
         console.line(f"note      {ignored_note(counts.unseen)}")
-    return options.finish(
-        {"added": counts.added, "replaced": counts.replaced, "documents": len(retriever), "unseen": counts.unseen}
-    )
+    changes = {"added": counts.added, "replaced": counts.replaced, "documents": len(retriever), "unseen": counts.unseen}
+    return options.finish(changes | report.summary())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from freemvmt.cli.parsing import CollectionArgument, Options, parse
-from freemvmt.config import DataConfig, Lexical, Method, Protocol
+from freemvmt.config import DataConfig, Lexical, Method, Protocol, RerankConfig
 from freemvmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ class CollectionOptions(DataConfig, Options):
     """Hybrid: the dense side's share, 0 to 1; None: the model's own, 0.4 to 0.8 by the kinds of the towers."""
     bm25: Lexical = "served"
     """BM25 as bundles are served with it, or as tables of papers have it (Anserini: k1 0.9, b 0.4)."""
+    cut: bool = True
+    """Cut documents that are longer than the model reads into passages, ranked by the best one (--no-cut: read their
+    beginning). A bundle is measured as it was indexed; BM25 alone reads whole documents."""
     ignore_identical_ids: bool | None = None
     """Leave the document with the query's id out of its ranking (--no-ignore-identical-ids: never); None: where it has
     the query's text too, as in ArguAna and Quora."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(CollectionOptions):
+class EvaluateOptions(RerankConfig, CollectionOptions):
     """Measure a model on a collection: NDCG@10, MRR@10, Recall@100 and @1000 with a 95 % interval."""
 
     model: Annotated[str, tyro.conf.arg(metavar="MODEL"), tyro.conf.Positional]
@@ -55,24 +59,39 @@ class EvaluateOptions(CollectionOptions):
 def evaluate(argv: Sequence[str]) -> int:
     """Measure a model on a collection."""
     options = parse(EvaluateOptions, argv, "two-towers evaluate")
-    from freemvmt.evaluation.metrics import table
+    from freemvmt.evaluation.metrics import measure, table
+    from freemvmt.evaluation.reranking import rerank_run
     from freemvmt.evaluation.runs import check_run, tag_of, write_run
+    from freemvmt.search.reranker import load_reranker
     from freemvmt.storage.outputs import check_output_file
 
     console = options.console()
     _check_worst(options)
+    options.check_rerank()
     _check_model(options.model)
     output = None if options.run is None else check_output_file(options.run, [options.collection, options.model])
     collection = _collection(options)
     if output:
         check_run(collection)
+    reranker = load_reranker(options)
     result, run, retriever = _measured(options.model, collection, options.method, options)
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
-    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{_bm25_note(options)}")
+    answer: dict[str, object] = {}
+    if reranker is not None:
+        reranked = rerank_run(run, collection, reranker, options.depth, console)
+        run, tag = reranked.run, f"{tag}+rerank"
+        result = measure(run, collection, result.method, options.protocol, reranked.note)
+        answer["rerank"] = {"model": reranked.model, "depth": reranked.depth, "median_ms": round(reranked.median_ms, 3)}
+    notes = _bm25_note(options) + _cut_note(retriever)
+    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{notes}")
     for line in table([result]):
         console.line(line)
-    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict()}
-    if retriever and (heavy := _heavy_score(retriever, collection, options)):
+    if reranker is not None:
+        console.line(f"rerank       {reranked.median_ms:.0f} ms a query (median)")
+    if retriever and (passages := retriever.passage_count) > len(retriever):
+        answer["passages"] = passages
+    answer = {"model": options.model, "bm25": options.bm25, **result.as_dict(), **answer}
+    if retriever and reranker is None and (heavy := _heavy_score(retriever, collection, options)):
         share = result.metrics["ndcg@10"] / heavy
         console.line(f"retention    {share:.1%} of the transformer on both sides, dense, {heavy:.4f}")
         answer |= {"transformer_ndcg@10": round(heavy, 6), "retention": round(share, 4)}
@@ -128,11 +147,15 @@ def compare(argv: Sequence[str]) -> int:
     for name in (options.model_a, options.model_b):
         _check_model(name)
     collection = _collection(options)
-    a, b = (_measured(name, collection, options.method, options)[0] for name in (options.model_a, options.model_b))
+    measured = [_measured(name, collection, options.method, options) for name in (options.model_a, options.model_b)]
+    (a, _, retriever_a), (b, _, retriever_b) = measured
     comparison = compare_results(a, b, options.metric)
     console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_bm25_note(options)}; {options.metric}")
-    for letter, name, mean in (("A", options.model_a, comparison.mean_a), ("B", options.model_b, comparison.mean_b)):
-        console.line(f"  {letter}  {mean:.4f}  {name}")
+    for letter, name, mean, retriever in (
+        ("A", options.model_a, comparison.mean_a, retriever_a),
+        ("B", options.model_b, comparison.mean_b, retriever_b),
+    ):
+        console.line(f"  {letter}  {mean:.4f}  {name}{_cut_note(retriever)}")
     low, high = comparison.interval
     console.line(
         f"  A - B  {comparison.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {comparison.p_value:.4f}  "
@@ -188,10 +211,12 @@ def _measured(
     if name == "bm25":
         method = "bm25"
     model = None if method == "bm25" else TwoTowersModel.load(name)
-    vectors = None
+    encode = None
     if model is not None and model.config.kind_of("document") == "transformer":  # slow: not twice for one collection
-        vectors = model.cached_vectors("document", collection.documents, options.console())
-    retriever = Retriever(model, collection.documents, collection.document_ids, options.bm25, vectors)
+        encode = partial(model.cached_vectors, "document", console=options.console())
+    retriever = Retriever(
+        model, collection.documents, collection.document_ids, options.bm25, encode, options.cut, collection.titles
+    )
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
 
 
@@ -211,6 +236,12 @@ def _heavy_score(retriever: "Retriever", collection: "Collection", options: Eval
         return None
     queries = model.cached_vectors("document", collection.queries, options.console())
     return ndcg_10(top_k(queries, torch.as_tensor(store.all_vectors), 10 + bool(collection.self_matches)), collection)
+
+
+def _cut_note(retriever: "Retriever | None") -> str:
+    if retriever is None or (passages := retriever.passage_count) == len(retriever):
+        return ""
+    return f", documents cut into {passages:,} passages"
 
 
 def _bm25_note(options: CollectionOptions) -> str:

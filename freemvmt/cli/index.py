@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.cli.parsing import CorpusArgument, FolderOptions, ModelArgument, Options, parse
 from freemvmt.runtime.console import pasteable
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions(Options):
+class IndexOptions(FolderOptions, Options):
     """Index a corpus with a model into a bundle, which is searched, served and moved as one folder."""
 
     model: ModelArgument
@@ -28,11 +28,14 @@ class IndexOptions(Options):
     store: str | None = None
     """Put the documents into Milvus: `milvus://host:port/collection`, or a file FILE.db for the one within; None: into
     files of the bundle."""
+    cut: bool = True
+    """Cut documents that are longer than the document tower reads into passages (--no-cut: read their beginning)."""
 
 
 def index(argv: Sequence[str]) -> int:
     """Index a corpus with a model into a bundle."""
     options = parse(IndexOptions, argv, "two-towers index")
+    from freemvmt.data.files.report import FolderReport
     from freemvmt.errors import UserError
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.build import build
@@ -46,6 +49,7 @@ def index(argv: Sequence[str]) -> int:
         raise UserError(f"--dim is {options.dim}; give 1 or more")
     clock = time.perf_counter()
     kind = None if options.kind == "auto" else options.kind
+    report = FolderReport()
     manifest = build(
         TwoTowersModel.load(options.model),
         options.corpus,
@@ -54,6 +58,9 @@ def index(argv: Sequence[str]) -> int:
         stored=options.quantize,
         dim=options.dim,
         store=options.store,
+        cut=options.cut,
+        files=options,
+        report=report,
         console=console,
     )
     size = size_of(output)
@@ -61,4 +68,4 @@ def index(argv: Sequence[str]) -> int:
     console.line("next      " + pasteable(f'two-towers search {output} "your question"'))
     console.line("          " + pasteable(f"two-towers serve {output}"))
     summary = {key: value for key, value in manifest.items() if key != "files"}
-    return options.finish({"output": str(output), "bytes": size, **summary})
+    return options.finish({"output": str(output), "bytes": size, **report.summary(), **summary})

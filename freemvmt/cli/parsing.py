@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from freemvmt.config import flag
+from freemvmt.config import FolderConfig, flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console, print_json
 
@@ -24,7 +24,9 @@ ModelArgument = Annotated[
 ]
 CorpusArgument = Annotated[
     str,
-    tyro.conf.arg(metavar="CORPUS", help="A BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."),
+    tyro.conf.arg(
+        metavar="CORPUS", help="A folder of files, a BEIR folder, a file of JSONL, TSV or Parquet, or pydocs."
+    ),
     tyro.conf.Positional,
 ]
 CollectionArgument = Annotated[
@@ -35,6 +37,9 @@ CollectionArgument = Annotated[
 BundleArgument = Annotated[
     str, tyro.conf.arg(metavar="BUNDLE", help="A folder that `index` wrote."), tyro.conf.Positional
 ]
+
+# Of ``tuple[str, ...]`` tyro would import typeguard, which takes long.
+_Globs = Annotated[tuple, tyro.conf.arg(metavar="GLOB"), tyro.conf.UseAppendAction]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,16 @@ class Options:
         """Print ``result`` as the JSON object, if the user asks for it; return the exit code of the command."""
         print_json(self.json, result)
         return exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(FolderConfig):
+    """What a command takes that reads a folder of files."""
+
+    include: _Globs = ()  # type: ignore[type-arg]
+    """A folder: read only the files that this glob names, as in a .gitignore (`*.md`, `docs/`)."""
+    exclude: _Globs = ()  # type: ignore[type-arg]
+    """A folder: leave out the files and folders that this glob names."""
 
 
 def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:

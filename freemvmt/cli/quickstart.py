@@ -1,51 +1,75 @@
-"""`two-towers quickstart`: train, evaluate and search once, offline, on the docs of the Python packages installed here.
+"""`two-towers quickstart`: train, measure and search once, offline: a folder of documents, or the docs installed here.
 
-Two towers are trained on pairs (first paragraph, the rest) of docstrings, compared with BM25 on held-out docstrings,
-and saved. Then they search all docstrings for three questions. With ``--heavy`` a transformer encodes the documents.
+Two towers are trained on pairs that the text itself gives (first paragraph and the rest of a docstring, headings and
+their sections), compared with BM25 on held-out ones, and saved. Then they answer three searches. A folder is indexed,
+too. With ``--heavy`` a transformer encodes the documents.
 """
 
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
 from freemvmt.runtime.console import Console, pasteable, shorten
 
 if TYPE_CHECKING:  # most of these import PyTorch, which takes seconds
+    from freemvmt.data.load import Dataset
     from freemvmt.data.readers.pydocs import Docstring
     from freemvmt.evaluation.metrics import Comparison, Result
     from freemvmt.model import TwoTowersModel
+    from freemvmt.search.hits import Hit
     from freemvmt.search.retriever import Retriever
     from freemvmt.trainer.dataset import TrainingData
+    from freemvmt.trainer.result import TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartOptions(Options):
-    """Train two towers on the docs of the Python packages installed here, measure them, and search: all offline."""
+    """Train two towers on a folder of documents, measure them, index it and search: all offline."""
 
+    corpus: Annotated[str | None, tyro.conf.arg(metavar="[FOLDER]"), tyro.conf.Positional] = None
+    """A folder of documents, or any corpus that `index` reads; none: the docs of the Python packages installed here."""
     heavy: bool = False
     """Encode the documents by a transformer: a better search, after some minutes. Queries stay light."""
     output: str | None = None
-    """Folder for the model; None: models/pydocs, with --heavy models/pydocs-heavy."""
+    """Folder for the model; None: models/ and the folder's name or pydocs, with --heavy and -heavy behind it."""
     max_samples: int | None = None
-    """Read at most so many docstrings; None: all."""
+    """Learn from at most so many documents or docstrings; None: all."""
     seed: int = 0
     """Seed of the split and of the training."""
 
     def train_config(self) -> TrainConfig:
         """The training of this quickstart."""
         config = TrainConfig(
-            dataset=("pydocs",), max_samples=self.max_samples, seed=self.seed, output=self.folder, wandb=False
+            dataset=(self.corpus or "pydocs",),
+            max_samples=self.max_samples,
+            seed=self.seed,
+            output=self.folder,
+            wandb=False,
         )
         return replace(config, document_tower="transformer", loss="align") if self.heavy else config
 
     @property
     def folder(self) -> str:
         """The folder for the model."""
-        return self.output or f"models/pydocs{'-heavy' if self.heavy else ''}"
+        return self.output or f"models/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The name of the model and of the bundle."""
+        corpus = "pydocs" if self.corpus is None else Path(self.corpus).resolve().stem or "documents"
+        return corpus + ("-heavy" if self.heavy else "")
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle of the folder."""
+        return Path("bundles") / self.name
 
 
 BUNDLE = "bundles/pydocs"  # served by `two-towers serve` without an argument
@@ -60,40 +84,50 @@ QUESTIONS = (
 
 def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, Any]:
     """Train, evaluate, save and search; return all figures. Raises ``UserError`` as ``train`` does."""
-    console.line("Search the docs of the Python packages installed here: two towers, trained on this machine.")
+    what = "the docs of the Python packages installed here" if options.corpus is None else options.corpus
+    console.line(f"Search {what}: two towers, trained on this machine.")
     console.line()
-    from freemvmt.data.load import read_pydocs
+    from freemvmt.data.load import NothingToLearnError, load
     from freemvmt.evaluation.metrics import compare
+    from freemvmt.search.bundle.load import check_output as check_bundle
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
-    from freemvmt.trainer.dataset import prepare
     from freemvmt.trainer.result import save
-    from freemvmt.training import label_of, train
 
     clock = time.perf_counter()
     config, output = options.train_config(), Path(options.folder)
     check_output(output)
+    if options.corpus is not None:
+        check_bundle(options.bundle, [options.corpus])
+    try:
+        dataset = load(config)
+    except NothingToLearnError:
+        if options.corpus is None:
+            raise
+        return _index_alone(options, console)
     if options.heavy:
-        _say_how_long(config, console)
-    data = prepare(config, console)
-    training = train(config, data, console=console)
-    rate = training.pairs * len(training.history) / training.seconds
-    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
+        _say_how_long(config, dataset.validation.documents, console)
+    data, training = _train(config, dataset, console)
     save(config, data, training, output)
 
     retriever = _retriever_over(training.model, data)
     results = _measure(retriever, config, data)
     comparison = compare(results["hybrid"], results["BM25"])
     _report(results, comparison, data, console)
-    docs = read_pydocs(options.max_samples, options.seed)
-    answers = _ask(_docs_retriever(training.model, data, docs), docs, console)
+    if options.corpus is None:
+        answers = _ask_docs(options, training.model, data, console)
+    else:
+        answers = _ask_bundle(options, training.model, data, console)
 
     seconds = time.perf_counter() - clock
     console.line()
     console.line(f"saved  {output} ({size_of(output) / 1e6:.0f} MB)", seconds)
+    if options.corpus is not None:
+        console.line(f"       {options.bundle} ({size_of(options.bundle) / 1e6:.0f} MB)")
     _say_next(options, console)
     return {
         "model": str(output),
+        **({} if options.corpus is None else {"bundle": str(options.bundle)}),
         "seconds": round(seconds, 2),
         "pairs": training.pairs,
         "results": {name: result.as_dict() for name, result in results.items()},
@@ -102,30 +136,58 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     }
 
 
-def _say_how_long(config: TrainConfig, console: Console) -> None:
+def _train(config: TrainConfig, dataset: "Dataset", console: Console) -> "tuple[TrainingData, TrainingResult]":
+    """The data as it was trained on, and the result; its towers are the untrained ones if these are better."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.trainer.dataset import prepare
+    from freemvmt.training import label_of, train
+
+    data = prepare(config, console, data=dataset)
+    training = train(config, data, console=console)
+    rate = training.pairs * len(training.history) / training.seconds
+    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
+    if training.val_ndcg_10 < training.untrained_ndcg_10:
+        console.line("kept      the untrained towers: this text taught them nothing")
+        untrained = TwoTowersModel(config.model_config())
+        training = replace(training, model=untrained, val_ndcg_10=training.untrained_ndcg_10, best_epoch=0)
+    return data, training
+
+
+def _index_alone(options: QuickstartOptions, console: Console) -> dict[str, Any]:
+    """Index a corpus that has nothing to learn from with the untrained towers; return what there is."""
+    from freemvmt.model import TwoTowersModel
+    from freemvmt.search.bundle.build import build
+
+    assert options.corpus is not None
+    console.line(f"note      {options.corpus} has too little text to learn from; its towers stay untrained")
+    build(TwoTowersModel(options.train_config().model_config()), options.corpus, options.bundle, console=console)
+    console.line()
+    console.line(f"saved  {options.bundle}")
+    _say_next(options, console)
+    return {"bundle": str(options.bundle)}
+
+
+def _say_how_long(config: TrainConfig, passages: Sequence[str], console: Console) -> None:
     """Encode a few passages by the transformer, and say how long all of them will take."""
-    from freemvmt.data.load import read_pydocs
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.index.ranking import evenly_spaced
 
-    docs = read_pydocs(config.max_samples, config.seed)
     model = TwoTowersModel(config.model_config())
-    sample = [docs[row].body for row in evenly_spaced(len(docs), PROBE)]
+    sample = [passages[row] for row in evenly_spaced(len(passages), PROBE)]
     started = time.perf_counter()
     model.encode_documents(sample)
-    minutes = (time.perf_counter() - started) / len(sample) * len(docs) / 60
-    console.line(
-        f"heavy     a transformer encodes {len(docs):,} passages: about {max(1, round(minutes))} min the first time; "
-        "its vectors are cached"
-    )
+    minutes = (time.perf_counter() - started) / len(sample) * len(passages) / 60
+    count = f"{len(passages):,} passages: about {max(1, round(minutes))} min the first time"
+    console.line(f"heavy     a transformer encodes {count}; its vectors are cached")
 
 
 def _retriever_over(model: "TwoTowersModel", data: "TrainingData") -> "Retriever":
-    """Search over the validation corpus; the vectors of a frozen document tower are there already."""
+    """Search over the validation corpus as training measures it: a document that is long is read by its beginning. The
+    vectors of a frozen document tower are there already."""
     from freemvmt.search.retriever import Retriever
 
     vectors = data.frozen.validation_vectors if data.frozen else None
-    return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors)
+    return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors, cut=False)
 
 
 def _measure(retriever: "Retriever", config: TrainConfig, data: "TrainingData") -> dict[str, "Result"]:
@@ -173,39 +235,83 @@ def _docs_retriever(model: "TwoTowersModel", data: "TrainingData", docs: Sequenc
     return Retriever(model, bodies, [id_of_body[body] for body in bodies], vectors=data.frozen.validation_vectors)
 
 
-def _ask(retriever: "Retriever", docs: Sequence["Docstring"], console: Console) -> dict[str, list[dict[str, Any]]]:
-    """Search for three questions and print the answers."""
+def _ask_docs(options: QuickstartOptions, model: "TwoTowersModel", data: "TrainingData", console: Console) -> "Answers":
+    """Search the docstrings for three questions and print the answers."""
     from freemvmt.data.corpus import ids_of
+    from freemvmt.data.readers import pydocs
 
+    docs = pydocs.sample(options.max_samples, options.seed)
     summaries = {id: doc.summary for id, doc in zip(ids_of(docs), docs, strict=True)}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for question in QUESTIONS:
+    return _ask(_docs_retriever(model, data, docs), QUESTIONS, lambda hit: summaries[hit.id], console)
+
+
+def _ask_bundle(
+    options: QuickstartOptions, model: "TwoTowersModel", data: "TrainingData", console: Console
+) -> "Answers":
+    """Index the corpus, search it for three headings that were held out, and print the answers."""
+    from freemvmt.search.bundle.build import build
+    from freemvmt.search.index.ranking import evenly_spaced
+    from freemvmt.search.retriever import Retriever
+
+    assert options.corpus is not None
+    console.line()
+    build(model, options.corpus, options.bundle, console=console)
+    queries = data.validation.queries
+    questions = [queries[row] for row in evenly_spaced(len(queries), 3)]
+    retriever = Retriever.load(options.bundle, verify=False)
+    return _ask(retriever, questions, lambda hit: str(hit.place or hit.text), console)
+
+
+Answers = dict[str, list[dict[str, Any]]]
+
+
+def _ask(
+    retriever: "Retriever", questions: Sequence[str], beginning: "Callable[[Hit], str]", console: Console
+) -> Answers:
+    """Search for ``questions`` and print the ids of the best hits, and what ``beginning`` says of them."""
+    answers: Answers = {}
+    for question in questions:
         hits = retriever.search(question, k=3)
         answers[question] = [{"id": hit.id, "score": round(hit.score, 4)} for hit in hits]
         console.line()
-        console.line(question)
+        console.line(shorten(question, 100))
         for rank, hit in enumerate(hits, start=1):
-            console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {shorten(summaries[hit.id], 56)}")
+            text = shorten(" ".join(beginning(hit).split()), 56)
+            console.line(f"  {rank}  {hit.score:.2f}  {shorten(hit.id, 44):<44}  {text}")
     return answers
 
 
 def _say_next(options: QuickstartOptions, console: Console) -> None:
     """Print the commands that lead on from here."""
-    serve = (pasteable("two-towers serve"), "the same search in your browser")
-    if options.heavy:
-        bundle = f"bundles/{Path(options.folder).name}"
-        serve = (pasteable(f"two-towers index {options.folder} pydocs --output {bundle}"), "to search and serve it")
-    heavier = (pasteable("two-towers quickstart --heavy"), "better: a transformer encodes the documents")
-    next_steps = (
-        serve,
-        *(() if options.heavy else (heavier,)),
-        (pasteable(f"two-towers evaluate {options.folder} pydocs --method hybrid"), "any model, any collection"),
-        (pasteable("two-towers train --dataset FILE"), "your own pairs (JSONL, TSV, Parquet)"),
-        ("cd freemvmt && uv run python main.py", "MS MARCO"),
-    )
+    from freemvmt.data.records import is_folder_of_files
+
+    next_steps = [] if options.heavy else [(_heavy_command(options), "better: a transformer encodes the documents")]
+    if options.corpus is None:
+        serve = ("two-towers serve", "the same search in your browser")
+        if options.heavy:
+            bundle = f"bundles/{Path(options.folder).name}"
+            serve = (f"two-towers index {options.folder} pydocs --output {bundle}", "to search and serve it")
+        evaluate = f"two-towers evaluate {options.folder} pydocs --method hybrid"
+        next_steps = [serve, *next_steps, (evaluate, "any model, any collection")]
+    else:
+        bundle = shlex.quote(str(options.bundle))
+        serve = (f"two-towers serve {bundle}", "in your browser")
+        if is_folder_of_files(Path(options.corpus)):
+            serve = (f"{serve[0]} --sync", "in your browser, in step with the folder")
+        search = f'two-towers search {bundle} "your question"'
+        next_steps = [(search, "in the terminal"), serve, *next_steps]
+    next_steps.append(("two-towers train --dataset FILE", "your own pairs (JSONL, TSV, Parquet)"))
+    next_steps = [(pasteable(command), purpose) for command, purpose in next_steps]
+    if options.corpus is None:
+        next_steps.append(("cd freemvmt && uv run python main.py", "MS MARCO"))
     width = max(len(command) for command, _ in next_steps)
     for number, (command, purpose) in enumerate(next_steps):
         console.line(f"{'' if number else 'next':<6} {command:<{width}}   {purpose}")
+
+
+def _heavy_command(options: QuickstartOptions) -> str:
+    corpus = "" if options.corpus is None else f"{shlex.quote(options.corpus)} "
+    return f"two-towers quickstart {corpus}--heavy"
 
 
 def _verdict(difference: float, p_value: float) -> str:
@@ -233,6 +339,6 @@ def pydocs_bundle(console: Console) -> Path:
 
 
 def quickstart(argv: Sequence[str]) -> int:
-    """Train, measure and search the docs of the Python packages installed here."""
+    """Train, measure and search a folder of documents, or the docs installed here."""
     options = parse(QuickstartOptions, argv, "two-towers quickstart")
     return options.finish(run_quickstart(options, options.console()))

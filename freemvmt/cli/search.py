@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import tyro
 
 from freemvmt.cli.parsing import BundleArgument, Options, parse
-from freemvmt.config import Method
+from freemvmt.config import Method, RerankConfig
 from freemvmt.runtime.console import shorten
 
 if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit
 
 
+_OPTIONAL = ("place", "rerank")  # fields of a hit that stand in the JSON object only where they have a value
+
+
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(Options):
+class SearchOptions(RerankConfig, Options):
     """Search a bundle."""
 
     # Of ``float | None`` and ``tuple[str, ...]`` tyro would import typeguard, a fifth of the time to the first answer.
@@ -32,6 +35,8 @@ class SearchOptions(Options):
     filter: tyro.conf.UseAppendAction[tuple] = ()  # type: ignore[type-arg]
     """Keep documents by metadata: field=value, field>=value, field<value, field='["a", "b"]' (any of them). A list in a
     document is met by one of its members; text compares without case, in the order of its characters (ISO dates)."""
+    passages: bool = False
+    """Find passages: several of one long document, if they are the best."""
     explain: bool = False
     """Show how much each word adds to the cosine with the query."""
 
@@ -39,27 +44,38 @@ class SearchOptions(Options):
 def search(argv: Sequence[str]) -> int:
     """Search a bundle."""
     options = parse(SearchOptions, argv, "two-towers search")
+    from freemvmt.search.reranker import load_reranker
     from freemvmt.search.retriever import Retriever
     from freemvmt.search.stores.filters import parse_filters
 
     console = options.console()
+    options.check_rerank()
     retriever = Retriever.load(options.bundle)
+    retriever.reranker = load_reranker(options)
     conditions = parse_filters(options.filter, retriever.fields)
     clock = time.perf_counter()
-    hits = retriever.search(options.query, options.k, options.method, options.weight, conditions or None)
+    hits = retriever.search(
+        options.query, options.k, options.method, options.weight, conditions or None, options.passages,
+        options.depth if retriever.reranker else 0,
+    )  # fmt: skip
     milliseconds = (time.perf_counter() - clock) * 1000
     results: list[dict[str, Any]] = []
     for rank, hit in enumerate(hits, start=1):
         console.line(f"{rank:>3}  {hit.score:.3f}  {_headline(hit)}")
-        results.append(asdict(hit))
+        results.append(
+            {name: value for name, value in asdict(hit).items() if name not in _OPTIONAL or value is not None}
+        )
+        if hit.place is not None:
+            console.line(f"            {hit.place}")
         if options.explain:
-            explanation = retriever.explain(options.query, hit.id)
+            explanation = retriever.explain(options.query, hit.id, None if hit.place is None else hit.place.start)
             console.line(f"            cosine {explanation.score:.3f}")
             for pieces in ((*explanation.title, *explanation.text), explanation.query):
                 if any(piece.share for piece in pieces):
                     console.shares([(piece.text, piece.share) for piece in pieces], 12)
             results[-1]["explanation"] = asdict(explanation)
-    summary = f"{options.method}, {len(retriever):,} documents"
+    again = f", reranked by {retriever.reranker.name}" if retriever.reranker else ""
+    summary = f"{options.method}{again}, {len(retriever):,} documents"
     console.line(f"     {summary}, {milliseconds:.1f} ms" if hits else f"     nothing found ({summary})")
     return options.finish(
         {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results}

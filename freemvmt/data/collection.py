@@ -17,7 +17,8 @@ class Collection:
     """Documents, queries and graded judgements, on which a retriever is evaluated.
 
     ``pools`` maps a query id to the document ids of its own row, if the data has such candidates. ``own`` maps a
-    query id to the document id that its ranking leaves out; None: ``self_matches`` decides.
+    query id to the document id that its ranking leaves out; None: ``self_matches`` decides. ``titles``, if any, are
+    those with which the documents begin; they stand before each passage of a document that is cut.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Collection:
     qrels: Qrels
     pools: dict[str, list[str]] = field(default_factory=dict)
     own: dict[str, str] | None = None
+    titles: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def self_matches(self) -> dict[str, str]:

@@ -5,6 +5,7 @@
 begins with its split.
 """
 
+import itertools
 import logging
 import re
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ import numpy as np
 
 from freemvmt.config import DataConfig
 from freemvmt.data.collection import Collection, merge, to_collection
+from freemvmt.data.corpus import read_corpus
+from freemvmt.data.documents import Document
 from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
 from freemvmt.data.lines import data_files, json_lines, unknown_ending, unpack_hint
@@ -24,9 +27,10 @@ from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.msmarco import ms_marco, ms_marco_tsv, qrels_file_of
 from freemvmt.data.readers.parquet import from_table, read_parquet
 from freemvmt.data.readers.tsv import read_tsv
-from freemvmt.data.records import corpus_file, read_records
+from freemvmt.data.records import RECORD_FIELDS
+from freemvmt.data.structure import structure_of
 from freemvmt.data.unlabelled import draw_spans, read_queries_alone
-from freemvmt.data.values import content_of, passage_id
+from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
 from freemvmt.storage.files import check_regular
@@ -36,6 +40,10 @@ logger = logging.getLogger(__name__)
 _READERS = {".parquet": read_parquet, ".jsonl": read_jsonl, ".tsv": read_tsv}
 _NAMED = ("auto", "msmarco", "pydocs")  # data sets that are no files
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+
+
+class NothingToLearnError(UserError):
+    """A corpus has no structure that could teach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +70,14 @@ def load(config: DataConfig) -> Dataset:
             names.append(Path(dataset_name).name)
             queries_alone += queries
             continue
-        if config.spans and (passages := _passages_of_corpus(dataset_name, config.max_samples)) is not None:
+        if (documents := _documents_alone(dataset_name, config)) is not None:
             names.append(dataset_name)
-            judgements_list.append(_spans_of(passages, config))
-            unsplit.append(judgements_list[-1])
+            pairs, collection = _from_documents(documents, dataset_name, config)
+            judgements_list.append(pairs)
+            if collection is None:
+                unsplit.append(pairs)
+            else:
+                collections.append(collection)
             continue
         name, judgements, collection = _read_dataset(dataset_name, config)
         names.append(name)
@@ -152,18 +164,39 @@ def _queries_alone(name: str, config: DataConfig) -> list[str] | None:
     return read_queries_alone(Path(name), config.max_samples, config.query_field)
 
 
-def _passages_of_corpus(name: str, rows: int | None) -> list[str] | None:
-    """The passages of a corpus, without its queries; None when ``name`` is no corpus, or has training queries."""
+def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
+    """The documents of a corpus without training queries; None when ``name`` is no corpus, or has some."""
     if name in _NAMED:
         return None
     path = existing_path(name)
     if path.is_dir():
-        if not is_judged(path) or _has_qrels(path, "train"):
+        if _has_qrels(path, "train") if is_judged(path) else data_files(path, tuple(_READERS)):
             return None
-    elif path.suffix != ".jsonl" or "text" not in next((record for _, record in json_lines(path, 1)), {}):
+        if not any(path.iterdir()):
+            return None
+    elif path.suffix != ".jsonl":
         return None
-    passages = [content_of(record.title, record.text) for record in read_records(corpus_file(path))]
-    return [passage for passage in passages[:rows] if passage.strip()]
+    else:
+        first = next((record for _, record in json_lines(path, 1)), {})
+        if "text" not in first or first.keys() - RECORD_FIELDS:
+            return None
+    logger.info("%s has no training queries: titles, headings and first sentences stand in for them", name)
+    return list(itertools.islice(read_corpus(name), config.max_samples))
+
+
+def _from_documents(documents: list[Document], name: str, config: DataConfig) -> tuple[Judgements, Collection | None]:
+    """(training pairs, held-out headings or None) of a corpus: from its structure, and --spans of its sections."""
+    structure = structure_of(
+        documents, Path(name).name, config.seed, config.validation_fraction, config.validation_queries
+    )
+    pairs = structure.pairs
+    if config.spans:
+        pairs = Judgements.join([pairs, _spans_of(structure.sections, config)])
+    if not len(pairs.queries):
+        raise NothingToLearnError(
+            f"{name} has no title, no heading and no second sentence to learn from; add --spans 4"
+        )
+    return pairs, structure.validation
 
 
 def _spans_of(passages: list[str], config: DataConfig) -> Judgements:
@@ -297,20 +330,12 @@ def _judgements_of(collection: Collection, rows: int | None) -> Judgements:
     return from_pairs(pairs())
 
 
-def read_pydocs(limit: int | None, seed: int) -> list[pydocs.Docstring]:
-    """The docstrings of the installed packages, or a random choice of ``limit`` of them in the same order."""
-    docstrings = pydocs.read()
-    if limit is None or limit >= len(docstrings):
-        return docstrings
-    return [docstrings[number] for number in np.sort(np.random.default_rng(seed).permutation(len(docstrings))[:limit])]
-
-
 def _load_pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
     """(training rows, validation collection) of the docstrings: the summary is the query, the body the passage.
 
     A hash of the passage decides whether it is held out, so no passage is on both sides. The corpus is all passages.
     """
-    docstrings = read_pydocs(config.max_samples, config.seed)
+    docstrings = pydocs.sample(config.max_samples, config.seed)
     fraction = min(config.validation_fraction, config.validation_queries / max(len(docstrings), 1))
     training: list[tuple[str, list[str], list[str]]] = []
     held_out: list[tuple[str, list[str], list[str]]] = []

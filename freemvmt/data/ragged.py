@@ -1,5 +1,6 @@
 """Ragged arrays: many lists of numbers as one flat array and one array of offsets, without padding."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,6 +79,19 @@ class TokenArray(IdLists):
         ids = np.zeros(is_token.shape, np.int64)
         ids[is_token] = self.ids
         return ids, is_token
+
+
+def length_groups(lengths: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of groups of texts with at most ``most`` tokens each, padding included; at least one text each.
+
+    ``lengths`` are ascending: the last text of a group is its longest.
+    """
+    start = 0
+    while start < len(lengths):
+        is_full = np.arange(1, len(lengths) - start + 1) * np.maximum(lengths[start:], 1) > most
+        stop = start + max(1, int(is_full.argmax()) if is_full.any() else len(is_full))
+        yield start, stop
+        start = stop
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

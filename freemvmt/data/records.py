@@ -20,7 +20,8 @@ from freemvmt.data.values import Metadata, check_document, duplicate_error, id_o
 from freemvmt.errors import UserError
 from freemvmt.storage.files import check_regular
 
-_RECORD_FIELDS = ("_id", "id", "text", "title", "metadata")
+RECORD_FIELDS = ("_id", "id", "text", "title", "metadata")
+_CORPUS_FILES = ("corpus.jsonl", "collection.tsv")  # in a folder
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # a column of row numbers that pandas adds
 
 
@@ -55,6 +56,16 @@ def duplicate_record_error(path: Path, id: str) -> UserError:
     return duplicate_error(name, id, ((record.where, record.id) for record in read_records(path)))
 
 
+def is_folder_of_files(path: Path) -> bool:
+    """Whether ``path`` is a folder without a corpus in one file, packed or not, so that its files are the documents."""
+    try:
+        if not path.is_dir():
+            return False
+        return not any((path / name).is_file() or unpack_hint(path, name) for name in _CORPUS_FILES)
+    except (OSError, ValueError):  # no valid path
+        return False
+
+
 def corpus_file(path: Path) -> Path:
     """The file of the documents: ``path`` itself, or ``corpus.jsonl`` or ``collection.tsv`` in the folder ``path``."""
     try:
@@ -63,9 +74,9 @@ def corpus_file(path: Path) -> Path:
             return path
     except (OSError, ValueError) as error:
         reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', error)})"
-        choices = "pydocs, a BEIR folder, or a file of JSONL, TSV or Parquet"
+        choices = "pydocs, a folder, or a file of JSONL, TSV or Parquet"
         raise UserError(f"there is no corpus {str(path)[:200]!r}{reason}; give {choices}") from error
-    for file in ("corpus.jsonl", "collection.tsv"):
+    for file in _CORPUS_FILES:
         if (path / file).is_file():
             return path / file
     hint = unpack_hint(path, "corpus.jsonl") or unpack_hint(path, "collection.tsv") or "give the file of the documents"
@@ -93,7 +104,7 @@ def record_of(fields: Mapping[str, Any], where: str) -> Record:
 
 def _extra_fields(fields: Mapping[str, Any], metadata: Metadata, where: str) -> Metadata:
     """The fields to add to the metadata. ``id`` is one of them if ``_id`` has another value."""
-    extra = {key: value for key, value in fields.items() if key not in _RECORD_FIELDS}
+    extra = {key: value for key, value in fields.items() if key not in RECORD_FIELDS}
     if fields.get("_id") is not None and fields.get("id") not in (None, fields["_id"]):
         extra["id"] = fields["id"]
     if conflicts := [key for key in extra if key in metadata and metadata[key] != extra[key]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
@@ -96,22 +97,34 @@ class Tokenizer:
         A lone surrogate, which UTF-8 cannot encode, counts as the replacement character.
         """
         try:
-            return self._encode(texts)
+            return self._encode(texts, self.max_length)
         except (UnicodeEncodeError, TypeError):
             for number, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise TypeError(f"text {number} is {type(text).__name__}; give a list of strings") from None
-            return self._encode([text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts])
+            valid = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+            return self._encode(valid, self.max_length)
 
-    def _encode(self, texts: Sequence[str]) -> TokenArray:
+    def longer_than(self, tokens: int, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether each of ``texts``, which UTF-8 can encode, has more than ``tokens`` tokens."""
+        return self._encode(texts, tokens + 1).lengths > tokens
+
+    def length_of(self, text: str) -> int:
+        """The number of tokens of ``text``, which UTF-8 can encode; nothing is truncated."""
+        fast = self._engines.expect(1)
+        if fast is not None:
+            return len(fast.encode(text, add_special_tokens=False))
+        return len(self._engines.reference.encode(text, add_special_tokens=False).ids)
+
+    def _encode(self, texts: Sequence[str], max_length: int) -> TokenArray:
         if not texts:
             return TokenArray(np.empty(0, np.int32), np.zeros(1, np.int64))
         fast = self._engines.expect(len(texts))
         if fast is not None:
-            flat, offsets = fast.encode_batch(list(texts), add_special_tokens=False, max_length=self.max_length)
+            flat, offsets = fast.encode_batch(list(texts), add_special_tokens=False, max_length=max_length)
             return TokenArray(flat.astype(np.int32, copy=False), offsets)
         encoded = [
-            encoding.ids[: self.max_length]
+            encoding.ids[:max_length]
             for encoding in self._engines.reference.encode_batch_fast(list(texts), add_special_tokens=False)
         ]
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))

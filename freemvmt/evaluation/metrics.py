@@ -120,10 +120,11 @@ def _check_pools(collection: Collection) -> None:
         raise UserError(f"{collection.name} has no pools of passages; measure it with --protocol full")
 
 
-def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full") -> Result:
+def measure(run: Run, collection: Collection, method: str, protocol: Protocol = "full", note: str = "") -> Result:
     """All metrics of a run, over all queries of the collection; a query that is not in the run counts as 0.
 
     A document that is the query itself is ignored. Protocol ``pool`` ignores all documents outside a query's own pool.
+    ``note`` is added to the description of the protocol.
     """
     run = without_self_matches(run, collection)
     if protocol == "pool":
@@ -143,7 +144,7 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
     return Result(
         collection=collection.name,
         method=method,
-        protocol=protocol_of(collection, protocol),
+        protocol=protocol_of(collection, protocol) + note,
         documents=documents,
         queries=len(collection.queries),
         fingerprint=collection.fingerprint(),

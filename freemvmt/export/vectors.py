@@ -21,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from freemvmt.config import Side
+from freemvmt.config import FolderConfig, Side
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document
+from freemvmt.data.files.report import FolderReport
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
@@ -95,10 +96,13 @@ def encode(
     check_output(output, corpus)
     engine = engine or local_engine(model, output, side, stored)
     shards: list[Shard] = []
-    for result in engine(shard_tasks(model, read_corpus(corpus), side, stored, shard, corpus)):
+    report = FolderReport()
+    documents = read_corpus(corpus, FolderConfig(), report)
+    for result in engine(shard_tasks(model, documents, side, stored, shard, corpus)):
         shards.append(result)
         if result.seconds is not None:
             console.line(f"encoding  {result.file}: {result.documents:,} vectors", result.seconds)
+    report.print(console)
     if not shards:
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
     shards.sort(key=lambda result: result.file)

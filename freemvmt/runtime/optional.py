@@ -9,7 +9,9 @@ _EXTRA_OF = {
     "faiss": "serve", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
     "pymilvus": "milvus", "milvus_lite": "milvus", "ray": "ray",
     "onnx": "export", "sentence_transformers": "export", "onnxruntime": "serve-lite",
-    "langchain_core": "langchain", "llama_index.core": "llama-index", "mteb": "mteb",
+    "langchain_core": "langchain", "llama_index.core": "llama-index", "mteb": "mteb", "mcp": "mcp",
+    "markdown_it": "files", "selectolax.lexbor": "files", "pypdfium2": "files", "docx": "files",
+    "charset_normalizer": "files", "pathspec": "files",
 }  # fmt: skip
 
 

@@ -38,15 +38,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def in_threads(work: Callable[[int], object], pieces: Sequence[int]) -> None:
-    """Call ``work`` with each of ``pieces``, in as many threads as PyTorch has; in each, its kernels use one core.
+def in_threads(work: Callable[[int], object], pieces: Sequence[int], threads: int | None = None) -> None:
+    """Call ``work`` with each of ``pieces``, in ``threads`` threads; in each, PyTorch's kernels use one core.
 
-    This is faster if a piece takes many small steps: no core waits for another between the steps.
+    ``threads`` None: as many as PyTorch has. This is faster if a piece takes many small steps: no core waits for
+    another between the steps.
     """
     import torch
 
     torch_threads = torch.get_num_threads()
-    threads = min(torch_threads, cores())
+    threads = min(threads or torch_threads, cores())
     if threads == 1 or len(pieces) < 2:
         for piece in pieces:
             work(piece)

@@ -26,6 +26,11 @@ class Encoder(Protocol):
         """Size of the vectors."""
         ...
 
+    @property
+    def document_tokens(self) -> int:
+        """The tokens of a document that are read."""
+        ...
+
     def encode_queries(self, queries: Iterable[str]) -> TensorOrArray:
         """(n, dim), each of length 1."""
         ...

@@ -1,10 +1,11 @@
-"""Hits: the documents of a ranking, with their texts and scores."""
+"""Hits: the documents of a ranking, with their texts and scores; of a long document, with its best passage."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from freemvmt.data.documents import Metadata
+from freemvmt.data.documents import Document, Metadata
+from freemvmt.data.passages import Passage
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.stores.base import View
 from freemvmt.search.stores.filters import IgnoredValues
@@ -15,20 +16,46 @@ class AddedCounts:
     """The counts of an ``add``.
 
     ``added`` documents had a new id; ``replaced`` documents took the place of one with the same id. ``unseen`` counts
-    the documents with metadata that no filter can use: field -> description of the values -> documents.
+    the documents with metadata that no filter can use: field -> description of the values -> documents. ``deleted``
+    documents went in the same change.
     """
 
     added: int
     replaced: int
     unseen: IgnoredValues = field(default_factory=dict, compare=False)
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a passage stands in its document.
+
+    ``trail`` holds the headings above it, ``page`` its page, if the document has such. ``lines`` are the numbers of its
+    first and its last line, from 1; ``start`` and ``stop`` its characters in the document's text.
+    """
+
+    trail: str
+    page: int | None
+    lines: tuple[int, int]
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        """The trail and the page, or else the lines: `Setup › Linux, page 3`."""
+        first, last = self.lines
+        where = f"page {self.page}" if self.page else f"lines {first}-{last}" if last > first else f"line {first}"
+        return ", ".join(part for part in (self.trail, where) if part)
 
 
 @dataclass(frozen=True)
 class Hit:
     """One document found by a search.
 
+    ``text`` is its text or, where it was too long to be read at once, its best passage, which stands at ``place``.
+
     ``score`` is a cosine (dense), a BM25 score, or a fused score between 0 and 1 (hybrid). ``dense`` is the cosine and
-    ``bm25`` the BM25 score; each is None if that method was not used or did not rank the document.
+    ``bm25`` the BM25 score; each is None if that method was not used or did not rank the document. ``rerank`` is the
+    score of a cross-encoder, and then ``score`` is too; None if none read the document.
     """
 
     id: str
@@ -38,6 +65,8 @@ class Hit:
     metadata: Metadata = field(default_factory=dict)
     dense: float | None = None
     bm25: float | None = None
+    place: Place | None = None
+    rerank: float | None = None
 
 
 def with_title(hit: Hit) -> Metadata:
@@ -49,21 +78,33 @@ def with_title(hit: Hit) -> Metadata:
 
 
 def hits_of(view: View, ranking: Ranking, rankings: dict[str, Ranking], row: int) -> list[Hit]:
-    """The hits of the query in row ``row`` of ``ranking``; ``rankings`` are those it was fused from, by method."""
+    """The hits of the query in row ``row`` of ``ranking``, which ranks passages; ``rankings`` are those it was fused
+    from, by method."""
     is_hit = ranking.documents[row] >= 0
     numbers = ranking.documents[row][is_hit].tolist()
     scores = {name: _scores_of(side, row, numbers) for name, side in rankings.items()}
     no_scores = [None] * len(numbers)
     return [
-        Hit(document.id, score, document.text, document.title, document.metadata, dense, bm25)
-        for document, score, dense, bm25 in zip(
-            view.documents(numbers),
+        _hit(document, passage, score, dense, bm25)
+        for document, passage, score, dense, bm25 in zip(
+            view.documents(view.owners(np.array(numbers, np.int64)).tolist()),
+            view.passages(numbers),
             ranking.scores[row][is_hit].tolist(),
             scores.get("dense", no_scores),
             scores.get("bm25", no_scores),
             strict=True,
         )
     ]
+
+
+def _hit(document: Document, passage: Passage | None, score: float, dense: float | None, bm25: float | None) -> Hit:
+    text, place = document.text, None
+    if passage is not None:
+        start, stop = passage.start, passage.stop
+        first = 1 + text.count("\n", 0, start)
+        lines = (first, first + text.count("\n", start, stop))
+        place, text = Place(passage.trail, passage.page, lines, start, stop), text[start:stop]
+    return Hit(document.id, score, text, document.title, document.metadata, dense, bm25, place)
 
 
 def _scores_of(ranking: Ranking, row: int, numbers: list[int]) -> list[float | None]:

@@ -59,6 +59,11 @@ class LazyModel:
         """Dimensions of the vectors."""
         return next((tower.dim for tower in self._towers.values()), None) or self.whole.dim
 
+    @cached_property
+    def document_tokens(self) -> int:
+        """As ``TwoTowersModel.document_tokens``."""
+        return self.config.max_length if "document" in self._towers else self.whole.document_tokens
+
     @property
     def hybrid_weight(self) -> float:
         """The share of the dense side in a hybrid, unless a search names another."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.config import HYBRID_WEIGHT, TowerName
-from freemvmt.data.ragged import TokenArray
+from freemvmt.data.ragged import TokenArray, length_groups
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
@@ -26,7 +26,7 @@ FORMAT = 1
 _SHAPE: Shape = {
     "dim": int, "max_length": int, "document": str, "query": str, "files": {}, "model": {"id": str, "tokenizer": str},
 }  # fmt: skip
-_MAX_TOKENS = 2048  # in one call of a graph, padding included: what a layer makes fits the cache of a core
+MAX_TOKENS = 2048  # in one call of a graph, padding included: what a layer makes fits the cache of a core
 
 
 class OnnxEncoder:
@@ -37,7 +37,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, folder: Path) -> None:
-        runtime = require("onnxruntime")
+        require("onnxruntime")
         config = read_manifest(
             folder / "config.json", "two_towers_onnx", FORMAT, _SHAPE, "export --format onnx", "model"
         )
@@ -49,16 +49,8 @@ class OnnxEncoder:
         self.hybrid_weight: float = config.get("hybrid_weight", HYBRID_WEIGHT)
         self.model: dict[str, str] = dict(config["model"])
         self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config["max_length"], config.get("tokenizer"))
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only: hide the warnings of onnxruntime
-        try:
-            graphs = {
-                name: runtime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-                for name in names
-            }
-        except Exception as error:  # the errors of onnxruntime have no other common base class
-            raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
+        self.document_tokens: int = config["max_length"]
+        graphs = {name: open_graph(folder / name) for name in names}
         self._query, self._document = graphs[config["query"]], graphs[config["document"]]
 
     def encode_queries(self, queries: Iterable[str]) -> Vectors:
@@ -109,6 +101,18 @@ class OnnxEncoder:
         return _split(self._query, tokens, self.dim)
 
 
+def open_graph(path: Path) -> Any:
+    """A session of onnxruntime for the graph in ``path``, each call on one core; ``UserError`` if it cannot be read."""
+    runtime = require("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: hide the warnings of onnxruntime
+    try:
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the errors of onnxruntime have no other common base class
+        raise UserError(f"{path} cannot be read ({error}); export the model again") from error
+
+
 def _has_weights(graph: Any) -> bool:
     return "weights" in {output.name for output in graph.get_outputs()}
 
@@ -135,16 +139,10 @@ def _split(graph: Any, tokens: TokenArray, dim: int) -> Vectors:
 
 
 def _batches(tokens: TokenArray) -> Iterator[tuple[NDArray[np.int64], TokenArray]]:
-    """(rows, texts) of batches, shortest texts first, with at most ``_MAX_TOKENS`` tokens each, padding included."""
-    order, start = np.argsort(tokens.lengths, kind="stable"), 0
-    while start < len(order):
-        width = max(int(tokens.lengths[order[start]]), 1)
-        rows = order[start : start + max(1, _MAX_TOKENS // width)]
-        # The last text is the longest: take fewer texts if padding to its length exceeds the limit.
-        widths = np.maximum(tokens.lengths[rows], 1)
-        rows = rows[: max(1, int((np.arange(1, len(rows) + 1) * widths <= _MAX_TOKENS).sum()))]
-        yield rows, tokens.take(rows)
-        start += len(rows)
+    """(rows, texts) of batches, shortest texts first."""
+    order = np.argsort(tokens.lengths, kind="stable")
+    for start, stop in length_groups(tokens.lengths[order], MAX_TOKENS):
+        yield order[start:stop], tokens.take(order[start:stop])
 
 
 def _inputs(tokens: TokenArray) -> dict[str, NDArray[np.int64]]:

@@ -11,26 +11,28 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import numpy as np
-
-from freemvmt.config import Lexical, Method
+from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
+from freemvmt.data.passages import Splitter
 from freemvmt.data.values import id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
-from freemvmt.search.hits import AddedCounts, Hit, hits_of
+from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
 from freemvmt.search.index.ranking import Ranking
-from freemvmt.search.methods import check_k, rank_by
+from freemvmt.search.methods import Search, check_k, neighbours, rank_by
+from freemvmt.search.new_documents import encode_new
+from freemvmt.search.reranker import Reranker, rerank_hits
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
-from freemvmt.search.stores.memory import MemoryStore
+from freemvmt.search.stores.memory import EncodeContents, MemoryStore
 from freemvmt.towers.numpy_towers import QueryRows
 
-__all__ = ["AddedCounts", "Hit", "Retriever"]
+__all__ = ["AddedCounts", "Hit", "Place", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -44,8 +46,11 @@ class Retriever:
     Texts and ids (texts or whole numbers) may be lists, arrays, columns or iterators; anything else is a
     ``TypeError``. ``UserError`` unless each document has an id of its own. ``bm25`` selects the BM25 of documents in
     memory: the one that bundles use, or the one of published tables. ``vectors`` (documents, dim), each of length 1,
-    are those of ``documents``, if they were made before. Several threads may search while others add and delete: each
-    search sees one state of the documents.
+    are those of ``documents``, if they were made before, or the function that makes those of the texts it gets.
+    ``cut``: documents that are longer than the document tower reads are cut into passages and ranked by their best one;
+    else, without a model, and with ``vectors`` of documents, they stay whole. ``titles`` are those with which the
+    documents begin, if they are known; they stand before each passage. Several threads may search while others add and
+    delete: each search sees one state of the documents.
     """
 
     def __init__(
@@ -54,23 +59,28 @@ class Retriever:
         documents: Iterable[str],
         ids: Iterable[str | int] | None = None,
         bm25: Lexical = "served",
-        vectors: TensorOrArray | None = None,
+        vectors: TensorOrArray | EncodeContents | None = None,
+        cut: bool = True,
+        titles: Sequence[str] = (),
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
         if len(document_ids) != len(documents):
             raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
-        if vectors is not None and len(vectors) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(vectors)} vectors; give one vector a document")
+        given = None if callable(vectors) else vectors
+        if given is not None and len(given) != len(documents):
+            raise UserError(f"{len(documents)} documents but {len(given)} vectors; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
+        self.reranker: Reranker | None = None  # scores the best hits of a search again
         self._graphs: Path | None = None  # folder of ONNX graphs that encode in place of the towers
         self._query_rows: QueryRows = "fp32"
         self._reopening = threading.Lock()
         self._broken: tuple[int, int] | None = None  # identity of a bundle that could not be opened
+        splitter = Splitter(model.tokenizer, model.document_tokens) if model and cut and given is None else None
         self._state: _State = (
             model,
-            MemoryStore(model, documents, document_ids, bm25, vectors),
+            MemoryStore(model, documents, document_ids, bm25, vectors, splitter, titles),
             {"documents": len(documents)},
         )
 
@@ -150,6 +160,8 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = ...,
         filter: Filter | None = None,
+        passages: bool = False,
+        rerank: int | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -160,6 +172,8 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = ...,
         filter: Filter | None = None,
+        passages: bool = False,
+        rerank: int | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -169,23 +183,33 @@ class Retriever:
         method: Method = "hybrid",
         weight: float | None = None,
         filter: Filter | None = None,
+        passages: bool = False,
+        rerank: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The best ``k`` documents for one query, best first, or for each of several queries; fewer if fewer match.
 
         ``weight`` is the share of the dense score in a hybrid; None: the model's own. ``filter`` limits the search to
         documents whose metadata match, such as ``{"source": "debian", "year": {"gte": 1990}}``; a list matches if one
-        of its members does. The filter is exact with every index.
+        of its members does. The filter is exact with every index. A document that is cut is ranked by its best passage,
+        which is the hit's text; with ``passages``, each of its passages can be a hit. ``rerank`` is how many of the
+        best hits ``reranker`` scores again; None: 50 if there is a reranker, else 0.
         """
+        depth = _rerank_depth(self.reranker, rerank)
         queries = [str(query)] if isinstance(query, str) else texts_of(query, "queries")
         model, view = self._snapshot()
-        selection = None if filter is None else view.among(filter)
-        ranking, rankings = rank_by(model, view, queries, k, method, weight, selection)
+        check_k(k)
+        search = Search(None if filter is None else view.among(filter), passages)
+        ranking, rankings = rank_by(model, view, queries, max(k, depth), method, weight, search)
         hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
+        if self.reranker is not None and depth:
+            hits = [rerank_hits(self.reranker, *found, depth)[:k] for found in zip(queries, hits, strict=True)]
         return hits[0] if isinstance(query, str) else hits
 
     def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None) -> Ranking:
         """As ``search``, but document numbers in place of hits; in memory, they are positions in ``documents``."""
-        return rank_by(*self._snapshot(), texts_of(queries, "queries"), k, method, weight, None)[0]
+        model, view = self._snapshot()
+        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
+        return Ranking(view.owners(ranking.documents), ranking.scores)
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless the documents are exactly those of ``ids``; ``name`` is their collection."""
@@ -202,69 +226,87 @@ class Retriever:
     ) -> list[dict[str, float]]:
         """For each query, the scores of its best ``k`` documents by id, best first, as in a TREC run."""
         model, view = self._snapshot()
-        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight, None)
+        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
-            for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
+            for numbers, scores in zip(view.owners(ranking.documents), ranking.scores, strict=True)
         ]
 
     def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
-        """The ``k`` other documents whose vectors are nearest to that of ``id``. Raises ``NotFound``."""
+        """The ``k`` other documents whose vectors are nearest to that of ``id``, of two that are cut those of their
+        nearest passages. Raises ``NotFound``."""
         check_k(k)
         view = self._snapshot()[1]
         number = _number_of(view, id)
         selection = None if filter is None else view.among(filter)
-        ranking = view.dense(view.vectors([number]), k + 1, selection)
-        is_other = ranking.documents != number
-        is_other &= np.cumsum(is_other, axis=1) <= k
-        dense = Ranking(ranking.documents[is_other][None], ranking.scores[is_other][None])
+        dense = neighbours(view, number, k, selection)
         return hits_of(view, dense, {"dense": dense}, 0)
 
-    def explain(self, query: str, id: str | int) -> Explanation:
+    def explain(self, query: str, id: str | int, start: int | None = None) -> Explanation:
         """How much each word adds to the cosine of a document with ``query``: the document's words, or over a
-        transformer's documents the query's. Raises ``NotFound``."""
+        transformer's documents the query's. Raises ``NotFound``.
+
+        Of a document that is cut, this explains the passage at ``start`` (see ``Hit.place``), or else the nearest one.
+        """
         model, view = self._snapshot()
         if model is None:
             raise UserError("an explanation needs a model; give one")
         number = _number_of(view, id)
-        return explain(model, query, view.documents([number])[0], lambda: view.vectors([number])[0])
+        document, numbers = view.documents([number])[0], view.passages_of(number)
+        best = numbers[0]
+        if len(numbers) > 1:
+            starts = [passage.start for passage in view.passages(numbers) if passage is not None]
+            nearest = int((view.vectors(numbers) @ to_numpy(model.encode_queries([query]))[0]).argmax())
+            best = numbers[starts.index(start) if start in starts else nearest]
+        if (passage := view.passages([best])[0]) is not None:
+            document = passage.alone(document)
+        return explain(model, query, document, lambda: view.vectors([best])[0])
 
     def get(self, id: str | int) -> Document:
         """The document with that id. Raises ``NotFound``."""
         view = self._snapshot()[1]
         return view.documents([_number_of(view, id)])[0]
 
-    def add(self, documents: Iterable[Document]) -> AddedCounts:
-        """Add documents; each replaces the document with the same id, if there is one.
+    def sample(self, most: int) -> list[Document]:
+        """At most ``most`` of the documents, to show what there is."""
+        return self._snapshot()[1].sample(most)
 
+    def add(self, documents: Iterable[Document], delete: Iterable[str | int] = ()) -> AddedCounts:
+        """Add documents; each replaces the document with the same id, if there is one. Delete others.
+
+
+        In a bundle all of it is one change. A document whose text is as before keeps its vectors.
         On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes
         nothing, when the bundle cannot be written to or a field has another kind.
         """
-        unique = check_distinct(documents)
+        unique, deleted = check_distinct(documents), ids_of(delete)
 
-        def insert(model: Encoder | None, store: Store) -> AddedCounts:
+        def insert(model: Encoder | None, store: Store, about: dict[str, Any]) -> AddedCounts:
+            from freemvmt.search.bundle.load import tokens_of
+
             if model is None:
                 raise UserError("adding documents needs a model; give one")
-            vectors = to_numpy(model.encode_documents([document.content for document in unique]))
-            replaced = store.add(unique, vectors)
-            return AddedCounts(
-                len(unique) - replaced, replaced, count_ignored(document.metadata for document in unique)
-            )
+            view = store.view()
+            cuts, vectors = encode_new(model, view, unique, tokens_of(about))
+            gone = view.known(deleted)
+            replaced = store.add(unique, vectors, cuts, deleted)
+            unseen = count_ignored(document.metadata for document in unique)
+            return AddedCounts(len(unique) - replaced, replaced, unseen, gone)
 
         return self._apply(insert)
 
     def delete(self, ids: Iterable[str | int]) -> list[str]:
         """Delete documents; return the ids that existed. ``TypeError`` if ``ids`` is no list of ids."""
         document_ids = ids_of(ids)
-        return self._apply(lambda model, store: store.delete(document_ids))
+        return self._apply(lambda _model, store, _about: store.delete(document_ids))
 
-    def _apply(self, change: Callable[[Encoder | None, Store], T]) -> T:
-        """Call ``change`` with the current model and store; open the bundle and try again if it was replaced."""
+    def _apply(self, change: Callable[[Encoder | None, Store, dict[str, Any]], T]) -> T:
+        """Call ``change`` with the model, the store and the manifest; again if the bundle was replaced meanwhile."""
         deadline = time.monotonic() + _TIMEOUT
         while True:
             self._snapshot()
             try:
-                return change(*self._state[:2])
+                return change(*self._state)
             except BundleReplaced:
                 if time.monotonic() > deadline:
                     raise
@@ -274,13 +316,23 @@ class Retriever:
         return len(self._snapshot()[1])
 
     @property
+    def passage_count(self) -> int:
+        """The number of passages: a document that is not cut is one."""
+        return self._snapshot()[1].passage_count
+
+    @property
     def fields(self) -> dict[str, FieldKind]:
         """The metadata fields that a filter can use, and their kinds."""
         return dict(self._snapshot()[1].kinds)
 
     def values(self, field: str, most: int = 50) -> list[str]:
-        """The most frequent values of a string field, at most ``most``; spellings that compare equal are one value."""
+        """The most frequent values of a string field, at most ``most``; spellings that compare equal are one value.
+
+        Empty where there are more and none occurs twice, as of paths: no choice among them would help.
+        """
         counts = self._snapshot()[1].counts(field)
+        if len(counts) > most and max(counts.values()) == 1:
+            return []
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
     def refresh(self) -> bool:
@@ -309,6 +361,18 @@ def _number_of(view: View, id: str | int) -> int:
     if number is None:
         raise NotFound(f"there is no document {document_id[:200]!r}; check the id")
     return number
+
+
+def _rerank_depth(reranker: Reranker | None, rerank: object) -> int:
+    """The number of hits that the reranker reads; ``UserError`` for a wrong one, or when there is no reranker."""
+    if rerank is None and reranker is None:
+        return 0
+    depth = RERANK_DEPTH if rerank is None or rerank is True else rerank
+    if not isinstance(depth, Integral) or int(depth) < 0:
+        raise UserError(f"rerank is {rerank!r}; give a number of hits, or 0")
+    if depth and reranker is None:
+        raise UserError("rerank needs a cross-encoder; give the retriever a reranker")
+    return int(depth)
 
 
 def _check_distinct(ids: list[str]) -> None:

@@ -7,14 +7,19 @@ second runs Python, so the start takes only as long as the slower of the two.
 import contextlib
 import gc
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 from freemvmt.runtime.console import Console
 from freemvmt.runtime.devices import share_freed_memory
+from freemvmt.search.reranker import load_reranker
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.listener import listen
 from freemvmt.server.settings import METRICS_VARIABLE, ServeSettings
+
+_MODULES = ("freemvmt.server.uvicorn_server", "freemvmt.server.api.app")
 
 
 def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
@@ -28,7 +33,7 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
         retriever = load(bundle, settings)
         from freemvmt.server import uvicorn_server
 
-        with contextlib.closing(retriever):
+        with contextlib.closing(retriever), _follower(retriever, settings):
             server = uvicorn_server.make_server(retriever, settings)
             uvicorn_server.set_up_logs(settings)
             port = listener.getsockname()[1]
@@ -37,16 +42,26 @@ def serve(bundle: Path, settings: ServeSettings, console: Console) -> int:
     return 0
 
 
-def load(bundle: Path, settings: ServeSettings) -> Retriever:
-    """Load ``bundle`` while the server's libraries are imported."""
+def _follower(retriever: Retriever, settings: ServeSettings) -> contextlib.AbstractContextManager[object]:
+    """What keeps the bundle in step with its folder while it is served, if that is asked for."""
+    if not settings.sync:
+        return contextlib.nullcontext()
+    from freemvmt.server.follower import Follower
+
+    return Follower(retriever)
+
+
+def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULES) -> Retriever:
+    """Load ``bundle`` while ``modules``, the server's, are imported with their libraries."""
     share_freed_memory()
     gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
     try:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
-            from freemvmt.server import uvicorn_server  # noqa: F401
-            from freemvmt.server.api import app  # noqa: F401
-
-            return loading.result()
+            for module in modules:
+                import_module(module)
+            retriever = loading.result()
+            retriever.reranker = load_reranker(settings, settings.search_threads)
+            return retriever
     finally:
         gc.enable()

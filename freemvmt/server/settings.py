@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from freemvmt.config import flag
+from freemvmt.config import RerankConfig, flag
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 from freemvmt.towers.numpy_towers import QueryRows
@@ -22,12 +22,13 @@ GENERATE_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def _token_of_environment() -> str | None:
+def token_of_environment() -> str | None:
+    """The token in TWO_TOWERS_TOKEN, None if there is none."""
     return os.environ.get(TOKEN_VARIABLE) or None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(RerankConfig):
     """How a bundle is served. The token comes from TWO_TOWERS_TOKEN, never from a flag that others could read."""
 
     backend: Literal["own", "onnx"] = "own"
@@ -42,6 +43,8 @@ class ServeSettings:
     """Port to listen on; 0: any that is free."""
     read_only: bool = False
     """Refuse to add and delete documents."""
+    sync: bool = False
+    """Follow the folder of files that the bundle was made from: look for changes every two seconds."""
     protect_reads: bool = False
     """Ask for the token when searching too, not only when writing."""
     allowed_hosts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -66,11 +69,12 @@ class ServeSettings:
     """Milliseconds that a thread waits for more queries to search together."""
     access_log: bool = True
     """Write one JSON line a request to stderr, without what was asked."""
-    token: Annotated[str | None, tyro.conf.Suppress] = field(default_factory=_token_of_environment, repr=False)
+    token: Annotated[str | None, tyro.conf.Suppress] = field(default_factory=token_of_environment, repr=False)
     """What a client must send as ``Authorization: Bearer …`` to write."""
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self.check_rerank()
         if self.backend == "onnx" and self.model is None:
             raise UserError(
                 "--backend onnx has no graphs; give --model, a folder that `export BUNDLE/model --format onnx` wrote"
@@ -81,6 +85,8 @@ class ServeSettings:
             raise UserError(
                 "--query-rows int8 is for the bundle's own model; `export --precision int8` writes such graphs"
             )
+        if self.sync and self.workers:
+            raise UserError("--sync is for one process; leave --workers out, or run `two-towers sync BUNDLE --watch`")
         for proxy in self.trusted_proxies:
             _parse_network(proxy)
         if self.token is not None and not re.fullmatch("[!-~]+", self.token):

@@ -90,14 +90,21 @@ def server_config(app: Any, settings: ServeSettings, factory: bool = False) -> u
     )
 
 
+def address_of(settings: ServeSettings, port: int) -> str:
+    """Where the server answers, without a path."""
+    host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
+    return f"http://{host}:{port}"
+
+
 def print_address(console: Console, retriever: "Retriever", settings: ServeSettings, port: int) -> None:
     """Print what is served, and the addresses of the page and the API."""
-    host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
-    about = retriever.about
+    about, address = retriever.about, address_of(settings, port)
     access = "read only" if settings.read_only else "writing needs the token" if settings.token else "writable"
     console.line(f"serving   {about['name']}: {len(retriever):,} documents, {access}")
-    console.line(f"page      http://{host}:{port}/")
-    console.line(f"API       http://{host}:{port}/docs")
+    console.line(f"page      {address}/")
+    console.line(f"API       {address}/docs")
+    if retriever.reranker is not None:
+        console.line(f"rerank    the {settings.depth} best of a search, by {retriever.reranker.name}")
     if settings.token_is_short:
         console.line(f"note      {TOKEN_VARIABLE} can be guessed; before others reach this server: {GENERATE_COMMAND}")
     sys.stdout.flush()

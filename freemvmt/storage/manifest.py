@@ -83,9 +83,14 @@ def read_manifest(
         version_hint = hint if is_older else "update two-towers"
         raise UserError(f"{path} has format {content[key]!r}, this version reads {version}; {version_hint}")
     verify_manifest(path, text, content, hint)
+    check_shape(path, content, shape, hint)
+    return content
+
+
+def check_shape(path: Path, content: Mapping[str, Any], shape: Shape, hint: str) -> None:
+    """Raise ``UserError`` unless the entries of ``content``, read from ``path``, have the types in ``shape``."""
     if missing := _wrong_entry(content, shape):
         raise UserError(f"{path} does not say what it should ({missing}); {hint}")
-    return content
 
 
 def _wrong_entry(content: Mapping[str, Any], shape: Shape) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freemvmt.config import MAX_INTEGER, TowerName
-from freemvmt.data.ragged import TokenArray
+from freemvmt.data.ragged import TokenArray, length_groups
 from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
@@ -96,6 +96,10 @@ class TransformerTower(nn.Module):
         """The tokens of the longest prompt."""
         return max((len(prompt.ids) for prompt in self._prompts.values()), default=0)
 
+    def text_tokens(self, side: TowerName) -> int:
+        """The tokens that are read of a text of ``side``, beside special tokens and prompt."""
+        return self._max_length - (len(self._prompts[side].ids) if side in self._prompts else 0)
+
     def train_in(self, precision: torch.dtype) -> None:
         """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""
         self._precision = precision
@@ -114,7 +118,9 @@ class TransformerTower(nn.Module):
             return torch.zeros(0, width, device=device)
         tokens = tokens.cut(self._max_length)
         order = np.argsort(tokens.lengths, kind="stable")
-        groups = [self._encode(tokens.take(order[start:stop])) for start, stop in self._groups(tokens.lengths[order])]
+        lengths = tokens.lengths[order] + len(self._before) + len(self._after)
+        most = _TOKENS if self.table.device.type == "cpu" else _TOKENS_ON_GPU
+        groups = [self._encode(tokens.take(order[start:stop])) for start, stop in length_groups(lengths, most)]
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         return torch.cat(groups)[torch.from_numpy(rank).to(device)]
@@ -124,16 +130,6 @@ class TransformerTower(nn.Module):
         raise UserError(
             "a transformer's score cannot be split over the words of a text; average and recurrent ones can"
         )
-
-    def _groups(self, text_lengths: Any) -> Iterator[tuple[int, int]]:
-        """(start, stop) of each group of texts that are encoded together; ``text_lengths`` are ascending."""
-        lengths = text_lengths + len(self._before) + len(self._after)
-        start, most = 0, _TOKENS if self.table.device.type == "cpu" else _TOKENS_ON_GPU
-        while start < len(lengths):
-            is_full = np.arange(1, len(lengths) - start + 1) * lengths[start:] > most
-            stop = start + max(1, int(is_full.argmax()) if is_full.any() else len(is_full))
-            yield start, stop
-            start = stop
 
     def _encode(self, tokens: TokenArray) -> Tensor:
         ids, is_token = (torch.from_numpy(array).to(self.table.device) for array in tokens.padded())

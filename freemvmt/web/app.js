@@ -7,7 +7,8 @@
 
 import { Failure, about, ask, timing, useToken } from "./ask.js";
 import {
-  card, column, columns, count, expand, firstHit, hitOf, linkSame, make, neighbour, plural, terms, unseen,
+  card, column, columns, count, expand, firstHit, hitOf, linkSame, make, neighbour, plural, showWhole, terms,
+  unseen,
 } from "./hits.js";
 
 const METHODS = ["hybrid", "dense", "bm25"];
@@ -252,8 +253,10 @@ function tokenForm() {
 /** What the server is: the filters and the choices of k are made of it, once. */
 function receive(answer) {
   info = answer;
-  $("filters-open").hidden = Object.keys(info.fields).length === 0;
-  $("filters").replaceChildren(...Object.entries(info.fields).map(([name, field]) => {
+  const fields = Object.entries(info.fields).filter(([name, field]) =>
+    field.type !== "string" || field.values?.length || filter(name).length); // nobody picks one of a thousand paths
+  $("filters-open").hidden = fields.length === 0;
+  $("filters").replaceChildren(...fields.map(([name, field]) => {
     const inputs = { string: valuesInput, number: rangeInput, boolean: truthInput }[field.type] ?? valuesInput;
     return make("fieldset", {}, make("legend", { dir: "auto" }, name), inputs(name, field));
   }));
@@ -359,6 +362,17 @@ function showLike(id) {
   change("like").then(() => { $("results").focus({ preventScroll: true }); scrollTo(0, 0); });
 }
 
+/** Show the whole document of a passage; what goes wrong stands on the button, which can be pressed again. */
+async function openWhole(hit) {
+  try {
+    const { text } = await ask(`documents/${encodeURIComponent(hit.dataset.id)}`);
+    if (hit.isConnected && hit.querySelector("[data-act=whole]")) showWhole(hit, text);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    hit.querySelector("[data-act=whole]").textContent = error.message;
+  }
+}
+
 function goBack() {
   if (history.state?.step === "like") return history.back();
   state.like = null;
@@ -399,6 +413,7 @@ function keys(key, focus, hit) {
   if (!hit) return null;
   if (key === "m") return () => showLike(hit.dataset.id);
   if (key === "Enter" && focus === hit) return () => expand(hit);
+  if (key === "o" && hit.querySelector("[data-act=whole]")) return () => openWhole(hit);
   if (!/^Arrow(Up|Down|Left|Right)$/.test(arrow)) return null;
   const next = neighbour(hit, arrow) ?? (arrow === "ArrowUp" ? $("query") : null);
   return next && (() => next.focus());
@@ -408,6 +423,7 @@ function onClick(event) {
   const hit = event.target.closest(".hit");
   if (event.target.dataset.act === "like") showLike(hit.dataset.id);
   else if (event.target.dataset.act === "expand") expand(hit);
+  else if (event.target.dataset.act === "whole") openWhole(hit);
 }
 
 async function onPopState() {

@@ -51,9 +51,11 @@ export function card(hit, rank = null, rankChange = null) {
   const { title, text, query, words } = tinted(hit);
   const tags = Object.values(hit.metadata).filter((value) => ["string", "number"].includes(typeof value));
   const name = `${rank ? `${rank}. ` : ""}${hit.title || hit.text.slice(0, 80) || hit.id}`;
-  return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name },
+  const place = hit.place ? { "data-start": hit.place.start, "data-stop": hit.place.stop } : {};
+  return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name, ...place },
     rank && make("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
     hit.title ? make("h3", { dir: "auto" }, title) : null,
+    hit.place ? make("p", { class: "place", dir: "auto" }, placeOf(hit.place)) : null,
     make("p", { class: "text", dir: "auto" }, text),
     query && make("p", { class: "why", dir: "auto" }, unseen("What the query's words add: "), query),
     words ? make("p", { class: "unseen" }, words) : null,
@@ -63,8 +65,15 @@ export function card(hit, rank = null, rankChange = null) {
       tags.slice(0, MOST_TAGS).map((value) => make("span", { class: "tag", dir: "auto" }, String(value))),
       make("span", { class: "acts" },
         rank && make("button", { type: "button", "data-act": "like" }, "More like this"),
+        hit.place && make("button", { type: "button", "data-act": "whole" }, "In the document"),
         make("button", { type: "button", "data-act": "expand", "aria-expanded": "false" }, "Show all"))),
     make("dl", { class: "facts" }, terms(facts(hit))));
+}
+
+/** Where a passage stands in its document: the headings above it, and its page or its lines. */
+function placeOf({ trail, page, lines: [first, last] }) {
+  const where = page ? `page ${page}` : first === last ? `line ${first}` : `lines ${first}-${last}`;
+  return [trail, where].filter(Boolean).join(", ");
 }
 
 /** How the place of a hit differs from its place among the hits of hybrid. */
@@ -121,6 +130,24 @@ export function expand(hit) {
   const button = hit.querySelector("[data-act=expand]");
   button.textContent = open ? "Show less" : "Show all";
   button.setAttribute("aria-expanded", open);
+}
+
+/** Show the whole document of a hit, opened at the passage that was found. `text` is the document's. */
+export function showWhole(hit, text) {
+  const [start, stop] = [hit.dataset.start, hit.dataset.stop].map((place) => unitsBefore(text, Number(place)));
+  const passage = make("mark", {}, text.slice(start, stop));
+  hit.querySelector(".text").replaceChildren(text.slice(0, start), passage, text.slice(stop));
+  hit.querySelector("[data-act=whole]").remove();
+  hit.classList.add("whole");
+  if (!hit.classList.contains("open")) expand(hit);
+  passage.scrollIntoView({ block: "nearest" });
+}
+
+/** The UTF-16 units before a character, which the server counts in code points. */
+function unitsBefore(text, characters) {
+  let units = 0;
+  for (let left = characters; left > 0 && units < text.length; left--) units += text.codePointAt(units) > 0xffff ? 2 : 1;
+  return units;
 }
 
 /** Mark the document under the pointer or the focus in every column. */

@@ -314,7 +314,7 @@ def test_documents_of_a_transformer_are_found_by_the_light_query(
     with torch.no_grad():
         model.tensors()["query.table"].add_(torch.randn_like(model.tensors()["query.table"]) * 0.05)
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in documents()), encoding="utf-8")
-    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle")
+    build(model, str(tmp_path / "corpus.jsonl"), tmp_path / "bundle", cut=False)
     retriever = Retriever.load(tmp_path / "bundle")
     site = export_site(tmp_path / "bundle", tmp_path / "site")
     assert (site.dim, site.recall > 0.9) == (24, True)

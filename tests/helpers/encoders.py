@@ -1,5 +1,6 @@
-"""Tiny encoders of each kind with random weights, in folders that sentence-transformers wrote."""
+"""Tiny encoders and cross-encoders of each kind with random weights, in folders as their libraries write them."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,21 +75,40 @@ KINDS = tuple(_KINDS)
 LENGTH = 40  # tokens that each reads, special ones included
 
 
-def _encoder(kind: str) -> tuple[Any, Tokenizer]:
-    """A model of ``transformers`` with random weights, and its tokenizer."""
+def _config(kind: str) -> tuple[Any, Tokenizer]:
+    """The configuration of a small model of ``transformers``, and its tokenizer."""
     import transformers
 
-    torch.manual_seed(0)
     name, make_tokenizer, sizes = _KINDS[kind]
     positions = LENGTH + 2 if kind in ("mpnet", "roberta", "xlm-roberta") else LENGTH  # two of them are for padding
     config = getattr(transformers, name)(max_position_embeddings=positions, **_PADDED, **sizes)
     tokenizer = make_tokenizer()
     config.vocab_size = tokenizer.get_vocab_size()
-    model = transformers.AutoModel.from_config(config)
+    return config, tokenizer
+
+
+def _shaken(model: Any) -> Any:
+    """``model`` with random numbers also where a new one has 0 and 1: in its biases and norms."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))  # biases and norms too, which start as 0 and 1
-    return model, tokenizer
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def _names(config: Any) -> list[str]:
+    """What a model of ``config`` reads."""
+    names = ["input_ids", "attention_mask"]
+    return [*names, "token_type_ids"] if getattr(config, "type_vocab_size", 0) > 1 else names
+
+
+def _wrapped(tokenizer: Tokenizer, config: Any) -> Any:
+    """``tokenizer`` as `transformers` saves it."""
+    import transformers
+
+    pad = next(token for token in ("[PAD]", "<pad>") if tokenizer.token_to_id(token) is not None)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, model_input_names=_names(config)
+    )
 
 
 def write_encoder(
@@ -105,13 +125,52 @@ def write_encoder(
 
     plain = folder.with_name(folder.name + "-plain")
     with silenced(transformers.logging):
-        model, tokenizer = _encoder(kind)
-        pad = next(token for token in ("[PAD]", "<pad>") if tokenizer.token_to_id(token) is not None)
-        wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad)
-        model.save_pretrained(plain)
-        wrapped.save_pretrained(plain)
+        torch.manual_seed(0)
+        config, tokenizer = _config(kind)
+        _shaken(transformers.AutoModel.from_config(config)).save_pretrained(plain)
+        _wrapped(tokenizer, config).save_pretrained(plain)
         transformer = modules.Transformer(str(plain), max_seq_length=max_length)
         parts = [transformer, modules.Pooling(transformer.get_embedding_dimension(), pooling)]
         made = SentenceTransformer(modules=parts, device="cpu", prompts=dict(prompts or {}))
         made.save_pretrained(str(folder), create_model_card=False)
         return SentenceTransformer(str(folder), device="cpu")
+
+
+def write_cross_encoder(folder: Path, kind: str = "bert", labels: int = 1, graph: bool = False) -> Path:
+    """Write a cross-encoder with ``labels`` outputs to ``folder``; ``graph``: as an ONNX graph instead of weights."""
+    import transformers
+
+    torch.manual_seed(0)
+    config, tokenizer = _config(kind)
+    config.num_labels = labels
+    with silenced(transformers.logging):
+        model = _shaken(transformers.AutoModelForSequenceClassification.from_config(config)).train(False)
+        model.save_pretrained(folder)
+        _wrapped(tokenizer, config).save_pretrained(folder)
+    if graph:
+        (folder / "model.safetensors").unlink()
+        (folder / "onnx").mkdir()
+        _write_graph(model, folder / "onnx" / "model.onnx")
+    return folder
+
+
+class _Logits(torch.nn.Module):
+    def __init__(self, model: Any, names: list[str]) -> None:
+        super().__init__()
+        self._model, self._names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._model(**dict(zip(self._names, inputs, strict=True))).logits
+        return logits
+
+
+def _write_graph(model: Any, path: Path) -> None:
+    names = _names(model.config)
+    ids = torch.arange(21).reshape(3, 7)
+    inputs = {"input_ids": ids + 4, "attention_mask": (ids % 7 < 6).long(), "token_type_ids": (ids % 7 > 3).long()}
+    axes = {name: {0: "texts", 1: "tokens"} for name in names} | {"logits": {0: "texts"}}
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():  # about what a model decides in Python
+        torch.onnx.export(
+            _Logits(model, names).train(False), tuple(inputs[name] for name in names), path, input_names=names,
+            output_names=["logits"], dynamic_axes=axes, opset_version=20, dynamo=False,
+        )  # fmt: skip

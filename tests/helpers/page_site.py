@@ -49,11 +49,11 @@ def documents() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def site_bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of ``documents``; not to be changed."""
+    """A bundle of ``documents``, whole, as a site holds them; not to be changed."""
     folder = tmp_path_factory.mktemp("site")
     corpus = folder / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(document) + "\n" for document in documents()), encoding="utf-8")
-    build(TwoTowersModel(ModelConfig(base=tiny_base)), str(corpus), folder / "bundle")
+    build(TwoTowersModel(ModelConfig(base=tiny_base)), str(corpus), folder / "bundle", cut=False)
     return folder / "bundle"
 
 

@@ -17,7 +17,7 @@ SPLIT_HINT = "evaluate takes another with --split, training needs that one"
 
 def beir(folder: Path, split: str) -> Collection:
     """A split of a BEIR folder. Documents are "title text"."""
-    ids, documents = read_documents(folder / "corpus.jsonl")
+    ids, titles, documents = read_documents(folder / "corpus.jsonl")
     queries = read_queries(folder / "queries.jsonl")
     qrels_file = folder / "qrels" / f"{split}.tsv"
     if not qrels_file.exists():
@@ -26,7 +26,7 @@ def beir(folder: Path, split: str) -> Collection:
         raise UserError(f"there is no {qrels_file} (splits found: {available}); {hint}")
     documents = [text.strip() for text in documents]  # as BEIR's own reader does
     collection = judged_collection(folder.name, ids, documents, queries, read_qrels(qrels_file), qrels_file)
-    return _with_title_self_matches(collection, folder / "corpus.jsonl")
+    return _with_title_self_matches(replace(collection, titles=titles), folder / "corpus.jsonl")
 
 
 def _with_title_self_matches(collection: Collection, corpus: Path) -> Collection:
@@ -43,17 +43,18 @@ def _with_title_self_matches(collection: Collection, corpus: Path) -> Collection
     return replace(collection, own=collection.self_matches | {id: id for id, text in texts if text == query_texts[id]})
 
 
-def read_documents(path: Path) -> tuple[list[str], list[str]]:
-    """(ids, contents) of all documents of a file, the same that `index` reads."""
-    ids, contents = [], []
+def read_documents(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """(ids, titles, contents) of all documents of a file, the same that `index` reads."""
+    ids, titles, contents = [], [], []
     for record in read_records(path):
         ids.append(record.id)
+        titles.append(record.title.lstrip())
         contents.append(content_of(record.title, record.text))
     if not ids:
         raise UserError(f"{path} is empty; give a corpus with a document a line")
     if (duplicate := first_duplicate(ids)) is not None:
         raise duplicate_record_error(path, duplicate)
-    return ids, contents
+    return ids, titles, contents
 
 
 def read_queries(path: Path) -> dict[str, str]:

@@ -82,7 +82,7 @@ def ms_marco_tsv(folder: Path, split: str) -> Collection:
     elif not queries_file.exists():
         queries_file = folder / f"queries.{split}.tsv"
     queries = read_queries(queries_file)
-    ids, documents = read_documents(folder / "collection.tsv")
+    ids, _, documents = read_documents(folder / "collection.tsv")
     return judged_collection(folder.name, ids, documents, queries, read_qrels(qrels_file), qrels_file)
 
 

@@ -26,6 +26,8 @@ from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+import numpy as np
+
 import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
@@ -79,6 +81,14 @@ def read(packages: Sequence[str] = PACKAGES, workers: int | None = None, cache: 
     if not docstrings:
         raise UserError(f"no docstrings in {', '.join(packages)}; name packages that are installed with their source")
     return docstrings
+
+
+def sample(limit: int | None, seed: int) -> list[Docstring]:
+    """The docstrings of the installed packages, or a random choice of ``limit`` of them in the same order."""
+    docstrings = read()
+    if limit is None or limit >= len(docstrings):
+        return docstrings
+    return [docstrings[number] for number in np.sort(np.random.default_rng(seed).permutation(len(docstrings))[:limit])]
 
 
 def _load(file: Path) -> list[Docstring] | None:

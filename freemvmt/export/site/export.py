@@ -95,7 +95,7 @@ def export_site(
     Milvus, the query tower is a transformer, or the tokenizer is not BERT's WordPiece.
     """
     check_empty(output, [bundle])
-    model, documents, vectors, manifest = _contents(bundle, dim)
+    model, documents, vectors, manifest = _contents(bundle, dim, console)
     files = _fixed_files(model, documents) | page_files(model, runtime)
     with_graph = runtime is not None
     narrow, vector_files = _fit_to_size(model, vectors, files, dim, max_mb, with_graph)
@@ -124,10 +124,13 @@ def export_site(
     return Site(size, narrow.dim, len(documents), recall)
 
 
-def _contents(bundle: Path, dim: int | None) -> tuple[TwoTowersModel, list[Document], Tensor, dict[str, Any]]:
+def _contents(
+    bundle: Path, dim: int | None, console: Console
+) -> tuple[TwoTowersModel, list[Document], Tensor, dict[str, Any]]:
     """The model, the documents, their vectors and the manifest of ``bundle``, with the hybrid's ``weight``.
 
-    The vectors of a transformer are those that the bundle has, and of its model the query tower alone is read.
+    The vectors of a transformer are those that the bundle has, and of its model the query tower alone is read. The
+    vector of a document that is cut is that of its beginning.
     """
     encoder, store, manifest = open_bundle(bundle)
     manifest = manifest | {"weight": encoder.hybrid_weight}
@@ -145,8 +148,10 @@ def _contents(bundle: Path, dim: int | None) -> tuple[TwoTowersModel, list[Docum
         documents = view.documents(view.numbers())
         if not documents:
             raise UserError(f"{bundle} holds no document; add some with `two-towers add`")
+        if view.is_cut:
+            console.line("note      the page finds a long document by its beginning, or by its words")
         if manifest["model"]["document_tower"] == "transformer":
-            vectors = torch.from_numpy(view.vectors(view.numbers()))
+            vectors = torch.from_numpy(view.vectors([view.passages_of(number)[0] for number in view.numbers()]))
             return TwoTowersModel.load_query_tower(bundle / MODEL_FOLDER), documents, vectors, manifest
     finally:
         store.close()

@@ -7,21 +7,27 @@ continues where the last one stopped.
 
 import datetime
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from freemvmt.config import FolderConfig
 from freemvmt.data.corpus import duplicate_document_error, read_corpus
 from freemvmt.data.documents import Document, DuplicateFinder
+from freemvmt.data.files.report import FolderReport
+from freemvmt.data.passages import Splitter
+from freemvmt.data.records import is_folder_of_files
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.console import QUIET, Bar, Console
+from freemvmt.runtime.console import QUIET, Bar, Console, count_of
 from freemvmt.search.bundle import load as bundle
 from freemvmt.search.bundle import milvus as remote
 from freemvmt.search.bundle.chunks import Chunks, encode_chunks
@@ -42,6 +48,7 @@ from freemvmt.search.stores.layout import (
     weight_ids,
 )
 from freemvmt.search.stores.local.store import first_state, replace_bundle
+from freemvmt.search.stores.rows import Rows, RowWriter
 from freemvmt.search.stores.texts import Texts, write_texts
 from freemvmt.storage.files import as_user_error, make_folders
 from freemvmt.storage.hidden_files import is_not_ours
@@ -50,6 +57,7 @@ from freemvmt.storage.manifest import hash_files, write_manifest
 from freemvmt.towers.pretrained import principal_directions
 
 CHUNK = 16_384  # documents in one file of vectors while a corpus is indexed
+_BATCH = 1024  # documents that are read and cut at once
 DIRECTIONS_FROM = 20_000  # documents from which principal directions are computed
 
 
@@ -62,51 +70,52 @@ def build(
     stored: vectors.Quantization = "fp32",
     dim: int | None = None,
     store: str | None = None,
+    cut: bool = True,
+    files: FolderConfig | None = None,
+    report: FolderReport | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
-    """Index ``corpus`` (see ``read_corpus``) with ``model`` into the folder ``output``; return its manifest.
+    """Index ``corpus`` with ``model`` into the folder ``output``; return its manifest.
 
-    ``kind`` None chooses the index by the size of the corpus. ``dim`` reduces the vectors to that many dimensions (see
-    ``with_fewer_dimensions``). ``store`` names a place in Milvus (see ``Place``) for documents and vectors. Raises
-    ``UserError`` for a corpus with errors, an ``output`` that holds anything but a bundle, or one that another process
-    is indexing into.
+    ``files`` and ``report`` are for a folder of files (see ``read_corpus``). ``kind`` None chooses the index by the
+    size of the corpus. ``dim`` reduces the vectors to that many dimensions (see ``with_fewer_dimensions``). ``store``
+    names a place in Milvus (see ``Place``) for documents and vectors. ``cut`` cuts documents that are longer than the
+    document tower reads into passages; in Milvus all stay whole. Raises ``UserError`` for a corpus with errors, an
+    ``output`` that holds anything but a bundle, or one that another process is indexing into.
     """
     bundle.check_output(output, [corpus])
     place = None if store is None else remote.place_of(store, kind, stored)
     output = output.resolve()
     make_folders(output.parent)
     with _work_folder(output) as work, as_user_error(output):
-        folder = work / "bundle"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        start = time.perf_counter()
-        count, kinds, unseen = _write_documents(read_corpus(corpus), folder, corpus)
-        console.line(f"reading   {count:,} documents, {len(kinds)} fields to filter on", _seconds_since(start))
-        if unseen:
-            console.line(f"note      {ignored_note(unseen)}")
+        folder = _empty(work / "bundle")
+        splitter = Splitter(model.tokenizer, model.document_tokens) if cut else None
+        source = (corpus, files or FolderConfig(), report or FolderReport())
+        rows, kinds, unseen = _read(source, folder, splitter, place is None, console)
 
         start = time.perf_counter()
-        texts = Texts(folder)
         if dim is not None:
-            sample = [texts.content_of(row) for row in evenly_spaced(count, DIRECTIONS_FROM)]
+            sample = [rows.content(row) for row in evenly_spaced(len(rows), DIRECTIONS_FROM)]
             model = with_fewer_dimensions(model, dim, sample)
-        chunks = encode_chunks(model, texts, CHUNK, work / "chunks", console)
-        console.line(f"encoding  {count:,} vectors of {model.dim}", _seconds_since(start))
+        chunks = encode_chunks(model, rows, CHUNK, work / "chunks", console)
+        console.line(f"encoding  {len(rows):,} vectors of {model.dim}", _seconds_since(start))
 
-        queries = probe_queries(model, texts)
+        queries = probe_queries(model, rows.texts)
         if place is None:
-            id, index = _write_indexes(folder, texts, chunks, queries, kind, stored, console)
+            id, index = _write_indexes(folder, rows, chunks, queries, kind, stored, console)
         else:
             probes = remote.Probes(queries, tenth_scores(queries, chunks))
             id, index = remote.build_in_milvus(place, folder, chunks, probes, kind, kinds, console)
         model.save(folder / MODEL_FOLDER)
-        manifest = _manifest(folder, model, corpus, output.name, count, kinds) | {
+        manifest = _manifest(folder, model, corpus, output.name, len(rows.texts), kinds) | {
             "id": id,
             "index": index | {"recall_queries": len(queries)},
             "unseen": unseen,
+            **({"passages": {"tokens": model.document_tokens, "count": len(rows)}} if cut and place is None else {}),
+            **_folder_of(corpus, output, source[1]),
         }
         write_manifest(folder / MANIFEST_FILE, manifest)
-        del texts, chunks  # unmap the files before the folder moves
+        del rows, chunks  # unmap the files before the folder moves
         old_location = remote.location_in(output)
         replace_bundle(folder, output)
     remote.drop_after_grace(old_location)
@@ -115,7 +124,7 @@ def build(
 
 def _write_indexes(
     folder: Path,
-    texts: Texts,
+    rows: Rows,
     chunks: Chunks,
     probes: Vectors,
     kind: vectors.IndexKind | None,
@@ -123,7 +132,7 @@ def _write_indexes(
     console: Console,
 ) -> tuple[str, dict[str, Any]]:
     """Write the FAISS and tantivy indexes into ``folder``; return the manifest's ``id`` and ``index``."""
-    count, dim = len(texts), chunks[0].shape[1]
+    count, dim = len(rows), chunks[0].shape[1]
     start = time.perf_counter()
     index_kind = kind or vectors.index_kind_for(count, dim)
     with console.progress("vectors", count) as bar:
@@ -138,7 +147,7 @@ def _write_indexes(
     start = time.perf_counter()
     (folder / WORDS_FOLDER).mkdir()
     with console.progress("words", count) as bar:
-        LexicalIndex.create(folder / WORDS_FOLDER, _indexed_documents(texts, bar))
+        LexicalIndex.create(folder / WORDS_FOLDER, _indexed_documents(rows, bar))
     id = first_state(folder, count)
     console.line("words     BM25", _seconds_since(start))
     return id, {"kind": index_kind, "stored": stored, "recall@10": recall}
@@ -167,22 +176,59 @@ def _work_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _empty(folder: Path) -> Path:
+    """``folder``, made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _read(
+    source: tuple[str, FolderConfig, FolderReport],
+    folder: Path,
+    splitter: Splitter | None,
+    in_files: bool,
+    console: Console,
+) -> tuple[Rows, dict[str, FieldKind], IgnoredValues]:
+    """Write the documents of a corpus, cut where they stay in files, into ``folder``; return their rows, the kinds of
+    their fields, and the counts of metadata that no filter can use. ``source`` are the arguments of ``read_corpus``."""
+    start = time.perf_counter()
+    writer = RowWriter()
+    count, kinds, unseen = _write_documents(read_corpus(*source), folder, source[0], splitter, writer)
+    if in_files:
+        writer.write(folder)
+    rows = Rows(folder, Texts(folder))
+    report = source[2]
+    fields = f"{len(kinds)} fields to filter on"
+    console.line(f"reading   {report.documents(count)}, {fields}", _seconds_since(start))
+    report.print(console)
+    if splitter is not None and writer.cut:
+        kept = f"{len(rows):,} passages" if in_files else "Milvus holds documents whole, the rest is not read"
+        console.line(f"note      {count_of(writer.cut, 'document')} longer than {splitter.tokens} tokens: {kept}")
+    if unseen:
+        console.line(f"note      {ignored_note(unseen)}")
+    return rows, kinds, unseen
+
+
 def _write_documents(
-    documents: Iterator[Document], folder: Path, corpus: str
+    documents: Iterator[Document], folder: Path, corpus: str, splitter: Splitter | None, rows: RowWriter
 ) -> tuple[int, dict[str, FieldKind], IgnoredValues]:
-    """Write texts and metadata; return the number of documents, the kinds of their fields, and the counts of metadata
-    that no filter can use."""
+    """Write texts and metadata, and add the passages of each document to ``rows``; return the number of documents, the
+    kinds of their fields, and the counts of metadata that no filter can use."""
     kinds: dict[str, FieldKind] = {}
     ids = DuplicateFinder()
     metadata: list[dict[str, Any]] = []
     empty: dict[str, Any] = {}  # shared by all documents without metadata
 
     def seen() -> Iterator[Document]:
-        for document in documents:
-            ids.see(document.id)
-            kinds.update(kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}"))
-            metadata.append(document.metadata or empty)
-            yield document
+        while batch := list(islice(documents, _BATCH)):
+            passages = [()] * len(batch) if splitter is None else splitter.split_all(batch)
+            for document, own in zip(batch, passages, strict=True):
+                ids.see(document.id)
+                kinds.update(kinds_of(document.metadata, kinds, f"{corpus}, document {document.id!r}"))
+                metadata.append(document.metadata or empty)
+                rows.add(own)
+                yield document
 
     write_texts(folder, seen())
     if not len(ids):
@@ -195,13 +241,13 @@ def _write_documents(
     return len(ids), kinds, count_ignored(metadata)
 
 
-def _indexed_documents(texts: Texts, bar: Bar) -> Iterator[IndexedDocument]:
-    for start in range(0, len(texts), CHUNK):
-        rows = range(start, min(start + CHUNK, len(texts)))
-        for row in rows:
-            document = texts[row]
-            yield IndexedDocument(row, document.id, document.content, facets_of(document.metadata))
-        bar.advance(len(rows))
+def _indexed_documents(rows: Rows, bar: Bar) -> Iterator[IndexedDocument]:
+    for start in range(0, len(rows), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(rows)))
+        for row in chunk:
+            document = rows.document(row)
+            yield IndexedDocument(row, document.id, rows.words(row), facets_of(document.metadata))
+        bar.advance(len(chunk))
 
 
 def with_fewer_dimensions(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
@@ -251,6 +297,14 @@ def _manifest(
         "vectors_by": space,
         "files": hashes,
     }
+
+
+def _folder_of(corpus: str, output: Path, config: FolderConfig) -> dict[str, Any]:
+    """What `sync` needs of a folder of files, its path from the bundle and the globs; empty for another corpus."""
+    if not is_folder_of_files(Path(corpus)):
+        return {}
+    path = os.path.relpath(Path(corpus).resolve(), output)
+    return {"folder": {"path": path, "include": list(config.include), "exclude": list(config.exclude)}}
 
 
 def _seconds_since(start: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.search.stores.texts import Texts
+from freemvmt.search.stores.rows import Rows
 from freemvmt.storage.files import atomic_file, sha256_of
 
 
@@ -37,14 +37,14 @@ class Chunks(Sequence[Vectors]):
         return chunk
 
 
-def encode_chunks(model: TwoTowersModel, texts: Texts, size: int, folder: Path, console: Console) -> Chunks:
-    """Encode all documents, ``size`` into each file in ``folder``; a file with the right checksum is reused."""
+def encode_chunks(model: TwoTowersModel, rows: Rows, size: int, folder: Path, console: Console) -> Chunks:
+    """Encode all rows, ``size`` into each file in ``folder``; a file with the right checksum is reused."""
     folder.mkdir(exist_ok=True)
     model_digest = model.digest()
     paths: list[Path] = []
-    with console.progress("encoding", len(texts)) as bar:
-        for number, start in enumerate(range(0, len(texts), size)):
-            contents = [texts.content_of(row) for row in range(start, min(start + size, len(texts)))]
+    with console.progress("encoding", len(rows)) as bar:
+        for number, start in enumerate(range(0, len(rows), size)):
+            contents = [rows.content(row) for row in range(start, min(start + size, len(rows)))]
             key = model_digest.copy()
             key.update(json.dumps(contents).encode())
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"

@@ -5,6 +5,7 @@ model/                     the towers
 previous/                  the query tower before the one in model/, if there was another
 documents.utf8             id, title, text and metadata of each document, read by row
 documents.npy              where each of these begins
+passages.npy trails.*      where documents are cut into passages, if any is; the indexes then number passages
 fields/                    metadata as typed columns, for filters
 vectors.faiss sketch.faiss the vectors, and a sketch of them for faster search with some kinds of index
 words/ words.json          tantivy's index, which also records documents added and deleted later; its files' SHA-256
@@ -20,7 +21,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from freemvmt.data.documents import Document, is_storable
+from freemvmt.data.documents import is_storable
 from freemvmt.errors import UserError
 from freemvmt.search.bundle import milvus as remote
 from freemvmt.search.encoder import Encoder, to_numpy
@@ -45,9 +46,10 @@ from freemvmt.search.stores.layout import (
 )
 from freemvmt.search.stores.local.store import LocalStore
 from freemvmt.search.stores.local.view import IndexedDocuments
+from freemvmt.search.stores.rows import Rows
 from freemvmt.search.stores.texts import Texts
 from freemvmt.storage.hidden_files import is_stray
-from freemvmt.storage.manifest import Shape, read_manifest, verify_files
+from freemvmt.storage.manifest import Shape, check_shape, read_manifest, verify_files
 from freemvmt.storage.outputs import check_output_folder
 from freemvmt.towers.numpy_towers import QueryRows
 
@@ -57,6 +59,7 @@ _SHAPE: Shape = {  # of the entries of the manifest that are used
     "index": {"kind": str, "stored": str, "recall@10": float, "recall_queries": int}, "vectors_by": str, "files": {},
     "model": {"id": str, "tokenizer": str, "base": str, "tower": str, "document_tower": str}, "analysis": str,
 }  # fmt: skip
+_PASSAGES: Shape = {"passages": {"tokens": int, "count": int}}  # if documents may be cut
 
 
 def check_output(output: Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -120,7 +123,10 @@ def check_no_links(folder: Path) -> None:
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the bundle in ``folder``; ``UserError`` when it is none, or is of another version."""
     _check_name(folder)
-    return read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+    manifest = read_manifest(folder / MANIFEST_FILE, "bundle", FORMAT, _SHAPE)
+    if "passages" in manifest:
+        check_shape(folder / MANIFEST_FILE, manifest, _PASSAGES, "index the corpus again")
+    return manifest
 
 
 def _open(
@@ -148,15 +154,22 @@ def _open(
     if STORE_FILE in manifest["files"]:
         store = remote.open_store(folder, identity)
         _check_model_ids(folder, manifest, model, store.dim)
-        _check_vectors(folder, manifest, model, *store.sample(8))
+        documents, stored = store.sample(8)
+        _check_vectors(folder, manifest, model, [document.content for document in documents], stored)
         return model, store, manifest
     texts = Texts(folder)
     columns = Columns.read(folder, manifest["fields"], len(texts))
-    base = IndexedDocuments(VectorIndex.read(folder, index["kind"], index["stored"]), texts, columns)
-    if not len(base.index) == len(base.texts) == manifest["documents"]:
+    base = IndexedDocuments(VectorIndex.read(folder, index["kind"], index["stored"]), Rows(folder, texts), columns)
+    if len(base.index) != len(base.rows) or len(texts) != manifest["documents"]:
         raise UserError(f"{folder}: its files do not hold the same documents; index the corpus again")
     _check_model(folder, manifest, model, base)
     return model, LocalStore(folder, base, identity, manifest["id"], verify=verify), manifest
+
+
+def tokens_of(manifest: dict[str, Any]) -> int | None:
+    """The most tokens of a passage in the bundle of ``manifest``; None where documents are never cut."""
+    passages = manifest.get("passages")
+    return None if passages is None else max(1, int(passages["tokens"]))
 
 
 def _is_heavy(manifest: dict[str, Any]) -> bool:
@@ -178,18 +191,20 @@ def _load_graphs(folder: Path, manifest: dict[str, Any], graphs: Path) -> Encode
 def _check_model(folder: Path, manifest: dict[str, Any], model: Encoder, base: IndexedDocuments) -> None:
     """Raise ``UserError`` unless the vectors are from ``model``: compare its ids, and a few vectors with new ones."""
     _check_model_ids(folder, manifest, model, base.index.dim)
-    rows = evenly_spaced(len(base.texts), 8) if len(base.texts) else []
+    rows = evenly_spaced(len(base.rows), 8) if len(base.rows) else []
     stored = np.stack([base.index.vector(row) for row in rows]) if rows else np.empty((0, model.dim), np.float32)
-    _check_vectors(folder, manifest, model, [base.texts[row] for row in rows], stored)
+    for row in rows:
+        base.rows.document(row)  # with its id and metadata, which are read here for the first time
+    _check_vectors(folder, manifest, model, [base.rows.content(row) for row in rows], stored)
 
 
 def _check_vectors(
-    folder: Path, manifest: dict[str, Any], model: Encoder, documents: Sequence[Document], stored: Vectors
+    folder: Path, manifest: dict[str, Any], model: Encoder, contents: Sequence[str], stored: Vectors
 ) -> None:
-    """Raise ``UserError`` unless ``stored`` (documents, dim) are the vectors that ``model`` gives ``documents``."""
-    if not documents or _is_heavy(manifest):  # the SHA-256 of the document tower was compared
+    """Raise ``UserError`` unless ``stored`` (contents, dim) are the vectors that ``model`` gives ``contents``."""
+    if not contents or _is_heavy(manifest):  # the SHA-256 of the document tower was compared
         return
-    encoded = to_numpy(model.encode_documents([document.content for document in documents]))
+    encoded = to_numpy(model.encode_documents(contents))
     if np.abs(encoded - stored).max() >= 0.02:
         raise _wrong_model(folder)
 

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from freemvmt.data.documents import Document
+from freemvmt.data.passages import Passage
 from freemvmt.errors import UserError
 from freemvmt.search.index.ranking import Ranking, Vectors
 from freemvmt.search.stores.filters import FieldKind, Filter
+
+Cuts = Sequence[Sequence[Passage]]
 
 
 class BundleReplaced(UserError):  # noqa: N818 - an event, not a fault
@@ -18,7 +24,11 @@ class Selection:
 
 
 class View(Protocol):
-    """One state of a store, which later changes do not affect. Each document has a number, valid only in this view."""
+    """One state of a store, which later changes do not affect. Numbers are valid only in this view.
+
+    A document has a number, and each of its passages has one: ``dense`` and ``lexical`` rank passages. A document that
+    is not cut is one passage; where none is cut (``is_cut`` is false) its two numbers are equal.
+    """
 
     def __len__(self) -> int:
         """The number of documents."""
@@ -29,20 +39,46 @@ class View(Protocol):
         """The kind of each metadata field that can be filtered on."""
         ...
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a document is cut into passages."""
+        ...
+
+    @property
+    def passage_count(self) -> int:
+        """The number of passages."""
+        ...
+
+    def owners(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of the documents of these passages; -1 for -1."""
+        ...
+
+    def passages(self, numbers: Sequence[int]) -> list[Passage | None]:
+        """The passages with these numbers; None where a whole document is one."""
+        ...
+
+    def passages_of(self, number: int) -> range:
+        """The numbers of the passages of the document with this number, in the order of its text."""
+        ...
+
     def among(self, conditions: Filter) -> Selection:
         """The documents that meet ``conditions``; ``UserError`` unless they are a filter on ``kinds``."""
         ...
 
     def dense(self, queries: Vectors, k: int, selection: Selection | None) -> Ranking:
-        """The ``k`` documents with the vectors nearest to each of ``queries`` (n, dim), of ``selection`` or of all."""
+        """The ``k`` passages with the vectors nearest to each of ``queries`` (n, dim), of ``selection`` or of all."""
         ...
 
     def lexical(self, queries: Sequence[str], k: int, selection: Selection | None) -> Ranking:
-        """The ``k`` best documents by BM25, of ``selection`` or of all; a hit shares a word with the query."""
+        """The ``k`` best passages by BM25, of ``selection`` or of all; a hit shares a word with the query."""
         ...
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents with these numbers."""
+        ...
+
+    def sample(self, most: int) -> list[Document]:
+        """At most ``most`` of the documents, from all over the collection where that is cheap."""
         ...
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
@@ -58,7 +94,7 @@ class View(Protocol):
         ...
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
-        """The vectors of the documents with these numbers, (numbers, dim), as they are stored."""
+        """The vectors of the passages with these numbers, (numbers, dim), as they are stored."""
         ...
 
     def counts(self, field: str) -> dict[str, int]:
@@ -87,10 +123,12 @@ class Store(Protocol):
         """The current state."""
         ...
 
-    def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced.
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Delete ``deleted``.
 
-        When it returns, the change is on disk. When it raises ``UserError``, nothing has changed.
+        ``cuts`` are the passages of each document, none of one that is whole; where it is empty, all are whole.
+        ``vectors`` has a row for each passage and each whole document, in order. When it returns, the change is on
+        disk. When it raises ``UserError``, nothing has changed.
         """
         ...
 

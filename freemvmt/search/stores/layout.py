@@ -25,6 +25,7 @@ STORE_FILE, FORMAT = "store.json", 1
 
 
 TEXTS, FIELDS_FOLDER = "documents", "fields"  # TEXTS begins the names of two files
+PASSAGES, TRAILS = "passages", "trails"  # these begin the names of one and of two files
 
 
 MODEL_FOLDER, PREVIOUS_FOLDER = "model", "previous"

@@ -29,13 +29,14 @@ class API(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI description, with the current fields of the documents and the sizes of the model's vectors."""
-        inputs = self.service.retriever.fields, self.service.sizes()
+        retriever = self.service.retriever
+        inputs = retriever.fields, self.service.sizes(), retriever.reranker is not None
         if self.openapi_schema is None or inputs != self._schema_inputs:
             self.openapi_schema = describe(self, self.authenticator, *inputs)
             self._schema_inputs = inputs
         return self.openapi_schema
 
-    _schema_inputs: tuple[Mapping[str, str], list[int]]
+    _schema_inputs: tuple[Mapping[str, str], list[int], bool]
 
 
 def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> API:
@@ -51,9 +52,8 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
     app = API(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.authenticator, app.service = Authenticator(settings), service
     metrics = Metrics(retriever)
-    pools = (service.read_pool, service.write_pool)
-    for pool in pools:
-        pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in pools))
+    for pool in service.pools:
+        pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in service.pools))
     add_routes(app, service, app.authenticator, metrics)
     app.add_exception_handler(HTTPException, _raise_refusal)
     app.add_middleware(

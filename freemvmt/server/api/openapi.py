@@ -21,15 +21,20 @@ _VALUES: dict[str, dict[str, Any]] = {
 
 
 def describe(
-    app: FastAPI, authenticator: Authenticator, fields: Mapping[str, str], sizes: Sequence[int]
+    app: FastAPI, authenticator: Authenticator, fields: Mapping[str, str], sizes: Sequence[int], reranks: bool
 ) -> dict[str, Any]:
-    """The description of ``app`` over a bundle with ``fields`` (name to kind), whose vectors have one of ``sizes``."""
+    """The description of ``app`` over a bundle with ``fields`` (name to kind), whose vectors have one of ``sizes``.
+
+    ``reranks``: there is a cross-encoder.
+    """
     result: dict[str, Any] = get_openapi(
         title="two-towers", version=version("two-towers"), description=_ABOUT, routes=app.routes
     )
     schemas = result["components"]["schemas"]
     schemas["Filter"]["properties"] = {name: _condition(kind) for name, kind in sorted(fields.items())}
     schemas["Filter"]["additionalProperties"] = False
+    if not reranks:
+        del schemas["SearchRequest"]["properties"]["rerank"]
     dimensions = schemas["EmbeddingsRequest"]["properties"]["dimensions"]
     dimensions["anyOf"][0] = {"type": "integer", "enum": list(sizes)}
     schemas["Metadata"]["properties"] = {name: _value_or_none(kind) for name, kind in sorted(fields.items())}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from freemvmt.search.hits import Hit
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
     """The fields of a hit, as in ``responses.FoundDocument``."""
-    return {
+    fields = {
         "id": hit.id,
         "score": hit.score,
         "dense": hit.dense,
@@ -21,6 +22,9 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "text": hit.text,
         "metadata": hit.metadata,
     }
+    if hit.place is not None:
+        fields["place"] = asdict(hit.place)
+    return fields if hit.rerank is None else fields | {"rerank": hit.rerank}
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from freemvmt.config import Method
+from freemvmt.config import MAX_RERANKED, Method
 from freemvmt.data.documents import MAX_ID_BYTES
 from freemvmt.data.values import id_of
 from freemvmt.errors import UserError
@@ -33,7 +33,7 @@ MAX_DOCUMENTS = 1000  # documents added by one request
 MAX_EXPLAINED = 100  # hits of a search with an explanation
 
 
-def _float_to_int(value: object) -> object:
+def float_to_int(value: object) -> object:
     """A float without a fraction as an integer: JSON Schema does not tell them apart."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -58,6 +58,14 @@ def _to_texts(value: object) -> object:
     return texts
 
 
+def _check_rerank(value: object) -> object:
+    """Whether hits are scored again, or how many of them."""
+    depth = float_to_int(value)
+    if isinstance(depth, bool) or (isinstance(depth, int) and 1 <= depth <= MAX_RERANKED):
+        return depth
+    raise PydanticCustomError("rerank", f"input should be true, false, or a number of hits from 1 to {MAX_RERANKED}")
+
+
 _IDS_NOT_TEXTS = "send texts, not token ids, which are another model's (LangChain: check_embedding_ctx_length=False)"
 
 
@@ -73,12 +81,12 @@ def _filter_conditions(conditions: dict[str, Any]) -> Any:
 
 
 def _floats_to_ints(value: Any) -> Any:
-    """``value`` with ``_float_to_int`` applied to all it holds: 1e20 is refused like the digits that it stands for."""
+    """``value`` with ``float_to_int`` applied to all it holds: 1e20 is refused like the digits that it stands for."""
     if isinstance(value, dict):
         return {name: _floats_to_ints(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_floats_to_ints(item) for item in value]
-    return _float_to_int(value)
+    return float_to_int(value)
 
 
 Query = Annotated[str, Field(max_length=MAX_QUERY_CHARACTERS, description="What is searched for.")]
@@ -108,10 +116,21 @@ Texts = Annotated[
     ),
 ]
 Hits = Annotated[
-    int, Field(ge=1, le=MAX_HITS, description="So many hits, fewer when fewer match."), BeforeValidator(_float_to_int)
+    int, Field(ge=1, le=MAX_HITS, description="So many hits, fewer when fewer match."), BeforeValidator(float_to_int)
 ]
 HitsInBatch = Annotated[
-    int, Field(ge=1, le=MAX_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(_float_to_int)
+    int, Field(ge=1, le=MAX_HITS_IN_BATCH, description="So many hits for each query."), BeforeValidator(float_to_int)
+]
+Passages = Annotated[bool, Field(description="Find passages: several of one long document, if they are the best.")]
+Rerank = Annotated[
+    bool | int,
+    BeforeValidator(_check_rerank),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": MAX_RERANKED}],
+            "description": "Whether the cross-encoder scores the best hits again, or how many of them.",
+        }
+    ),
 ]
 Weight = Annotated[float, Field(ge=0, le=1, description="Hybrid: the share of the dense side.")]
 
@@ -173,7 +192,7 @@ class Metadata(RootModel[dict[str, JsonValue]]):
     model_config = ConfigDict(strict=True, json_schema_extra={"propertyNames": {"minLength": 1}})
 
 
-_NO_FILTER = Filter({})
+NO_FILTER = Filter({})
 _NO_METADATA = Metadata({})
 
 
@@ -184,8 +203,10 @@ class SearchRequest(Body):
     k: Hits = 10
     method: Method = "hybrid"
     weight: Weight | None = None
-    filter: Filter = _NO_FILTER
+    filter: Filter = NO_FILTER
+    passages: Passages = False
     explain: bool = Field(False, description=f"Explain the first {MAX_EXPLAINED} hits.")
+    rerank: Rerank | None = None
 
 
 class BatchRequest(Body):
@@ -195,7 +216,8 @@ class BatchRequest(Body):
     k: HitsInBatch = 10
     method: Method = "hybrid"
     weight: Weight | None = None
-    filter: Filter = _NO_FILTER
+    filter: Filter = NO_FILTER
+    passages: Passages = False
 
 
 class SimilarRequest(Body):
@@ -203,7 +225,7 @@ class SimilarRequest(Body):
 
     id: Id
     k: Hits = 10
-    filter: Filter = _NO_FILTER
+    filter: Filter = NO_FILTER
 
 
 class ExplainRequest(Body):
@@ -235,7 +257,7 @@ class EmbeddingsRequest(Body):
     model: str = Field("", description="Any name: there is one model.")
     input_type: Literal["query", "document"] = Field("query", description="Which tower encodes.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: float32, little-endian.")
-    dimensions: Annotated[int, Field(ge=1), BeforeValidator(_float_to_int)] | None = Field(
+    dimensions: Annotated[int, Field(ge=1), BeforeValidator(float_to_int)] | None = Field(
         None, description="Numbers of a vector: the model's own, or a size that it was trained to be cut to."
     )
     user: str = Field("", description="Not used.")

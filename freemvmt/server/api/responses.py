@@ -45,8 +45,21 @@ class Explanation(Answer):
     query: list[Piece]
 
 
+class Place(Answer):
+    """Where a passage stands in its document: the headings above it, its page if the document has pages, its first and
+    last line, and its characters, from ``start`` to ``stop``, in the document's text."""
+
+    trail: str
+    page: int | None
+    lines: tuple[int, int]
+    start: int
+    stop: int
+
+
 class FoundDocument(Answer):
-    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it."""
+    """A document that was found; ``dense`` is a cosine, ``bm25`` a BM25 score, null where that side did not find it.
+    Of a document that is too long to be read at once, ``text`` is its best passage, and ``place`` says where it is.
+    ``rerank`` is there only where a cross-encoder read the document: its score, which is ``score`` too."""
 
     id: str
     score: float
@@ -55,6 +68,8 @@ class FoundDocument(Answer):
     title: str
     text: str
     metadata: dict[str, Any]
+    place: Place | None = None
+    rerank: float | None = None
     explanation: Explanation | None = None
 
 
@@ -176,6 +191,13 @@ class Limits(Answer):
     body_bytes: int
 
 
+class Rerank(Answer):
+    """The cross-encoder, and how many of the best hits it scores again where a request does not say."""
+
+    model: str
+    depth: int
+
+
 class InfoAnswer(Answer):
     """What is served."""
 
@@ -186,6 +208,7 @@ class InfoAnswer(Answer):
     index: dict[str, Any]
     fields: dict[str, Field]
     methods: list[Method]
+    rerank: Rerank | None = None
     writable: bool
     limits: Limits
 

@@ -1,7 +1,6 @@
 """The work behind the routes: a thread calls the retriever for each request, and makes the JSON of the response."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from freemvmt.server.api import embeddings
 from freemvmt.server.api import requests as schemas
 from freemvmt.server.api.batching import Batcher
 from freemvmt.server.api.output import dumps, explanation_fields, hit_fields
-from freemvmt.server.api.thread_pool import ThreadPool
+from freemvmt.server.api.thread_pool import ThreadPool, one_core
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.settings import ServeSettings
 
@@ -27,7 +26,7 @@ METHODS: tuple[Method, ...] = ("hybrid", "dense", "bm25")
 
 _SAMPLE_VALUES = {"string": "", "number": 0, "boolean": True}  # one value for each kind of field
 
-_Kind = tuple[int, Method, float | None]  # k, method, weight: the queries of one kind can be searched together
+_Kind = tuple[int, Method, float | None, bool]  # k, method, weight, passages: queries of one kind go together
 
 
 class Service:
@@ -36,8 +35,11 @@ class Service:
     def __init__(self, retriever: Retriever, settings: ServeSettings) -> None:
         self.retriever = retriever
         self.settings = settings
-        self.read_pool = ThreadPool(settings.search_threads, settings.queue, settings.timeout, _one_core)
-        self.write_pool = ThreadPool(1, settings.queue, settings.timeout, _one_core)  # one write at a time
+        self.read_pool = ThreadPool(settings.search_threads, settings.queue, settings.timeout, one_core)
+        self.write_pool = ThreadPool(1, settings.queue, settings.timeout, one_core)  # one write at a time
+        # The cross-encoder has threads of its own: searches without it never wait behind it.
+        self.rerank_pool = ThreadPool(1, settings.queue, settings.timeout, one_core)
+        self.pools = (self.read_pool, self.write_pool, self.rerank_pool)
         self._batcher: Batcher[_Kind, bytes] | None = None
         if settings.batch > 1:
             self._batcher = Batcher(self._search_many, self.read_pool, settings.batch, settings.batch_window_ms / 1000)
@@ -49,29 +51,38 @@ class Service:
 
     async def search(self, request: schemas.SearchRequest) -> bytes:
         """The response to POST /search."""
+        if depth := self._rerank_depth(request.rerank):
+            return await self.rerank_pool.run(self._search, request, depth)
         if self._batcher is not None and not request.explain and not request.filter.root:
-            return await self._batcher.search(request.query, (request.k, request.method, request.weight))
+            return await self._batcher.search(request.query, _kind_of(request))
         return await self.read_pool.run(self._search, request)
 
-    def _search(self, request: schemas.SearchRequest) -> bytes:
+    def _rerank_depth(self, asked: bool | int | None) -> int:
+        """The number of hits that the cross-encoder reads for a request; ``UserError`` when there is none to ask."""
+        if self.retriever.reranker is None:
+            if asked:
+                raise UserError("this server has no cross-encoder; leave rerank out, or start it with --rerank MODEL")
+            return 0
+        return self.settings.depth if asked is None or asked is True else int(asked)
+
+    def _search(self, request: schemas.SearchRequest, rerank: int = 0) -> bytes:
         start = time.perf_counter()
-        results = self.retriever.search(
-            request.query, k=request.k, method=request.method, weight=request.weight, filter=request.filter.root or None
-        )
+        results = self.retriever.search(request.query, **_arguments_of(request), rerank=rerank)
         hits = [hit_fields(hit) for hit in results]
         if request.explain:
             for hit in hits[: schemas.MAX_EXPLAINED]:
                 self._explain_hit(request.query, hit)
-        return self._search_response(request.query, (request.k, request.method, request.weight), hits, start)
+        return self._search_response(request.query, _kind_of(request), hits, start)
 
     def _explain_hit(self, query: str, hit: dict[str, Any]) -> None:
         with contextlib.suppress(NotFound):  # it may have been deleted since the search
-            hit["explanation"] = explanation_fields(self.retriever.explain(query, hit["id"]))
+            first = hit["place"]["start"] if "place" in hit else None
+            hit["explanation"] = explanation_fields(self.retriever.explain(query, hit["id"], first))
 
     def _search_many(self, queries: list[str], kind: _Kind) -> list[bytes]:
         start = time.perf_counter()
-        k, method, weight = kind
-        results = self.retriever.search(queries, k=k, method=method, weight=weight)
+        k, method, weight, passages = kind
+        results = self.retriever.search(queries, k=k, method=method, weight=weight, passages=passages, rerank=0)
         return [
             self._search_response(query, kind, [hit_fields(hit) for hit in hits], start)
             for query, hits in zip(queries, results, strict=True)
@@ -95,13 +106,7 @@ class Service:
 
     def _search_batch(self, request: schemas.BatchRequest) -> bytes:
         start = time.perf_counter()
-        results = self.retriever.search(
-            request.queries,
-            k=request.k,
-            method=request.method,
-            weight=request.weight,
-            filter=request.filter.root or None,
-        )
+        results = self.retriever.search(request.queries, **_arguments_of(request), rerank=0)
         hits_by_query = [[hit_fields(hit) for hit in hits] for hits in results]
         took_ms = _milliseconds(start)
         return dumps({"results": hits_by_query, "method": request.method, "k": request.k, "took_ms": took_ms})
@@ -214,7 +219,8 @@ class Service:
         return await self.read_pool.run(self._info)
 
     def _info(self) -> bytes:
-        about = self.retriever.about
+        about, reranker = self.retriever.about, self.retriever.reranker
+        rerank = {} if reranker is None else {"rerank": {"model": reranker.name, "depth": self.settings.depth}}
         fields: dict[str, dict[str, Any]] = {}
         for name, kind in self.retriever.fields.items():
             fields[name] = {"type": kind}
@@ -229,6 +235,7 @@ class Service:
                 "index": about["index"],
                 "fields": fields,
                 "methods": METHODS,
+                **rerank,
                 "writable": self.writable,
                 "limits": {
                     "k": schemas.MAX_HITS,
@@ -252,9 +259,9 @@ class Service:
             if self.retriever.model is not None:
                 self.retriever.model.tokenizer.prepare()
             for method in METHODS:
-                self.retriever.search("ready", k=1, method=method)
+                self.retriever.search("ready", k=1, method=method, rerank=0)
             for name, kind in list(self.retriever.fields.items())[:1]:
-                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]})
+                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
         except UserError as error:
             raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
         return dumps({"status": "ready", "documents": len(self.retriever)})
@@ -265,17 +272,18 @@ class Service:
 
     def close(self) -> None:
         """Finish the calls that have begun, and drop the ones that wait."""
-        self.read_pool.close()
-        self.write_pool.close()
+        for pool in self.pools:
+            pool.close()
 
 
-def _one_core() -> None:
-    """Limit a thread's searches to one core: with more, the threads would wait for one another."""
-    import faiss
+def _kind_of(request: schemas.SearchRequest | schemas.BatchRequest) -> _Kind:
+    return request.k, request.method, request.weight, request.passages
 
-    faiss.omp_set_num_threads(1)
-    if (torch := sys.modules.get("torch")) is not None:  # with ONNX graphs, PyTorch is not loaded
-        torch.set_num_threads(1)
+
+def _arguments_of(request: schemas.SearchRequest | schemas.BatchRequest) -> dict[str, Any]:
+    """The arguments of ``Retriever.search`` after the query."""
+    names = ("k", "method", "weight", "passages")
+    return {name: getattr(request, name) for name in names} | {"filter": request.filter.root or None}
 
 
 def _milliseconds(start: float) -> float:

@@ -1,6 +1,7 @@
 """Threads for blocking work behind a bounded queue: calls are refused when it is full, and have a timeout."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -73,3 +74,12 @@ class ThreadPool:
     def close(self) -> None:
         """Wait for the calls that have begun, and drop the ones that wait."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def one_core() -> None:
+    """Limit a thread's searches to one core: with more, the threads would wait for one another."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:  # with ONNX graphs, PyTorch is not loaded
+        torch.set_num_threads(1)

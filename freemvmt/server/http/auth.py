@@ -100,7 +100,7 @@ class Authenticator:
         if self.needs_token(permission):
             self._check_token(scope)
         elif permission == "writing":
-            _check_origin(scope)
+            check_origin(scope)
 
     def _check_token(self, scope: Scope) -> None:
         authorization = _header_values(scope, b"authorization")
@@ -116,10 +116,11 @@ class Authenticator:
             raise Refusal(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="two-towers"'})
 
 
-def _check_origin(scope: Scope) -> None:
+def check_origin(scope: Scope) -> None:
+    """Raise ``Refusal`` (403) when a page of another origin made the browser send the request."""
     origin = _header_values(scope, b"origin")
     if origin and origin[0].partition(b"://")[2] != b"".join(_header_values(scope, b"host")):
-        message = "pages of another origin may not write here; write from the server's own"
+        message = "a page of another origin may not do this; ask from the server's own"
         raise Refusal(403, "unauthorized", message)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from freemvmt.errors import NotFound, UserError
+from freemvmt.runtime.console import shorten
 
 ErrorKind = Literal[
     "invalid_request", "unauthorized", "not_found", "too_large", "busy", "timeout", "read_only", "internal"
@@ -32,10 +33,13 @@ class Refusal(Exception):  # noqa: N818 - a response, not a failure
 
 def error_body(kind: ErrorKind, message: str, request_id: str) -> bytes:
     """The JSON of an error response; ``message`` becomes one line of at most 300 characters."""
-    line = " ".join(message.split())
-    line = line if len(line) <= _MAX_MESSAGE_LENGTH else line[: _MAX_MESSAGE_LENGTH - 1] + "…"
-    error = {"type": kind, "message": line, "request_id": request_id}
+    error = {"type": kind, "message": one_line(message), "request_id": request_id}
     return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def one_line(message: str) -> str:
+    """``message`` in one line of at most 300 characters."""
+    return shorten(" ".join(message.split()), _MAX_MESSAGE_LENGTH)
 
 
 def as_refusal(error: Exception) -> Refusal | None:

@@ -250,6 +250,7 @@ def test_paths_that_are_no_text(model: Path, bundle: Path, tmp_path: Path, capsy
         ("faiss", ["serve", "{bundle}"]),
         ("uvicorn", ["serve", "{bundle}"]),
         ("fastapi", ["serve"]),
+        ("mcp", ["mcp", "{bundle}"]),
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(
@@ -266,7 +267,8 @@ def test_a_missing_library_is_named_with_its_extra(
         cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"error: this needs {library}, which is not installed; install two-towers[serve]\n"
+    extra = "mcp" if library == "mcp" else "serve"
+    assert done.stderr == f"error: this needs {library}, which is not installed; install two-towers[{extra}]\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 

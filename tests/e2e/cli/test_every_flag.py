@@ -35,7 +35,8 @@ from freemvmt.errors import UserError
 from freemvmt.trainer.dataset import prepare
 from freemvmt.tuning import run as sweeps
 
-from rows import make_rows
+from encoders import write_cross_encoder
+from rows import ANSWERED, make_rows
 from stopping import Stopped, StoppedAt
 
 TRAIN = "--dataset {rows} --base {base} --epochs 1 --batch-size 32 --no-wandb"
@@ -56,7 +57,9 @@ COMMANDS = {
     "search": "{bundle} magnet",
     "add": "{bundle} {corpus}",
     "delete": "{bundle} d1",
+    "sync": "{bundle} {notes}",
     "serve": "{bundle} --port 0",
+    "mcp": "{bundle}",
 }
 NO_TRAINING = sorted(set(COMMANDS) - {"quickstart", "train", "sweep", "serve"})  # these need no argument
 
@@ -70,10 +73,12 @@ VALUES = {
     "count": "2",
     "dataset": "{pairs}",
     "device": "cpu",
+    "exclude": "*.html",
     "epochs": "2",
     "filter": "year>=1980",
     "folder": "{new}/others",
     "host": "localhost",
+    "include": "*.md",
     "init": "{model}",
     "language": "en",
     "license": "mit",
@@ -92,6 +97,7 @@ VALUES = {
     "query_field": "question",
     "queries": "{model}",
     "ray_address": "127.0.0.1:1",
+    "rerank": "{cross}",
     "resume": "{checkpoints}",
     "run": "{new}/run.txt",
     "run_name": "another",
@@ -131,10 +137,15 @@ BESIDE = {
     "log_model": "--wandb",
     "watch_every": "--wandb",
     "evaluate explain": "--worst 2",
+    "rerank_depth": "--rerank {cross}",
     "retune recurrence_rate_factor": "--seed 1",  # these two are for other bundles
     "retune encoder_rate_factor": "--seed 1",
     "retune loss": "--negatives given",
     "backend": "--model {graphs}",
+    "mcp http": "--port 0",
+    "mcp host": "--http --port 0",
+    "mcp port": "--http",
+    "mcp allowed_hosts": "--http --port 0",
     "export precision": "--format onnx",
 }
 # What the table cannot say: another argument goes with the flag.
@@ -146,6 +157,7 @@ MORE = [
     "train --dataset {corpus} --spans 2 --base {encoder} --document-tower transformer --loss align --no-wandb "
     "--output {new}/light",
     "retune {bundle} --queries {model}",
+    "quickstart {notes} --output {new}/model",
 ]
 TRAINING = {field.name for field in dataclasses.fields(TrainConfig)}
 SEARCHED = {name for sweep in sweep_config.SWEEPS.values() for name in sweep["parameters"]}
@@ -170,6 +182,7 @@ REFUSED = {
     "export --dim 2": "--dim is for --format site",
     "export --max-mb 0.5": "--max-mb is for --format site",
     "export --onnx-web {new}": "--onnx-web is for --format site",
+    **{f"{verb} --rerank-depth 2": "give --rerank MODEL" for verb in ("search", "serve", "evaluate")},
     "index --kind pq": "--kind pq needs 1,000 documents",
     "index --kind ivf": "--kind ivf needs 1,000 documents",
     "retune --streaming": "a teacher needs all texts at once",
@@ -177,8 +190,12 @@ REFUSED = {
     "retune --self-mine-every 2": "add --negatives given",
     "retune --queries {model}": "give one of --dataset, --queries and --back",
     "retune --back": "give one of --dataset, --queries and --back",
+    "mcp --host localhost": "are for --http",
+    "mcp --port 0": "are for --http",
+    "mcp --allowed-hosts example.org": "are for --http",
     "serve --backend onnx": "--backend onnx has no graphs",
     "serve --model {graphs}": "--model is for --backend onnx",
+    "serve --sync": "not made from a folder of files",
     "serve --protect-reads": "--protect-reads has no token",
 }
 NO_HUB = "the Hugging Face Hub cannot be reached"  # what `push` says here; test_publishing.py has a Hub
@@ -273,6 +290,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
     ):
         assert cli.main(line.format(**made).split()) == 0
     scores = {"collection": "rows", "model": "m", "method": "dense", "protocol": "full corpus", "queries": 1}
+    made["cross"] = str(write_cross_encoder(folder / "cross"))
+    made["notes"] = str(write_notes(folder / "notes"))
     Path(made["scores"]).write_text(json.dumps(scores))
     config = TrainConfig(dataset=(made["rows"],), base=tiny_base, epochs=1, batch_size=32, wandb=False)
     data = prepare(config)
@@ -285,25 +304,33 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: str, tiny_encoder:
     return made
 
 
+def write_notes(folder: Path) -> Path:
+    """A folder of 60 notes."""
+    folder.mkdir()
+    for number, topic in enumerate(ANSWERED * 2):
+        text = f"# {topic} {number}\n\nOf {topic} this is what note {number} says. There is more to say of it.\n"
+        (folder / f"{number}.md").write_text(text)
+    return folder
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few docs; no pictures; a server that ends when it listens, and one process where it would be several."""
+    import freemvmt.cli.sync
+    import freemvmt.server.mcp.stdio
     import freemvmt.server.serve
     import freemvmt.server.supervisor
-    import freemvmt.server.uvicorn_server
     from freemvmt.runtime.console import Console
+    from freemvmt.server.uvicorn_server import Server
 
-    servers = []
+    async def startup(server: Server, *given: Any, **named: Any) -> None:
+        await really(server, *given, **named)
+        server.should_exit = True
 
-    def make_server(*given: object) -> freemvmt.server.uvicorn_server.Server:
-        servers.append(real(*given))
-        return servers[-1]
-
-    real = freemvmt.server.uvicorn_server.make_server
-    monkeypatch.setattr(freemvmt.server.uvicorn_server, "make_server", make_server)
-    monkeypatch.setattr(
-        freemvmt.server.uvicorn_server, "print_address", lambda *_: setattr(servers[-1], "should_exit", True)
-    )
+    really = Server.startup
+    monkeypatch.setattr(Server, "startup", startup)
+    monkeypatch.setattr(freemvmt.server.mcp.stdio, "run_stdio", lambda _: None)
+    monkeypatch.setattr(freemvmt.cli.sync, "_watch", lambda *_: None)
     serve = freemvmt.server.serve.serve
     monkeypatch.setattr(freemvmt.server.supervisor, "supervise", lambda *given: serve(*given, Console()))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)

@@ -5,14 +5,13 @@ from functools import partial
 import pytest
 
 from freemvmt.data.corpus import read_corpus
-from freemvmt.data.load import read_pydocs
 from freemvmt.data.readers import pydocs
 
 
 def test_pydocs_are_documents_with_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pydocs, "read", partial(pydocs.read, ("numpy", "networkx", "click"), workers=1))
     docs = list(read_corpus("pydocs"))
-    known = read_pydocs(None, 0)
+    known = pydocs.sample(None, 0)
     assert len(docs) == len(known) == len({document.id for document in docs}) > 1000
     for document, doc in zip(docs, known, strict=True):
         assert document.id == doc.name or document.id.startswith(f"{doc.name}#")

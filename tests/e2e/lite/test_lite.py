@@ -22,8 +22,10 @@ from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
 from freemvmt.search.onnx_encoder import OnnxEncoder
+from freemvmt.search.reranker import Reranker
 from freemvmt.search.retriever import Retriever
 
+from encoders import write_cross_encoder
 from exports import TEXTS, VARIANTS, base_of, made
 from live_server import make_bundle, make_documents, running
 from refusals import refusal
@@ -160,6 +162,22 @@ def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(
     with_torch.close()
 
 
+def test_a_graph_of_a_cross_encoder_reranks_in_several_processes_without_torch(
+    lite: dict[str, str], bundle: Path, tmp_path: Path
+) -> None:
+    cross = write_cross_encoder(tmp_path / "cross", graph=True)
+    reranker, retriever = Reranker(str(cross)), Retriever.load(bundle)
+    with serving(lite, bundle, "--rerank", str(cross), "--workers", "2") as client:
+        assert client.get("/info").json()["rerank"] == {"model": "cross", "depth": 50}
+        for query in QUERIES[:3]:
+            found = client.post("/search", json={"query": query, "k": 60}).json()["hits"]
+            plain = retriever.search(query, 60)
+            scores = reranker.scores(query, [f"{hit.title} {hit.text}" for hit in plain[:50]])
+            assert [hit["rerank"] for hit in found[:50]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+            assert [hit["id"] for hit in found[50:]] == [hit.id for hit in plain[50:]]
+    retriever.close()
+
+
 def test_documents_are_added_and_deleted_by_several_processes_without_torch(
     lite: dict[str, str], tiny_base: str, flags: Flags, tmp_path: Path
 ) -> None:
@@ -285,9 +303,11 @@ def test_a_search_never_imports_torch_where_it_is_installed(
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(document) + "\n" for document in make_documents()))
     build(TwoTowersModel(ModelConfig(base=tiny_base, **changes)), str(corpus), tmp_path / "bundle")
+    others = ({**document, "text": f"{document['text']} And more."} for document in make_documents())
+    (tmp_path / "others.jsonl").write_text("".join(json.dumps(document) + "\n" for document in others))
     code = (
         "import sys; from freemvmt.cli import main; assert main(['search', 'bundle', 'zebra', '--explain']) == 0; "
-        "assert main(['add', 'bundle', 'corpus.jsonl']) == 0; "
+        "assert main(['add', 'bundle', 'others.jsonl']) == 0; "
         "print({'torch', 'safetensors', 'transformers', 'nanotoken', 'typeguard'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -117,6 +117,9 @@ def test_what_a_store_tells(
     for source in shown:
         assert sources[source] == max(sources[other] for other in sources if form(other) == form(source))
     assert retriever.about["index"]["recall@10"] == 1.0
+    sample = retriever.sample(3)
+    assert len({document.id for document in sample}) == 3
+    assert all(documents[document.id] == document for document in sample)
     first = next(iter(documents.values()))
     vector = tiny_model.encode_documents([first.content]).numpy()
     all_others = [document for document in documents.values() if document.id != first.id]

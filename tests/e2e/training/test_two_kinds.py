@@ -253,13 +253,13 @@ def test_queries_alone_teach(config: TrainConfig, rows_file: str, tmp_path: Path
 
 def test_spans_stand_in_for_queries(config: TrainConfig, tmp_path: Path) -> None:
     words = [f"w{number}" for number in range(40)]
-    rows = [{"id": f"d{n}", "text": " ".join(words[n : n + 20]), "title": "t"} for n in range(20)]
-    rows.append({"id": "short", "text": "too short", "title": ""})
+    rows = [{"id": f"d{n}", "text": " ".join(words[n : n + 20])} for n in range(20)]
+    rows.append({"id": "short", "text": "too short"})
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
     spans = dataclasses.replace(config, dataset=(str(corpus),), spans=4, validation_fraction=0.25)
     data = load(spans)
-    passages = [f"t {row['text']}" for row in rows[:20]]
+    passages = [row["text"] for row in rows[:20]]
     for examples in (data.train,):
         assert 20 < len(examples.queries) <= 60
         for query, numbers in zip(examples.queries, examples.positives, strict=True):

@@ -176,7 +176,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "ragged judgements": (in_folder("q0\td0\t1\nq1\td1\n"), ["train.tsv, line 2: 2 tab-separated fields"]),
     "no training split": (
         lambda folder: write_beir(folder / "b", test=["q0 d0 1"]),
-        ["train.tsv (splits found: test)"],
+        ["no title, no heading and no second sentence to learn from"],
     ),
     "empty corpus": (emptied("corpus.jsonl"), ["corpus.jsonl is empty"]),
     "no judgement": (emptied("qrels/train.tsv"), ["train.tsv holds no judgement"]),

@@ -183,7 +183,7 @@ def test_unknown_endings_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus.csv").write_text("a,b")
     with pytest.raises(UserError, match=r"'.csv' is not known; give .parquet, .jsonl or .tsv"):
         list(read_corpus(str(tmp_path / "corpus.csv")))
-    with pytest.raises(UserError, match=r"holds no corpus.jsonl and no collection.tsv; "):
+    with pytest.raises(UserError, match=r"holds no corpus.jsonl, no collection.tsv, and no file to read; "):
         list(read_corpus(str(tmp_path)))
 
 

@@ -9,7 +9,7 @@ import pytest
 from freemvmt.config import DataConfig
 from freemvmt.data.collection import Collection
 from freemvmt.data.examples import Examples
-from freemvmt.data.load import Dataset, load, load_collection
+from freemvmt.data.load import Dataset, NothingToLearnError, load, load_collection
 from freemvmt.data.values import folded
 from freemvmt.errors import UserError
 
@@ -177,9 +177,12 @@ def test_a_beir_folder_without_dev_holds_training_queries_out(tmp_path: Path) ->
     assert_apart(data)
 
 
-def test_a_beir_folder_without_a_training_split_is_an_error_that_names_the_splits(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train\.tsv \(splits found: test\); .* training needs that one"):
+def test_a_beir_folder_without_a_training_split_teaches_by_its_text_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), pytest.raises(NothingToLearnError, match="no title, no heading"):
         loaded(write_beir(tmp_path / "beir", test=["q0 d0 1"]))
+    assert "has no training queries: titles, headings and first sentences stand in for them" in caplog.text
 
 
 def test_ms_marcos_own_files_are_a_data_set(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ FROM = {
     "delete": "delete {place} a",
     "retune": "retune {place} --back",
     "serve": "serve {place} --port 0",
+    "mcp": "mcp {place}",
 }
 UNREAD = ("fifo", "fifo.jsonl", "fifo.tsv", "fifo.parquet", "socket", "null", "zero", "folder", "file", "root", "proc")
 

@@ -21,7 +21,7 @@ from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
 from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex, files_in
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.search.stores.base import BundleReplaced
+from freemvmt.search.stores.base import BundleReplaced, Cuts
 from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, kinds_of
 from freemvmt.search.stores.layout import LOCK_FILE, MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, Identity, stamp_of
 from freemvmt.search.stores.local.view import IndexedDocuments, LocalView, payload_of
@@ -126,27 +126,22 @@ class LocalStore:
             self._view, self._view_stamp = view, stamp
             return True
 
-    def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced."""
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Delete ``deleted``.
+
+        All of it is one change.
+        """
         with self._exclusive() as state:
             view = self._view
             kinds: dict[str, FieldKind] = {**view.kinds, **state["fields"]}
             for document in documents:
                 kinds |= kinds_of(document.metadata, kinds, f"document {document.id!r}")
             replaced = [document.id for document in documents if view.number_of(document.id) is not None]
+            gone = [name for name in dict.fromkeys(deleted) if view.number_of(name) is not None]
             first = state["next_row"]
-            entries = [
-                IndexedDocument(
-                    first + number,
-                    document.id,
-                    document.content,
-                    facets_of(document.metadata),
-                    payload_of(document, vector),
-                )
-                for number, (document, vector) in enumerate(zip(documents, vectors, strict=True))
-            ]
-            if entries:
-                self._commit(replaced, entries, {**state, "next_row": first + len(entries), "fields": kinds})
+            entries = list(_entries(documents, vectors, cuts, first))
+            if entries or gone:
+                self._commit(replaced + gone, entries, {**state, "next_row": first + len(entries), "fields": kinds})
             return len(replaced)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
@@ -234,6 +229,19 @@ class LocalStore:
         self._index.close()
 
 
+def _entries(documents: Sequence[Document], vectors: Vectors, cuts: Cuts, first: int) -> Iterator[IndexedDocument]:
+    """What the index of words holds of added documents: an entry for each passage, the first one in row ``first``."""
+    pairs = zip(documents, cuts or [()] * len(documents), strict=True)
+    parts = [(document, passage) for document, own in pairs for passage in (own or (None,))]
+    previous = None
+    for row, ((document, passage), vector) in enumerate(zip(parts, vectors, strict=True), first):
+        words = document.content if passage is None else passage.words(document)
+        stored = None if document is previous else document
+        payload = payload_of(stored, passage, vector)
+        yield IndexedDocument(row, document.id, words, facets_of(document.metadata), payload)
+        previous = document
+
+
 def replace_bundle(part: Path, folder: Path) -> None:
     """Replace the bundle in ``folder``, if there is one, by the finished bundle ``part``.
 
@@ -252,7 +260,7 @@ def folder_lock(folder: Path) -> AbstractContextManager[None]:
 
 
 def first_state(folder: Path, rows: int) -> str:
-    """Write the state of a new bundle with ``rows`` documents; return the bundle's id, which the state names."""
+    """Write the state of a new bundle with ``rows`` passages; return the bundle's id, which the state names."""
     words = folder / WORDS_FOLDER
     files = hash_files(words, files_in(words))
     state = {"id": secrets.token_hex(8), "next_row": rows, "pending": False, "fields": {}, "files": files}

@@ -11,7 +11,7 @@ from freemvmt.data.documents import Document, is_storable, unchecked_document
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import plain_words
 from freemvmt.search.index.ranking import Vectors
-from freemvmt.search.stores.base import BundleReplaced
+from freemvmt.search.stores.base import BundleReplaced, Cuts
 from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, kinds_of, short_hash
 from freemvmt.search.stores.layout import Identity, identity_of
 from freemvmt.search.stores.milvus.client import Client, MilvusAddress
@@ -74,8 +74,12 @@ class MilvusStore:
         check_kinds(self._folder, kinds)
         return kinds
 
-    def add(self, documents: Sequence[Document], vectors: Vectors) -> int:
-        """Add documents, each replacing the one with its id; return how many were replaced."""
+    def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
+        """Add documents, each replacing the one with its id; return how many were replaced. Then delete others.
+
+        Documents stay whole.
+        """
+        assert not any(cuts)
         self._check_not_replaced()
         known_kinds = self._kinds()
         new_kinds: dict[str, FieldKind] = {}
@@ -85,6 +89,7 @@ class MilvusStore:
         replaced = len(existing_keys(self._client, self.collection, [row["key"] for row in rows]))
         self._add_fields(new_kinds)
         self._write(rows)
+        self.delete(deleted)
         return replaced
 
     def delete(self, ids: Sequence[str]) -> list[str]:

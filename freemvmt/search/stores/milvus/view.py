@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.data.documents import Document, is_storable, unchecked_document
+from freemvmt.data.passages import Passage
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import normalized, plain_words
 from freemvmt.search.index.ranking import Ranking, Vectors
@@ -55,6 +56,25 @@ class MilvusView:
         self._read_kinds, self._has_words = kinds, has_words
         self._numbers: dict[str, int] = {}  # by key
         self._ids: list[str] = []
+
+    is_cut = False
+
+    @property
+    def passage_count(self) -> int:
+        """The number of documents, which are whole."""
+        return len(self)
+
+    def owners(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same numbers: documents are whole."""
+        return numbers
+
+    def passages(self, numbers: Sequence[int]) -> list[Passage | None]:
+        """None for each: documents are whole."""
+        return [None] * len(numbers)
+
+    def passages_of(self, number: int) -> range:
+        """The number itself: documents are whole."""
+        return range(number, number + 1)
 
     def __len__(self) -> int:
         return int(self._client("query", self._collection, "", output_fields=["count(*)"])[0]["count(*)"])
@@ -164,6 +184,11 @@ class MilvusView:
         empty = {"title": "", "text": "", "metadata": "{}"}
         pairs = [(self._ids[number], rows.get(number, empty)) for number in numbers]
         return [unchecked_document(name, row["text"], row["title"], json.loads(row["metadata"])) for name, row in pairs]
+
+    def sample(self, most: int) -> list[Document]:
+        """Some documents, those that Milvus returns first."""
+        rows = self._client("query", self._collection, "", limit=most, output_fields=["key", "id"])
+        return self.documents([self._number(row["key"], row["id"]) for row in rows])
 
     def _rows(self, numbers: Sequence[int], columns: list[str]) -> dict[int, dict[str, Any]]:
         all_keys = list(self._numbers)
