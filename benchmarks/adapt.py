@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import record
+from light_query import searched
 from quality import SEEDS, mean_of, summed_up, tested
 from recurrent import baseline, trained
 
 from freemvmt.config import TrainConfig
-from freemvmt.data.collection import Collection
-from freemvmt.evaluation.metrics import Result, evaluate
 from freemvmt.model import UNTRAINED, TwoTowersModel
-from freemvmt.search.retriever import Retriever
 from freemvmt.trainer.dataset import prepare
 from freemvmt.training import train
 
@@ -91,18 +89,6 @@ def adapt(folder: Path, starts: list[str], models: list[TwoTowersModel]) -> tupl
     assert data is not None
     figures |= {"queries": len(data.queries), "held_out": len(data.validation.queries), "seconds": seconds}
     return adapted, figures | {"held_out_before": before, "held_out_after": after}
-
-
-def searched(models: list[TwoTowersModel], collection: Collection, lexical: Retriever) -> dict[str, list[Result]]:
-    """The results of each seed's model, dense and in hybrid with BM25."""
-    results: dict[str, list[Result]] = {"dense": [], "hybrid": []}
-    for model in models:
-        vectors = model.cached_vectors("document", collection.documents) if model.config.is_mixed else None
-        retriever = Retriever(model, collection.documents, collection.document_ids, vectors=vectors)
-        retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
-        for method, of_method in results.items():
-            of_method.append(evaluate(retriever, collection, method, weight=model.hybrid_weight)[0])
-    return results
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _measured(
     means: dict[tuple[str, str], Result] = {}
     for name, seeds in {"transformer": [transformer], **models}.items():
         found[name] = {}
-        for method, results in _searched(seeds, collection, lexical).items():
+        for method, results in searched(seeds, collection, lexical).items():
             mean = means[name, method] = mean_of(results)
             found[name][method] = summed_up(results) | {"minus_bm25": tested(mean, bm25)}
             if name != "transformer":
@@ -86,12 +86,16 @@ def _measured(
     return found
 
 
-def _searched(models: list[TwoTowersModel], collection: Collection, lexical: Retriever) -> dict[str, list[Result]]:
-    """The results of each seed's model over the cached vectors of the documents, dense and in hybrid with BM25."""
+def searched(models: list[TwoTowersModel], collection: Collection, lexical: Retriever) -> dict[str, list[Result]]:
+    """The results of each seed's model over the first tokens of each document, dense and in hybrid with BM25.
+
+    A transformer's vectors of the documents are cached; the models share it.
+    """
     results: dict[str, list[Result]] = {"dense": [], "hybrid": []}
-    vectors = models[0].cached_vectors("document", collection.documents)
+    is_slow = models[0].config.kind_of("document") == "transformer"
+    vectors = models[0].cached_vectors("document", collection.documents) if is_slow else None
     for model in models:
-        retriever = Retriever(model, collection.documents, collection.document_ids, vectors=vectors)
+        retriever = Retriever(model, collection.documents, collection.document_ids, vectors=vectors, cut=False)
         retriever.store.bm25 = lexical.store.bm25  # the same documents: index them once
         for method, of_method in results.items():
             of_method.append(evaluate(retriever, collection, method, weight=model.hybrid_weight)[0])

@@ -18,23 +18,23 @@ def encode_new(
 
     A document that ``view`` has with the same title and text keeps its passages and vectors.
     """
-    cuts: list[list[Passage]] = [[] for _ in documents]
-    vectors: list[Vectors] = [np.empty((0, 0), np.float32)] * len(documents)
-    new = []
-    for row, document in enumerate(documents):
-        number = view.number_of(document.id)
-        before = None if number is None else view.documents([number])[0]
-        if number is None or before is None or (before.title, before.text) != (document.title, document.text):
-            new.append(row)
-            continue
-        passages = view.passages_of(number)
-        cuts[row] = [passage for passage in view.passages(passages) if passage is not None]
-        vectors[row] = view.vectors(passages)
+    numbers = dict(zip(range(len(documents)), view.numbers_of([document.id for document in documents]), strict=True))
+    known = {row: number for row, number in numbers.items() if number is not None}
+    before = zip(known, view.documents(list(known.values())), strict=True)
+    same = [row for row, old in before if (old.title, old.text) == (documents[row].title, documents[row].text)]
+    places = {row: view.passages_of(known[row]) for row in same}
+    new = [row for row in numbers if row not in places]
     fresh = [documents[row] for row in new]
     fresh_cuts = [[]] * len(fresh) if tokens is None else Splitter(model.tokenizer, tokens).split_all(fresh)
+    cuts = dict(zip(new, fresh_cuts, strict=True)) | {
+        row: [passage for passage in view.passages(place) if passage is not None] for row, place in places.items()
+    }
+    stored = view.vectors([number for place in places.values() for number in place])
     encoded = to_numpy(model.encode_documents(contents_of(fresh, fresh_cuts)))
-    start = 0
-    for row, own in zip(new, fresh_cuts, strict=True):
-        cuts[row], stop = own, start + max(1, len(own))
-        vectors[row], start = encoded[start:stop], stop
-    return cuts, np.concatenate(vectors) if vectors else encoded
+    vectors: dict[int, Vectors] = {}
+    for rows, block in ((same, stored), (new, encoded)):
+        start = 0
+        for row in rows:
+            stop = start + max(1, len(cuts[row]))
+            vectors[row], start = block[start:stop], stop
+    return [cuts[row] for row in numbers], np.concatenate([vectors[row] for row in numbers]) if numbers else encoded

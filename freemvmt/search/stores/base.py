@@ -89,6 +89,10 @@ class View(Protocol):
         """The number of the document with the id ``name``, or None."""
         ...
 
+    def numbers_of(self, names: Sequence[str]) -> list[int | None]:
+        """``number_of`` each of ``names``, looked up together."""
+        ...
+
     def known(self, ids: Sequence[str]) -> int:
         """How many of ``ids`` belong to a document."""
         ...

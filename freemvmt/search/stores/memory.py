@@ -170,6 +170,10 @@ class MemoryStore:
         """The number of the document with the id ``name``, or None."""
         return self._numbers.get(name)
 
+    def numbers_of(self, names: Sequence[str]) -> list[int | None]:
+        """``number_of`` each of ``names``."""
+        return [self.number_of(name) for name in names]
+
     def known(self, ids: Sequence[str]) -> int:
         """How many of ``ids`` belong to a document."""
         return sum(self.number_of(id) is not None for id in ids)

@@ -258,6 +258,10 @@ class LocalView:
         row = self._snapshot.row_of(name)
         return None if row is None else int(self.owners(self._numbers(np.array([row])))[0])
 
+    def numbers_of(self, names: Sequence[str]) -> list[int | None]:
+        """``number_of`` each of ``names``."""
+        return [self.number_of(name) for name in names]
+
     def known(self, ids: Sequence[str]) -> int:
         """How many of ``ids`` belong to a document."""
         return sum(self.number_of(id) is not None for id in ids)

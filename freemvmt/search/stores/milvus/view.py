@@ -206,10 +206,13 @@ class MilvusView:
 
     def number_of(self, name: str) -> int | None:
         """The number of the document with the id ``name``, or None."""
-        if not is_storable(name):
-            return None
-        key = key_of(name)
-        return self._number(key, name) if existing_keys(self._client, self._collection, [key]) else None
+        return self.numbers_of([name])[0]
+
+    def numbers_of(self, names: Sequence[str]) -> list[int | None]:
+        """``number_of`` each of ``names``, looked up together."""
+        keys = {name: key_of(name) for name in names if is_storable(name)}
+        existing = set(existing_keys(self._client, self._collection, list(keys.values())))
+        return [self._number(keys[name], name) if keys.get(name) in existing else None for name in names]
 
     def known(self, ids: Sequence[str]) -> int:
         """How many of ``ids`` belong to a document."""
