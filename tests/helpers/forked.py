@@ -95,10 +95,13 @@ def main() -> None:
             out = os.open(task["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
             os.dup2(out, 2)
-        say("ready")
-        code = freemvmt.cli.main(task["command"])
-        sys.stdout.flush()
-        say(f"exit {code}")
+        try:
+            say("ready")
+            code = freemvmt.cli.main(task["command"])
+            sys.stdout.flush()
+            say(f"exit {code}")
+        except KeyboardInterrupt:  # right before the command, or right behind it
+            say("exit 1")
         os._exit(0)
 
 
