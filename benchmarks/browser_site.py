@@ -58,6 +58,7 @@ def main() -> int:
     arguments.add_argument("--dim", type=int, default=64)
     arguments.add_argument("--texts", type=int, default=0, help="of a collection of Parquet at most; 0: all")
     asked = arguments.parse_args()
+    record.require_quiet()
     queries = [json.loads(line)["text"] for line in (asked.data / "msmarco-dev-a" / "queries.jsonl").open()][:200]
     figures: dict[str, Any] = {"dim": asked.dim, "sites": {}, "tokens": {}}
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:

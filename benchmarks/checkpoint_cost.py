@@ -58,6 +58,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True)
     given = arguments.parse_args()
+    record.require_quiet()
     found: dict[str, Any] = {}
     for name, changes in TOWERS.items():
         config = TrainConfig(dataset=(str(given.data / "qa"),), max_samples=20_000, wandb=False, epochs=50)

@@ -8,7 +8,6 @@ the model alone would take: 2 x 10.6 million operations a token, at the speed of
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -39,6 +38,7 @@ def main() -> int:
     arguments.add_argument("--passages", type=int, default=1024)
     arguments.add_argument("--turns", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     documents = load_collection(str(given.data / "msmarco-dl19"), "test", TrainConfig()).documents
     step = len(documents) // given.passages
     passages = documents[::step][: given.passages]
@@ -68,7 +68,7 @@ def main() -> int:
     for name, figure in figures.items():
         sys.stdout.write(f"{name:<24} {figure}\n")
     sys.stdout.write(f"roofline {roofline}\n")
-    result = {"load_before": round(os.getloadavg()[0], 1), "ways": figures, "roofline": roofline}
+    result = {"ways": figures, "roofline": roofline}
     protocol = f"{len(passages)} passages of msmarco-dl19 from text to vector, {given.turns} turns, the ways in turns"
     path = record.write("document_encoder", protocol, [0], result, ("sentence-transformers", "onnxruntime"))
     sys.stdout.write(f"wrote {path}\n")

@@ -80,6 +80,7 @@ def main() -> int:
     arguments.add_argument("--passages", type=int, default=100_000)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     model = TwoTowersModel.load(given.model)
     texts, _ = passages(given.data, given.passages)
     tried = ways(model, texts)

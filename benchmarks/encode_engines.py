@@ -28,6 +28,7 @@ def main() -> int:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--model", required=True)
     given = arguments.parse_args()
+    record.require_quiet()
     cores = os.cpu_count() or 1
     names = ("local, one core", f"local, {cores} cores", "ray", "ray, its start")
     seconds: dict[str, list[float]] = {name: [] for name in names}

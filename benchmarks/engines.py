@@ -86,6 +86,7 @@ class Child:
 def main() -> int:
     """Measure, print and write results/engines.json."""
     asked = _arguments()
+    record.require_quiet()
     chosen = asked.engines.split(",")
     rounds, pairs, kills = (2, 30, 2) if asked.quick else (5, 100, 5)
     collections = [beir(asked.data / name, "test") for name in (COLLECTIONS[:1] if asked.quick else COLLECTIONS)]

@@ -43,6 +43,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--work", type=Path, required=True)
     options = arguments.parse_args()
+    record.require_quiet()
     options.work.mkdir(parents=True, exist_ok=True)
     sizes = {str(size): measured(size, options.work) for size in SIZES}
     sys.stdout.write(f"wrote {record.write('filters', PROTOCOL, [0], {'sizes': sizes}, ('numpy',))}\n")

@@ -34,6 +34,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     sizes = arguments.parse_args().sizes
+    record.require_quiet()
     documents = list(read_corpus("pydocs"))
     figures: dict[str, Any] = {}
     for size in sizes:

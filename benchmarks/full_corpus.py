@@ -73,6 +73,7 @@ def main() -> int:
     arguments.add_argument("--part", type=int, default=2_000)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     model = TwoTowersModel.load(given.model)
     texts = recombined(given.data, given.documents)
     documents = model.encode_documents(texts)

@@ -40,6 +40,7 @@ def main() -> int:
     arguments.add_argument("--output", type=Path, help="write the figures there, not to results/")
     arguments.add_argument("--measured", type=Path)
     given = arguments.parse_args()
+    record.require_quiet()
     if given.measured:
         return _record(json.loads(given.measured.read_text(encoding="utf-8")))
     if not torch.cuda.is_available():

@@ -39,6 +39,7 @@ def main() -> int:
     arguments.add_argument("--part", type=int, default=2_000)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     served = Retriever.load(given.bundle)
     model, view = served.model, served.store.view()
     assert model is not None

@@ -41,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--environment", type=Path, required=True, help="what scripts/lite made")
     lite = parser.parse_args().environment.resolve()
+    record.require_quiet()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         ours = [sys.executable, "-m", "freemvmt"]
@@ -57,7 +58,6 @@ def main() -> int:
         times: dict[str, list[float]] = {name: [] for name in ways}
         cores: dict[str, list[float]] = {name: [] for name in ways}
         memory: dict[str, list[float]] = {name: [] for name in ways}
-        load = os.getloadavg()[0]
         for number in range(-1, ROUNDS):
             for name, way in ways.items():
                 seconds, cpu, mebibytes = _cold(way, queries[0])
@@ -73,7 +73,6 @@ def main() -> int:
         figures: dict[str, Any] = {
             "documents": json.loads((work / "bundle" / "manifest.json").read_text())["documents"],
             "environment": {"bytes": size, "packages": _packages(lite)},
-            "load_before": round(load, 1),
             "cold_start": cold,
             "answers": _compared(work / "bundle", ways, queries),
         }

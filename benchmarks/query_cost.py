@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--collection", default="pydocs", help="on which rows of a byte a number are compared")
     given = parser.parse_args()
+    record.require_quiet()
     torch.set_num_threads(1)
     texts = [" ".join(doc.summary.split()[:12]) for doc in pydocs.sample(given.queries + WARM_UP, 0)]
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,6 @@ def main() -> int:
             "MiniLM, ONNX Runtime": _onnx(work / "minilm.onnx"),
         }
         figures: dict[str, Any] = {
-            "load_before": round(os.getloadavg()[0], 1),
             "ways": _timed(ways, texts),
             "ndcg@10": _ndcg({"fp32": LazyModel(work / "average"), "int8": small}, given.collection),
         }

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +18,39 @@ import aging
 from freemvmt.storage.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
+BUSY = 0.15  # cores: a quiet machine's own work takes less
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "nanotoken", "bm25s", "ir-measures", "two-towers")
+
+
+def require_quiet(seconds: float = 3.0) -> None:
+    """Exit if other processes keep the cores busy: figures of speed would be theirs too.
+
+    BESIDE_LOAD=1 in the environment measures all the same; the result says how many cores were busy.
+    """
+    cores = _busy_cores(seconds)
+    _machine["busy_cores_before"] = round(cores, 2)
+    sys.stderr.write(f"other work takes {cores:.2f} of {os.cpu_count()} cores\n")
+    if cores > BUSY and os.environ.get("BESIDE_LOAD") != "1":
+        raise SystemExit("a figure of speed needs the machine to itself; wait for the others, or set BESIDE_LOAD=1")
+
+
+def _busy_cores(seconds: float) -> float:
+    """How many cores were busy, on average over ``seconds`` in which this process sleeps."""
+    if not Path("/proc/stat").exists():
+        return os.getloadavg()[0]
+    before = _ticks()
+    time.sleep(seconds)
+    idle, every = (now - then for now, then in zip(_ticks(), before, strict=True))
+    return (os.cpu_count() or 1) * (1 - idle / every)
+
+
+def _ticks() -> tuple[int, int]:
+    """(idle, all) ticks of all cores since the start of the machine."""
+    ticks = [int(count) for count in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+_machine: dict[str, Any] = {}  # what is known of the machine beside its parts
 
 
 def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], packages: Sequence[str] = ()) -> Path:
@@ -34,7 +68,12 @@ def write(name: str, protocol: str, seeds: list[int], figures: dict[str, Any], p
         "commit": commit + (" with changes" if changed else ""),
         "code": aging.digests(name),
         "versions": {package: version(package) for package in (*PACKAGES, *packages)},
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            **_machine,
+        },
         **figures,
     }
     path = RESULTS / f"{name}.json"

@@ -75,6 +75,7 @@ def main() -> int:
     arguments.add_argument("--batch", type=int, default=1024)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     torch.manual_seed(0)
     keep_freed_memory()
     start = TwoTowersModel()

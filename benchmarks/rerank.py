@@ -3,6 +3,7 @@
 uv run python benchmarks/rerank.py CORPUS.jsonl QUERIES.jsonl
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import record
 import torch
 import transformers
 
@@ -37,9 +39,14 @@ def write_model(folder: Path) -> None:
     (folder / "tokenizer.json").write_bytes((hub.encoder_folder(BASE_MODEL, "--base") / "tokenizer.json").read_bytes())
 
 
-def main() -> None:
-    """Print the median of the time and of the processor time for a query."""
-    passages, queries = texts_of(sys.argv[1], PASSAGES), texts_of(sys.argv[2], QUERIES)
+def main() -> int:
+    """Measure the time and the processor time of a query, print them, write results/rerank.json."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("corpus")
+    arguments.add_argument("queries")
+    given = arguments.parse_args()
+    record.require_quiet()
+    passages, queries = texts_of(given.corpus, PASSAGES), texts_of(given.queries, QUERIES)
     draw = np.random.default_rng(0)
     wall, processor = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -51,11 +58,19 @@ def main() -> None:
             reranker.scores(query, some)
             wall.append(1000 * (time.perf_counter() - before[0]))
             processor.append(1000 * (time.process_time() - before[1]))
-    sys.stdout.write(
-        f"{RERANK_DEPTH} passages a query, {len(queries)} queries, {torch.get_num_threads()} threads of PyTorch: "
-        f"median {statistics.median(wall):.0f} ms, {statistics.median(processor):.0f} ms of processor\n"
+    found = {
+        "milliseconds": {"median": round(statistics.median(wall), 1), "range": [round(min(wall)), round(max(wall))]},
+        "processor_milliseconds": round(statistics.median(processor), 1),
+        "threads": torch.get_num_threads(),
+        "words_a_passage": round(statistics.mean(len(text.split()) for text in passages), 1),
+    }
+    protocol = (
+        f"{RERANK_DEPTH} random passages a query, {len(queries)} queries one after the other, median; a random BERT "
+        "of MiniLM-L6's size, because the time does not depend on the weights"
     )
+    sys.stdout.write(f"{found}\nwrote {record.write('rerank', protocol, [0], found)}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

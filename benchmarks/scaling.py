@@ -101,6 +101,7 @@ def main() -> int:
     arguments.add_argument("--model", required=True)
     arguments.add_argument("--queries", type=int, default=200)
     given = arguments.parse_args()
+    record.require_quiet()
     texts = recombined(given.data, max(SIZES))
     asked = questions(given.data, given.queries)
     with tempfile.TemporaryDirectory() as folder:

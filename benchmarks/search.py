@@ -38,6 +38,7 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--queries", type=int, default=200)
     given = arguments.parse_args()
+    record.require_quiet()
     retriever = Retriever.load(given.bundle)
     asked = questions(given.data, given.queries)
     ways = _ways(retriever, asked)

@@ -40,6 +40,7 @@ PROTOCOL = (
 def main() -> int:
     """Measure, print and write results/serving.json."""
     asked = _arguments()
+    record.require_quiet()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # servers are not left behind
     queries = questions(asked.data, 1000)
     servers: dict[str, Server] = {}

@@ -60,6 +60,7 @@ def main() -> int:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
+    record.require_quiet()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         workers = min(range(3), key=lambda count: _peer(given.data, place, count))

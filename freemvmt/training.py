@@ -80,7 +80,8 @@ def run_epoch(run: TrainingRun, callbacks: Sequence[Callback], interrupted: Call
     run.model.train(False)
     if ended == "diverged" or not run.ranks.broadcast(lambda: float(is_sound(run.model, run.data))):
         return "diverged"  # the weights can be ruined with no loss after it, or none that shows it
-    run.state.close_epoch(run.ranks.broadcast(lambda: validate(run.model, run.data)), run.model, run.optimizers)
+    score = run.ranks.broadcast(lambda: validate(run.model, run.data))
+    run.state.close_epoch(score, run.model, run.optimizers, is_last=run.state.epoch == run.config.epochs)
     for callback in callbacks:
         callback.on_measured(run)
     if ended == "interrupted":  # before on_epoch, whose exception would swallow it

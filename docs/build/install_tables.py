@@ -51,8 +51,8 @@ def lite_table() -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     lines.append(
-        f"{found['documents']:,} documents, {found['machine']['cores']} cores; load before it, by other work: "
-        f"{found['load_before']}. The environment has {_mb(found['environment']['bytes'])}. Made by `scripts/lite`."
+        f"{found['documents']:,} documents, {found['machine']['cores']} cores. "
+        f"The environment has {_mb(found['environment']['bytes'])}. Made by `scripts/lite`."
     )
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from freemvmt.data.judgements import Judgements
+from freemvmt.data.judgements import Judgements, numbers
 from freemvmt.data.ragged import IdLists
 from freemvmt.data.values import folded
 from freemvmt.errors import UserError
@@ -60,9 +60,9 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     first_row = np.full(len(queries), -1, np.int64)
     first_row[row_query[::-1]] = np.arange(len(row_query))[::-1]
     passages: list[str] = judgements.passages.dictionary.to_pylist()
-    passage_of = judgements.passages.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    passage_of = numbers(judgements.passages.indices, np.int64)
 
-    blank = np.array([not text.strip() for text in passages], np.bool_)
+    blank = np.array([not text or text.isspace() for text in passages], np.bool_)
     blank_query = np.array([not text for text in queries], np.bool_)
     query_of = row_query[judgements.rows]
     keep = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
@@ -111,22 +111,23 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
 
 def _matching_queries(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
     """For each passage the number of the query with the same text (folded), or -1."""
-    numbers = {query: number for number, query in enumerate(queries)}
+    number_of = {query: number for number, query in enumerate(queries)}
     # Folding is slow, so it is done only for passages whose first two words begin a query.
-    starts = {tuple(query.split(None, 2)[:2]) for query in queries}
+    starts = {_folded_start(query) for query in queries}
     return np.array(
-        [
-            numbers.get(folded(text), -1) if tuple(text.lower().split(None, 2)[:2]) in starts else -1
-            for text in passages
-        ],
-        np.int64,
+        [number_of.get(folded(text), -1) if _folded_start(text) in starts else -1 for text in passages], np.int64
     )
+
+
+def _folded_start(text: str) -> str:
+    """The first two words of ``folded(text)``."""
+    return " ".join(text.split(None, 2)[:2]).lower()
 
 
 def _numbers_of(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
     """(number of each text, distinct texts), numbered in order of first appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64), list(numbers)
+    number_of: dict[str, int] = {}
+    return np.array([number_of.setdefault(text, len(number_of)) for text in texts], np.int64), list(number_of)
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -162,6 +163,8 @@ def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
 
 def with_queries_alone(examples: Examples, queries: Sequence[str], excluded: Sequence[str]) -> Examples:
     """The examples, and ``queries`` without a passage; those in ``excluded`` or ``examples`` are left out."""
+    if not queries:
+        return examples
     seen = {folded(query) for query in (*excluded, *examples.queries, "")}
     alone: dict[str, str] = {}
     for query in queries:

@@ -53,7 +53,8 @@ def picture(histories: Sequence[History]) -> bytes | None:
         return None
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4))
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.89, bottom=0.15, wspace=0.16)
     losses, scores = figure.subplots(1, 2)
     for history, color in zip(histories, cycle(COLORS), strict=False):
         steps = [entry["step"] for entry in history.history]

@@ -54,14 +54,21 @@ class Progress:
         self.loss += loss
         self.curve, self.spacing = thinned(self.curve, self.spacing, self.step, loss)
 
-    def close_epoch(self, score: float, model: TwoTowersModel, optimizers: Optimizers) -> None:
-        """Record the end of an epoch with validation NDCG@10 ``score``, and its weights if it is the best so far."""
+    def close_epoch(
+        self, score: float, model: TwoTowersModel, optimizers: Optimizers, *, is_last: bool = False
+    ) -> None:
+        """Record the end of an epoch with validation NDCG@10 ``score``, and its weights if it is the best so far.
+
+        The weights are copied, because the next epoch moves them; after the last one they are the model's own.
+        """
         mean = self.loss / self.losses if self.losses else math.nan
         self.history.append({"step": self.step, "epoch": self.epoch, "avg_train_loss": mean, "val_ndcg_10": score})
         self.window = self.taken = self.losses = 0
         self.loss = 0.0
         if self.best is None or score > self.best.score:
-            weights = {name: weight.detach().clone() for name, weight in trained_tensors(model).items()}
+            weights = {name: weight.detach() for name, weight in trained_tensors(model).items()}
+            if not is_last:
+                weights = {name: weight.clone() for name, weight in weights.items()}
             self.best = Best(score, self.epoch, weights, optimizers.accumulators(model))
 
 

@@ -5,6 +5,7 @@ needed columns are decoded.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from freemvmt.data.judgements import Judgements, from_pairs
+from freemvmt.data.judgements import Judgements, from_pairs, numbers
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
 from freemvmt.errors import UserError
 
@@ -27,7 +28,7 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     """The rows of a Parquet file: MS MARCO rows or pairs. Each distinct text is held once."""
     chunks: list[Judgements] = []
     rows_read = 0
-    for table in parquet_tables(path, query_field, passage_field, min(rows or BATCH_ROWS, BATCH_ROWS)):
+    for table in _one_ahead(parquet_tables(path, query_field, passage_field, min(rows or BATCH_ROWS, BATCH_ROWS))):
         chunk = table.slice(0, len(table) if rows is None else rows - rows_read)
         with parquet_errors(path):
             chunks.append(from_table(chunk, str(path), query_field, passage_field, before=rows_read))
@@ -38,6 +39,15 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     chunks.clear()
     pa.default_memory_pool().release_unused()  # return the memory of decoding to the system
     return judgements
+
+
+def _one_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables. A thread decodes each while the one before it is used."""
+    with ThreadPoolExecutor(1) as decoder:
+        following = decoder.submit(next, tables, None)
+        while (table := following.result()) is not None:
+            following = decoder.submit(next, tables, None)
+            yield table
 
 
 def parquet_tables(
@@ -52,7 +62,7 @@ def parquet_tables(
         columns = _columns(file, query_field, passage_field)
         check_distinct(columns, schema.names, path)
         groups = None if group is None else [group]
-        # Threads are not faster, and they do not free their memory.
+        # Arrow's own threads are not faster, and they do not free their memory.
         batches = file.iter_batches(batch_size, groups, columns, use_threads=False)
     while True:
         with parquet_errors(path):
@@ -117,7 +127,8 @@ def from_table(table: pa.Table, where: str, query_field: str, passage_field: str
     # The positive of a row comes before its negatives, as in JSONL and TSV.
     rows = np.concatenate([rows, np.repeat(rows, counts)])
     order = np.argsort(rows, kind="stable")
-    texts = pa.concat_arrays([passages, negatives]).take(pa.array(order))
+    in_order = pa.Array.from_buffers(pa.int64(), len(order), [None, pa.py_buffer(order)])
+    texts = pa.concat_arrays([passages, negatives]).take(in_order)
     return Judgements(queries, texts.dictionary_encode(), rows[order], order < len(table))
 
 
@@ -126,7 +137,7 @@ def _negatives(column: Any, where: str, before: int) -> tuple[NDArray[np.int64],
     if _is_list(column.type):
         counts, texts = _lists(column)
     else:
-        counts, texts = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64), column
+        counts, texts = numbers(column.is_valid(), np.int64), column
     strings = _strings(texts)
     if strings is None:
         raise UserError(f'{where}: column "negative" holds {column.type}, not text; name a column of text')
@@ -190,7 +201,7 @@ def _is_selected(labels: Any, where: str, rows: NDArray[np.int64]) -> NDArray[np
     dtype = labels.type
     if not (pa.types.is_integer(dtype) or pa.types.is_boolean(dtype) or pa.types.is_floating(dtype) or not len(labels)):
         raise UserError(f'{where}: "is_selected" holds {dtype}, not numbers; write 0 or 1 for each passage')
-    values = np.asarray(labels.to_numpy(zero_copy_only=False), np.float64)
+    values = numbers(labels, np.float64)
     if (fractions := np.flatnonzero(values != np.floor(values))).size:
         row, value = int(rows[fractions[0]]) + 1, values[fractions[0]]
         raise UserError(f'{where}, row {row}: "is_selected" holds {value}, not 0 or 1; mend or drop that row')
@@ -210,8 +221,10 @@ def _is_list(dtype: pa.DataType) -> bool:
 
 def _lists(column: Any) -> tuple[NDArray[np.int64], Any]:
     """(the length of each list, the items of all lists). A null counts as an empty list."""
-    lengths = pc.list_value_length(column).fill_null(0)
-    return lengths.to_numpy(zero_copy_only=False).astype(np.int64), column.flatten()
+    lengths = pc.list_value_length(column)
+    if lengths.null_count:
+        lengths = lengths.fill_null(0)
+    return numbers(lengths, np.int64), column.flatten()
 
 
 def _texts(column: Any, name: str, where: str, before: int) -> pa.LargeStringArray:
@@ -239,6 +252,6 @@ def _strings(column: Any) -> pa.LargeStringArray | None:
 def _check_no_nulls(column: Any, name: str, where: str, before: int, counts: NDArray[np.int64] | None = None) -> None:
     """Raise ``UserError`` for a null. ``counts``: the number of items of each row in ``column``; None: one."""
     if column.null_count:
-        item = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        item = int(numbers(column.is_null(), np.int64).argmax())
         row = item if counts is None else int(np.repeat(np.arange(len(counts)), counts)[item])
         raise UserError(f'{where}, row {before + row + 1}: "{name}" is null; mend or drop that row')
