@@ -12,10 +12,10 @@ const TABLE_NOTICE =
   "dense and hybrid hits differ from the server’s, and words are not tinted.";
 const ONNX_NOTICE = "The recurrent tower of queries runs in this page. Words are not tinted.";
 
-/** The answer to a question of the page. Throws a Failure, or an AbortError. */
+/** The answer to a question of the page. Throws a Failure, or where there is a signal an AbortError. */
 export async function ask(path, signal, body) {
   const answer = await (path === "info" ? info() : answered(path, body));
-  signal.throwIfAborted();
+  signal?.throwIfAborted();
   return answer;
 }
 
