@@ -4,7 +4,8 @@ whether it finds what the server finds.
     uv run python benchmarks/browser_site.py --data FOLDER --bundles PYDOCS MSMARCO [--minisearch FOLDER] [--dim 64]
     uv run python benchmarks/browser_site.py --data FOLDER --bundles MSMARCO --first-hit
 
-With --first-hit, only what is fetched before the first hit is drawn. Tokens are compared on the texts of every collection in FOLDER. Rankings are compared with the server's exact search,
+With --first-hit, only what is fetched before the first hit is drawn.
+Tokens are compared on the texts of every collection in FOLDER. Rankings are compared with the server's exact search,
 BM25 and fusion over the same int8 numbers. FOLDER of --minisearch is the unpacked npm package, the rival: words alone,
 over the same passages in the same browser.
 """
@@ -52,8 +53,8 @@ OPEN = (
 ASK = "const { ask } = await import(new URL('page/ask.js', location.href));"
 PROTOCOL = (
     "headless Chromium and `python -m http.server` on one machine; first search: from the load event of a fresh "
-    "profile to the ten hits by both methods, with texts and shares of words, all files still to be fetched; next searches: 200 real "
-    "queries never asked before, ranked alone, and with passages fetched and words explained; hybrid, k 10"
+    "profile to the ten hits by both methods, with texts and shares of words, all files still to be fetched; next "
+    "searches: 200 real queries never asked before, ranked alone, and with passages fetched and words explained; hybrid, k 10"
 )
 
 
@@ -141,7 +142,7 @@ def before_first_hit(browser: Browser, address: str, folder: Path, queries: Sequ
         page = context.new_page()
         page.add_init_script(watch)
         page.goto(f"{address}?q={quote(query)}")
-        page.wait_for_function("window.hitAt")
+        page.wait_for_selector(".hit", state="attached")
         files = [folder / (urlsplit(name).path.strip("/") or "index.html") for name in page.evaluate(names)]
         contents = [file.read_bytes() for file in files]
         packed = [
