@@ -54,7 +54,8 @@ ASK = "const { ask } = await import(new URL('page/ask.js', location.href));"
 PROTOCOL = (
     "headless Chromium and `python -m http.server` on one machine; first search: from the load event of a fresh "
     "profile to the ten hits by both methods, with texts and shares of words, all files still to be fetched; next "
-    "searches: 200 real queries never asked before, ranked alone, and with passages fetched and words explained; hybrid, k 10"
+    "searches: 200 real queries never asked before, ranked alone, and with passages fetched and words explained; "
+    "hybrid, k 10"
 )
 
 
