@@ -35,7 +35,7 @@ export function column(name, { hits, took_ms, note }, reference = null) {
   const id = `list-${name.toLowerCase()}`;
   const items = hits.map((hit, index) => card(hit, index + 1, reference && rankMark(hit.id, index, reference.hits)));
   return make("section", { class: "column", "aria-labelledby": id },
-    make("h2", {}, make("span", { id }, name), make("small", {}, note ? "by words so far" : milliseconds(took_ms))),
+    make("h2", {}, make("span", { id }, name), make("small", {}, !note ? milliseconds(took_ms) : hits.length ? "by words so far" : "")),
     items.length
       ? make("ol", { role: "list" }, items.map((item) => make("li", {}, item)))
       : make("p", {}, note ? "The vectors are on their way." : name === "BM25" ? "No document has a word of this query." : "No hits."));

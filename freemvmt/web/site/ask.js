@@ -66,7 +66,7 @@ async function answered(path, body) {
 async function provisional(search, { query, method, k }) {
   const found = await searched(search, { query, method: "bm25", k: method === "dense" ? 0 : k, explain: false });
   const note = `by words so far, ${megabytes(search.manifest)} MB of vectors are on their way`;
-  return { ...found, method, k, note, rest: () => search.complete() };
+  return { ...found, method, k, note: method === "bm25" ? "" : note, rest: () => search.complete() };
 }
 
 async function searched(search, { query, method, k, explain }) {
