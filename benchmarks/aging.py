@@ -66,6 +66,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "serving": _SERVED,
     "site_quality": ("export", "web", "search/index", *_VECTORS),
     "site": ("export", "web", "search/index", *_TOKENS),
+    "site_first_hit": ("export/site", "web"),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
     "startup": ("__init__.py", "cli", *_QUALITY, *_BUNDLES),
     "streaming_memory": (*_TRAINED, "data/streaming.py"),

@@ -2,7 +2,9 @@
 whether it finds what the server finds.
 
     uv run python benchmarks/browser_site.py --data FOLDER --bundles PYDOCS MSMARCO [--minisearch FOLDER] [--dim 64]
+    uv run python benchmarks/browser_site.py --data FOLDER --bundles MSMARCO --first-hit
 
+With --first-hit, only what is fetched before the first hit is drawn.
 Tokens are compared on the texts of every collection in FOLDER. Rankings are compared with the server's exact search,
 BM25 and fusion over the same int8 numbers. FOLDER of --minisearch is the unpacked npm package, the rival: words alone,
 over the same passages in the same browser.
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,31 +38,49 @@ from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.export.site.export import export_site, restored
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.fusion import DEPTH, fuse
+from freemvmt.search.index.ranking import Ranking
+from freemvmt.search.methods import best_passages
 from freemvmt.search.retriever import Retriever
 
 SEED = 0
 LOADS = 5  # visits in a fresh profile
+FIRST_HITS = 50  # the same, to count what is fetched
 BATCH = 2000  # texts that are given to the page at once
-OPEN = "const { open } = await import(new URL('page/search.js', location.href)); window.search = await open();"
+OPEN = (
+    "const { open } = await import(new URL('page/search.js', location.href));"
+    "window.search = await open(); await search.complete();"
+)
 ASK = "const { ask } = await import(new URL('page/ask.js', location.href));"
 PROTOCOL = (
     "headless Chromium and `python -m http.server` on one machine; first search: from the load event of a fresh "
-    "profile to the ten hits with texts and shares of words, all files still to be fetched; next searches: 200 real "
-    "queries never asked before, ranked alone, and with passages fetched and words explained; hybrid, k 10"
+    "profile to the ten hits by both methods, with texts and shares of words, all files still to be fetched; next "
+    "searches: 200 real queries never asked before, ranked alone, and with passages fetched and words explained; "
+    "hybrid, k 10"
+)
+
+
+FIRST_HIT_PROTOCOL = (
+    "headless Chromium and `python -m http.server` on one machine; each query in a fresh profile, its address opened; "
+    "counted is every file whose request begins before the first hit is drawn: as it lies in the folder, and with page "
+    "and manifest compressed by the host (gzip, level 6)"
 )
 
 
 def main() -> int:
-    """Measure, print and write results/site.json."""
+    """Measure, print and write results/site.json, or results/site_first_hit.json."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--bundles", type=Path, nargs="+", required=True)
     arguments.add_argument("--minisearch", type=Path)
     arguments.add_argument("--dim", type=int, default=64)
     arguments.add_argument("--texts", type=int, default=0, help="of a collection of Parquet at most; 0: all")
+    arguments.add_argument("--first-hit", action="store_true")
     asked = arguments.parse_args()
     record.require_quiet()
     queries = [json.loads(line)["text"] for line in (asked.data / "msmarco-dev-a" / "queries.jsonl").open()][:200]
+    if asked.first_hit:
+        say(f"wrote {first_hits(asked.bundles, asked.dim, queries[:FIRST_HITS])}")
+        return 0
     figures: dict[str, Any] = {"dim": asked.dim, "sites": {}, "tokens": {}}
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
@@ -89,6 +110,56 @@ def main() -> int:
     return 0
 
 
+def first_hits(bundles: Sequence[Path], dim: int, queries: Sequence[str]) -> Path:
+    """Measure what sites fetch before the first hit; the path of the result."""
+    figures: dict[str, Any] = {"dim": dim, "queries": len(queries), "sites": {}}
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        for bundle in bundles:
+            folder = Path(place) / bundle.name
+            site = export_site(bundle, folder, dim=dim)
+            found: dict[str, Any] = {"documents": site.documents, "passages": site.passages, "mb_of": sizes(folder)}
+            with hosted(folder) as address:
+                found |= before_first_hit(browser, address, folder, queries)
+            figures["sites"][bundle.name] = found
+            say(f"{bundle.name}: {found}")
+        figures["chromium"] = browser.version
+        browser.close()
+    return record.write("site_first_hit", FIRST_HIT_PROTOCOL, [SEED], figures, ("tantivy",))
+
+
+def before_first_hit(browser: Browser, address: str, folder: Path, queries: Sequence[str]) -> dict[str, Any]:
+    """Kilobytes and requests before the first hit of each query is drawn."""
+    watch = (
+        "new MutationObserver((_, watch) => { if (!document.querySelector('.hit')) return; watch.disconnect();"
+        "window.hitAt = performance.now(); }).observe(document, { childList: true, subtree: true });"
+    )
+    names = (
+        "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".filter(({ name, startTime }) => startTime < hitAt && name.startsWith('http')).map(({ name }) => name)"
+    )
+    rows = []
+    for query in queries:
+        context = browser.new_context()
+        page = context.new_page()
+        page.add_init_script(watch)
+        page.goto(f"{address}?q={quote(query)}")
+        page.wait_for_selector(".hit", state="attached")
+        files = [folder / (urlsplit(name).path.strip("/") or "index.html") for name in page.evaluate(names)]
+        contents = [file.read_bytes() for file in files]
+        packed = [
+            content if file.parts[-3:-1].count("data") or file.parent.name == "data" else gzip.compress(content, 6)
+            for file, content in zip(files, contents, strict=True)
+        ]
+        rows.append([sum(map(len, contents)) / 1e3, sum(map(len, packed)) / 1e3, len(files)])
+        context.close()
+    kinds = zip(("kb", "kb_gzip", "requests"), np.array(rows).T, strict=True)
+    return {
+        name: {"p50": round(float(np.median(values)), 1), "most": round(float(values.max()), 1)}
+        for name, values in kinds
+    }
+
+
 @contextmanager
 def hosted(folder: Path) -> Iterator[str]:
     """The address of `python -m http.server` over ``folder``."""
@@ -115,6 +186,7 @@ def sizes(folder: Path) -> dict[str, float]:
     for file in (file for file in folder.rglob("*") if file.is_file()):
         parts = file.relative_to(folder).parts
         name = "page" if parts[0] != "data" else parts[1].removesuffix(".bin")
+        name = "words" if name in ("start", "lengths") else name
         found[name] = found.get(name, 0) + file.stat().st_size / 1e6
     return {name: round(size, 3) for name, size in sorted(found.items())}
 
@@ -133,7 +205,9 @@ def speed(browser: Browser, address: str, queries: Sequence[str]) -> dict[str, A
     search = (
         f"async (query) => {{ {ASK} const body = {{ query, method: 'hybrid', k: 10, explain: true }};"
         "const signal = new AbortController().signal, began = performance.now();"
-        "const { took_ms, hits } = await ask('search', signal, body);"
+        "let answer = await ask('search', signal, body);"
+        "if (answer.rest) { await answer.rest(); answer = await ask('search', signal, body); }"
+        "const { took_ms, hits } = answer;"
         "return [performance.now() - began, took_ms, hits.length]; }"
     )
     for number in range(LOADS):
@@ -169,11 +243,24 @@ def equality(
     table, vectors = (restored(gzip.decompress((folder / "data" / f"{name}.bin").read_bytes()), dim)
                       for name in ("table", "documents"))  # fmt: skip
     tokens = [torch.from_numpy(retriever.model.tokenizer.encode([query]).ids).long() for query in queries]
-    dense = top_k(F.normalize(torch.stack([table[ids].sum(0) for ids in tokens])), vectors, DEPTH)
-    lexical = retriever.rank(queries, DEPTH, "bm25")
-    wanted = {"dense": dense, "bm25": lexical, "hybrid": fuse(dense, lexical, retriever.model.hybrid_weight, 10)}
+    encoded = F.normalize(torch.stack([table[ids].sum(0) for ids in tokens]))
+    view, weight = retriever.store.view(), retriever.model.hybrid_weight
+
+    def rank_by(method: str) -> Ranking:
+        """The server's best passage of each document; nothing was deleted, so a passage's number is its row."""
+
+        def rank(rows: Any, depth: int, width: int) -> tuple[Ranking, dict[str, Ranking]]:
+            dense = top_k(encoded[rows], vectors, depth)
+            lexical = view.lexical([queries[row] for row in rows], depth, None)
+            fused = fuse(dense, lexical, weight, width)
+            first = lexical if method == "bm25" else dense
+            return {"dense": dense, "bm25": lexical, "hybrid": fused}[method], {"first": first}
+
+        return best_passages(view, rank, np.arange(len(queries)), 10, DEPTH)[0]
+
+    wanted = {method: rank_by(method) for method in ("dense", "bm25", "hybrid")}
     page = opened(browser, address)
-    rank = (
+    ranked = (
         "async ([queries, method]) => { const all = [];"
         "for (const query of queries) { const { rows, scores } = await search.rank(query, method, 10);"
         "all.push([rows, scores]); } return all; }"
@@ -181,7 +268,7 @@ def equality(
     found: dict[str, Any] = {}
     for method, ranking in wanted.items():
         same = same_scores = 0
-        ours = page.evaluate(rank, [list(queries), method])
+        ours = page.evaluate(ranked, [list(queries), method])
         for (rows, scores), numbers, theirs in zip(ours, ranking.documents, ranking.scores, strict=True):
             kept = numbers[:10][numbers[:10] >= 0]
             same += rows == kept.tolist()

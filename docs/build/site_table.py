@@ -6,7 +6,7 @@ from typing import Any
 from record import read
 
 Site = dict[str, Any]
-_AT_ONCE = ("documents", "page", "postings", "table", "tokenizer", "words")
+_VECTORS = ("documents", "table", "tokenizer")
 
 
 def site_quality_table() -> str:
@@ -23,13 +23,28 @@ def site_quality_table() -> str:
     return "\n".join(lines) + f"\n\nNDCG@10, {result['queries']} queries, {result['documents']:,} documents."
 
 
+def first_hit_table() -> str:
+    """What a site fetches before its first hit, from a host that does not compress and from one that does."""
+    result = read("site_first_hit")
+    lines = ["| | median | most |", "|---|---|---|"]
+    for name, site in result["sites"].items():
+        title = f"{name}, {site['passages']:,} passages"
+        for kind, what in (("kb", "KB"), ("kb_gzip", "KB, host with gzip"), ("requests", "requests")):
+            lines.append(f"| {title}: {what} | {site[kind]['p50']:.0f} | {site[kind]['most']:.0f} |")
+    return (
+        "\n".join(lines) + f"\n\n{result['queries']} real queries, each in a fresh profile, ten hits; Chromium "
+        f"{result['chromium'].split('.')[0]}, headless.\n"
+        "Made by `uv run python benchmarks/browser_site.py --data FOLDER --bundles msmarco-dl19 --first-hit`."
+    )
+
+
 def site_table() -> str:
     """Sites as columns, what was measured as rows."""
     result = read("site")
     sites: dict[str, Site] = {name.removeprefix("b_"): site for name, site in result["sites"].items()}
     rows: dict[str, Callable[[Site], str]] = {
         f"whole site, {result['dim']} dimensions, MB": lambda site: f"{site['mb']:.1f}",
-        "of which loaded before the first search, MB": lambda site: f"{_megabytes(site, *_AT_ONCE):.1f}",
+        "of which vectors and tokenizer, MB": lambda site: f"{_megabytes(site, *_VECTORS):.1f}",
         "first search after the load event, five fresh profiles, ms": lambda site: (
             f"{min(site['first_search_ms']):.0f} to {max(site['first_search_ms']):.0f}"
         ),

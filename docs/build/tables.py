@@ -33,7 +33,7 @@ from recurrent_tables import (
 )
 from reliability_table import reliability_table
 from scale_tables import encoding_table, plan_table, scale_table, streaming_table
-from site_table import site_quality_table, site_table
+from site_table import first_hit_table, site_quality_table, site_table
 from speed_tables import arrow, gpu_table, roofline_table, scaling_table, short_speed_table, speed_table, training_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -154,7 +154,7 @@ PAGES = {
         "plan": plan_table,
     },
     "docs/serving.md": {"serving": serving_table},
-    "docs/site.md": {"site": site_table, "site-quality": site_quality_table},
+    "docs/site.md": {"site-first-hit": first_hit_table, "site": site_table, "site-quality": site_quality_table},
 }
 
 

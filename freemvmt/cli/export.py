@@ -33,6 +33,8 @@ class ExportOptions(Options):
     """site: million bytes that all its files may have together; None: 20."""
     onnx_web: str | None = None
     """site: the folder `dist` of the npm package onnxruntime-web, by which a recurrent query tower runs in the page."""
+    url: str | None = None
+    """site: template of a link from each hit to its original, such as "https://docs.example.org/{path}#{anchor}"."""
 
 
 def export(argv: Sequence[str]) -> int:
@@ -41,7 +43,7 @@ def export(argv: Sequence[str]) -> int:
     from freemvmt.errors import UserError
 
     console = options.console()
-    format_of = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site"}
+    format_of = {"precision": "onnx", "dim": "site", "max_mb": "site", "onnx_web": "site", "url": "site"}
     for name, format in format_of.items():
         if options.format != format and getattr(options, name) is not None:
             raise UserError(f"{flag(name)} is for --format {format}; leave it out")
@@ -77,13 +79,19 @@ def _site(options: ExportOptions, console: "Console") -> dict[str, Any]:
     max_mb = MAX_MB if options.max_mb is None else options.max_mb
     if not max_mb > 0:  # also NaN
         raise UserError(f"--max-mb is {max_mb:g}; give more than 0")
-    runtime = None if options.onnx_web is None else Path(options.onnx_web)
     site = export_site(
-        Path(options.model), Path(options.output), dim=options.dim, max_mb=max_mb, runtime=runtime, console=console
+        Path(options.model),
+        Path(options.output),
+        dim=options.dim,
+        max_mb=max_mb,
+        runtime=None if options.onnx_web is None else Path(options.onnx_web),
+        url=options.url,
+        console=console,
     )
     console.line(
         f"saved     {options.output} ({site.bytes / 1e6:.1f} MB, {site.dim} dimensions; of the ten best by whole "
         f"vectors it finds {site.recall:.0%})"
     )
     console.line(f"next      python -m http.server --directory {options.output}    http://localhost:8000")
-    return {"bytes": site.bytes, "dim": site.dim, "documents": site.documents, "recall@10": round(site.recall, 4)}
+    counts = {"documents": site.documents, "passages": site.passages}
+    return {"bytes": site.bytes, "dim": site.dim, **counts, "recall@10": round(site.recall, 4)}

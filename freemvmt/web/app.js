@@ -3,7 +3,8 @@
 //     address <-> state -> run() -> answers -> draw()
 //
 // An answer is drawn only when no newer question was asked since. ask.js asks the server, hits.js draws the hits. A site
-// without a server (`two-towers export --format site`) has another ask.js, and all else as it is here.
+// without a server (`two-towers export --format site`) has another ask.js, and all else as it is here. Its first answers
+// have a `rest`: a function that loads what is missing, after which the same question has a better answer.
 
 import { Failure, about, ask, timing, useToken } from "./ask.js";
 import {
@@ -111,6 +112,8 @@ async function run() {
     answers = found;
     tries = 0;
     draw();
+    const { rest } = [...found.values()].find((answer) => answer.rest) ?? {};
+    if (rest) await complete(rest, mine);
   } catch (error) {
     if (mine !== turn) return;
     if (!(error instanceof Failure)) throw error;
@@ -123,6 +126,23 @@ async function run() {
   }
 }
 
+/** Ask again once the rest is there; if it cannot be loaded, that is said above the hits that there are. */
+async function complete(rest, mine) {
+  document.body.classList.add("partial");
+  try {
+    await rest();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    if (mine === turn) $("notice").replaceChildren(failure(error));
+    return;
+  }
+  asked = "";
+  if (mine !== turn) return;
+  const focus = document.activeElement.closest(".hit")?.dataset.id;
+  await run();
+  if (focus !== undefined && document.activeElement === document.body) hitOf(focus)?.focus();
+}
+
 /** From here on no answer to an earlier question is drawn; gives the number of the next question. */
 function giveUp() {
   running.abort();
@@ -133,6 +153,7 @@ function giveUp() {
 
 function setBusy(busy) {
   document.body.classList.toggle("busy", busy);
+  document.body.classList.remove("partial");
   $("results").setAttribute("aria-busy", busy);
 }
 
@@ -171,9 +192,11 @@ function drawLists(lists, columnsOf) {
   const hits = Math.max(...lists.map((list) => list.hits.length));
   const similar = state.like !== null;
   const of = similar ? " like this passage" : ` of ${plural(lists[0].documents, "document")}`;
-  const status = [hits ? plural(hits, "hit") + of : "No hits", similar ? "" : unseen(` for ${state.q}`)];
+  const { note } = lists.find((list) => list.note) ?? {};
+  const counted = (hits ? plural(hits, "hit") + of : "No hits") + (note ? `, ${note}` : "");
+  const status = [counted, similar ? "" : unseen(` for ${state.q}`)];
   const took = Math.max(...lists.map((list) => list.took_ms));
-  const found = hits ? columns(columnsOf(), state.tints && !similar) : nothing();
+  const found = hits || note ? columns(columnsOf(), state.tints && !similar) : nothing();
   show(status, timing(took, roundTrip), ...(similar ? [sourcePassage(), found] : [found]));
 }
 
@@ -225,20 +248,25 @@ function nothing() {
     make("button", { class: "quiet", type: "button", click: remove }, "Remove the filters"));
 }
 
-function drawFailure({ title, message, status, wait, reference }) {
+function drawFailure(error) {
   syncControls();
   answers = new Map();
   asked = "";
   show("", "");
-  $("notice").replaceChildren(make("div", {},
+  $("notice").replaceChildren(failure(error));
+  if (error.wait === null) return;
+  timer = setTimeout(run, 1000 * Math.min(error.wait * 2 ** tries, LONGEST_WAIT_S));
+  tries += 1;
+}
+
+/** What went wrong, and what can be done. */
+function failure({ title, message, status, reference }) {
+  return make("div", {},
     make("h2", {}, title),
     make("p", {}, message),
     reference ? make("p", {}, make("small", {}, `Request ${reference}`)) : null,
     status === 401 ? tokenForm() : make("button", { class: "quiet", type: "button", click: run }, "Try again"),
-    state.like !== null ? make("button", { class: "quiet", type: "button", click: goBack }, "← Back") : null));
-  if (wait === null) return;
-  timer = setTimeout(run, 1000 * Math.min(wait * 2 ** tries, LONGEST_WAIT_S));
-  tries += 1;
+    state.like !== null ? make("button", { class: "quiet", type: "button", click: goBack }, "← Back") : null);
 }
 
 /** For a server that asks for its token: kept until the tab is closed. */

@@ -31,14 +31,14 @@ const plain = (value) => (value !== null && typeof value === "object" ? JSON.str
 // ------------------------------------------------------------------------------------------------------------- drawing
 
 /** One ranking: a heading with the time it took, and its hits. `reference`: the ranking whose places are compared. */
-export function column(name, { hits, took_ms }, reference = null) {
+export function column(name, { hits, took_ms, note }, reference = null) {
   const id = `list-${name.toLowerCase()}`;
   const items = hits.map((hit, index) => card(hit, index + 1, reference && rankMark(hit.id, index, reference.hits)));
   return make("section", { class: "column", "aria-labelledby": id },
-    make("h2", {}, make("span", { id }, name), make("small", {}, milliseconds(took_ms))),
+    make("h2", {}, make("span", { id }, name), make("small", {}, !note ? milliseconds(took_ms) : hits.length ? "by words so far" : "")),
     items.length
       ? make("ol", { role: "list" }, items.map((item) => make("li", {}, item)))
-      : make("p", {}, name === "BM25" ? "No document has a word of this query." : "No hits."));
+      : make("p", {}, note ? "The vectors are on their way." : name === "BM25" ? "No document has a word of this query." : "No hits."));
 }
 
 export function columns(nodes, tints) {
@@ -50,11 +50,12 @@ export function columns(nodes, tints) {
 export function card(hit, rank = null, rankChange = null) {
   const { title, text, query, words } = tinted(hit);
   const tags = Object.values(hit.metadata).filter((value) => ["string", "number"].includes(typeof value));
+  const heading = title || (hit.url ? hit.id : null);
   const name = `${rank ? `${rank}. ` : ""}${hit.title || hit.text.slice(0, 80) || hit.id}`;
   const place = hit.place ? { "data-start": hit.place.start, "data-stop": hit.place.stop } : {};
   return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name, ...place },
     rank && make("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
-    hit.title ? make("h3", { dir: "auto" }, title) : null,
+    heading && make("h3", { dir: "auto" }, hit.url ? make("a", { href: hit.url }, heading) : heading),
     hit.place ? make("p", { class: "place", dir: "auto" }, placeOf(hit.place)) : null,
     make("p", { class: "text", dir: "auto" }, text),
     query && make("p", { class: "why", dir: "auto" }, unseen("What the query's words add: "), query),
@@ -114,7 +115,7 @@ function tinted(hit) {
   const words = best.slice(0, 3).map(({ text, share }) => `${text} ${share.toFixed(3)}`).join(", ");
   const said = words && `Largest shares of the dense score ${parts.score.toFixed(3)}: ${words}`;
   const query = ofQuery ? nodes(parts.query) : null;
-  return { title: nodes(parts.title), text: nodes(parts.text), query, words: said };
+  return { title: parts.title.length ? nodes(parts.title) : hit.title, text: nodes(parts.text), query, words: said };
 }
 
 // ------------------------------------------------------------------------------------------------ among the drawn hits

@@ -41,6 +41,7 @@ QUERIES = [
     "?",
 ]
 MODULE = "const load = (name) => import(new URL(`page/${name}.js`, location.href));"
+OPEN = f"async () => {{ {MODULE} window.search = await (await load('search')).open(); await search.complete(); }}"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def address(exported: Path) -> Iterator[str]:
 def page(visits: Visits, address: str) -> Page:
     """The page, its search in ``window.search``."""
     page = visits(address)
-    page.evaluate(f"async () => {{ {MODULE} window.search = await (await load('search')).open(); }}")
+    page.evaluate(OPEN)
     return page
 
 
@@ -131,7 +132,7 @@ def test_words_are_those_of_the_server(page: Page, retriever: Retriever) -> None
 
 
 def test_bm25_scores_are_those_of_the_server(page: Page, retriever: Retriever) -> None:
-    found = page.evaluate("(queries) => queries.map((query) => search.words.score(query))", QUERIES)
+    found = page.evaluate("(queries) => Promise.all(queries.map((query) => search.words.score(query)))", QUERIES)
     names = [document.id for document in documents_of(retriever)]
     for query, ours in zip(QUERIES, found, strict=True):
         scores = dict(zip((names[row] for row in ours["rows"]), ours["scores"], strict=True))
@@ -170,7 +171,7 @@ def test_at_full_size_it_finds_what_the_served_bundle_finds(
     assert site.recall > 0.9
     with hosting(tmp_path / "site") as address:
         page = visits(address)
-        page.evaluate(f"async () => {{ {MODULE} window.search = await (await load('search')).open(); }}")
+        page.evaluate(OPEN)
         for query in QUERIES[:3]:
             found = page.evaluate("(query) => search.rank(query, 'dense', 10)", query)
             theirs = retriever.rank([query], 10, "dense")
@@ -189,7 +190,7 @@ def test_the_shares_of_words_are_those_of_the_server_and_add_up(
     documents = documents_of(retriever)
     for query in QUERIES[:4]:
         for document in [*documents[:5], *documents[-4:]]:
-            passage = {"title": document.title, "text": document.text}
+            passage = {"heading": document.title, "text": document.text}
             found = page.evaluate(
                 "async ([query, passage]) => search.explain(query, await search.encoded(query), passage)",
                 [query, passage],
@@ -300,7 +301,7 @@ def test_towers_that_differ(tower: str, tiny_base: str, tmp_path: Path, visits: 
         if tower == "apart":
             found = page.evaluate(
                 f"async (query) => {{ {MODULE} const search = await (await load('search')).open(); "
-                "return [...await search.encoded(query)]; }",
+                "await search.complete(); return [...await search.encoded(query)]; }",
                 query,
             )
             np.testing.assert_allclose(found, model.encode_queries([query])[0].numpy(), atol=0.01)
@@ -328,7 +329,7 @@ def test_documents_of_a_transformer_are_found_by_the_light_query(
     with hosting(tmp_path / "site") as address:
         page = visits(address)
         expect(page.locator(".site-notice")).to_have_count(0)
-        page.evaluate(f"async () => {{ {MODULE} window.search = await (await load('search')).open(); }}")
+        page.evaluate(OPEN)
         for method, ranking in best.items():
             for query, wanted, scores in zip(QUERIES, ranking.documents, ranking.scores, strict=True):
                 found = page.evaluate("([query, method]) => search.rank(query, method, 10)", [query, method])

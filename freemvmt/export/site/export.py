@@ -2,24 +2,29 @@
 
     index.html page/       the search page of the server, with `ask.js` and modules that replace the server
     manifest.json          counts, model, recall of the reduced vectors; size and SHA-256 of the files below
+    data/start.bin         what the first search needs to know: the rules of words, the first word of each piece of
+                           postings, the first row of each piece of texts, and how many rows each document has
+    data/lengths.bin       uint8 (rows,): their lengths in words
+    data/postings/*.bin    BM25, a few kilobytes each, fetched by the words of a query (postings.py)
+    data/passages/*.bin    the texts, a few kilobytes each, fetched when a hit is shown (texts.py)
     data/tokenizer.bin     vocabulary, and the rule of each character (rules.py)
     data/table.bin         the query tower's token vectors after the head: float32 scales (tokens,), int8 (tokens, dim)
     data/document_table.bin  the document tower's token vectors, if they differ
-    data/documents.bin     the documents' vectors, in the same format
-    data/words.bin data/postings.bin       BM25 (postings.py)
-    data/passages/*.bin    (id, title, text, metadata) of a hundred documents each, fetched when one is shown
+    data/documents.bin     the vectors of the rows, in the same format
     data/ids.bin           the ids of all documents, fetched when a document is requested by its id
     data/query.onnx page/runtime/          a recurrent query tower, and onnxruntime-web (with ``runtime``)
 
-All files in ``data`` except query.onnx are gzip; numbers are little-endian. An element of a vector is its int8 times
-the scale of its row.
+A row is a passage, or a document that is not cut. The first hits are found by words alone, of which a query needs a few
+pieces; from tokenizer.bin on, files are fetched after them. All files in ``data`` except query.onnx are gzip; numbers
+are little-endian. An element of a vector is its int8 times the scale of its row.
 """
 
 import datetime
 import gzip
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,12 +36,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.data.documents import Document
+from freemvmt.data.passages import Passage, contents_of
 from freemvmt.errors import UserError
 from freemvmt.export.onnx import graph_of
 from freemvmt.export.sentence_transformers import folded_table
+from freemvmt.export.site.links import LinkTemplate, check_address
 from freemvmt.export.site.page import page_files
-from freemvmt.export.site.postings import words_file
+from freemvmt.export.site.postings import word_index
 from freemvmt.export.site.rules import tokenizer_rules, word_rules
+from freemvmt.export.site.texts import text_pieces
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.search.bundle.build import DIRECTIONS_FROM, directions_of
@@ -51,16 +59,16 @@ from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.manifest import hash_files
 from freemvmt.storage.outputs import check_empty
 
-FORMAT = 2
+FORMAT = 3
 DIMS = (384, 256, 192, 128, 96, 64, 48, 32)  # tried in this order if ``dim`` is None
 MAX_MB = 20.0
-SHARD = 100  # documents in a file of passages: the ten hits of a page need at most ten small files
 MAX_HITS = 100  # of one search on the page
 
 _MB = 1_000_000
 _MANIFEST_ENTRY_BYTES = 130  # size of one entry of ``files`` in the manifest
+_DIGEST = 16  # hexadecimal digits of a piece's SHA-256 in the manifest, enough to see damage
 _SECTIONS = {
-    "page": "page/", "passages": "data/passages/", "words": "data/words", "postings": "data/postings",
+    "page": "page/", "passages": "data/passages/", "words": "data/start", "postings": "data/postings/",
     "tokenizer": "data/tokenizer", "tokens": "data/table", "vectors": "data/documents",
 }  # fmt: skip
 
@@ -69,13 +77,32 @@ Files = dict[str, bytes]  # by their path in the site
 
 @dataclass(frozen=True)
 class Site:
-    """The written site. ``recall`` is the share of the ten best documents by the model's full float32 vectors that are
-    also among the ten best by the vectors of the site."""
+    """The written site. ``recall`` is the share of the ten best passages by the model's full float32 vectors that are
+    also among the ten best by the vectors of the site; a document that is not cut is one passage."""
 
     bytes: int
     dim: int
     documents: int
+    passages: int
     recall: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Bundle:
+    """What a site is made of: ``cuts`` are the passages of each document, ``vectors`` (passages, dim) their vectors."""
+
+    model: TwoTowersModel
+    documents: list[Document]
+    cuts: list[list[Passage]]
+    vectors: Tensor
+    manifest: dict[str, Any]
+
+    def words(self) -> Iterator[str]:
+        """What BM25 reads of each passage."""
+        for document, passages in zip(self.documents, self.cuts, strict=True):
+            yield from (passage.words(document) for passage in passages)
+            if not passages:
+                yield document.content
 
 
 def export_site(
@@ -85,52 +112,55 @@ def export_site(
     dim: int | None = None,
     max_mb: float = MAX_MB,
     runtime: Path | None = None,
+    url: str | None = None,
     console: Console = QUIET,
 ) -> Site:
     """Write the site of ``bundle`` into the folder ``output``.
 
     ``dim`` None selects the most dimensions with which the whole site has at most ``max_mb`` million bytes.
-    ``runtime`` is the folder ``dist`` of onnxruntime-web, which runs a recurrent query tower in the page.
+    ``runtime`` is the folder ``dist`` of onnxruntime-web, which runs a recurrent query tower in the page. ``url`` is
+    the template of the links to the original pages (links.py).
     Raises ``UserError`` when the site exceeds ``max_mb``, ``output`` exists and is not empty, the documents are in
-    Milvus, the query tower is a transformer, or the tokenizer is not BERT's WordPiece.
+    Milvus, the query tower is a transformer, the tokenizer is not BERT's WordPiece, or ``url`` is no safe template.
     """
     check_empty(output, [bundle])
-    model, documents, vectors, manifest = _contents(bundle, dim, console)
-    files = _fixed_files(model, documents) | page_files(model, runtime)
+    if url is not None:
+        check_address(url)
+    content = _contents(bundle, dim)
+    model, vectors = content.model, content.vectors
+    links = None if url is None else LinkTemplate(url, content.documents)
+    files = _fixed_files(content, links) | page_files(model, runtime)
     with_graph = runtime is not None
     narrow, vector_files = _fit_to_size(model, vectors, files, dim, max_mb, with_graph)
     files |= vector_files
     site_vectors = restored(gzip.decompress(files["data/documents.bin"]), narrow.dim)
-    recall = _recall(model, narrow, vectors, site_vectors, documents)
+    recall = _recall(model, narrow, vectors, site_vectors, content.documents)
     site_manifest = {
         "two_towers_site": FORMAT,
         "version": version("two-towers"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "name": manifest["name"],
-        "documents": len(documents),
+        "name": content.manifest["name"],
+        "documents": len(content.documents),
+        "rows": len(vectors),
         "dim": narrow.dim,
         "recall": recall,
-        "model": manifest["model"],
+        "model": content.manifest["model"],
         "queries": "onnx" if with_graph else "table",
-        "shard": SHARD,
         "depth": DEPTH,
-        "weight": manifest["weight"],
+        "weight": content.manifest["weight"],
         "most_hits": MAX_HITS,
     }
     size = _write_site(output, files, site_manifest)
     for label, start in _SECTIONS.items():
         section_bytes = sum(len(content) for name, content in files.items() if name.startswith(start))
         console.line(f"{label:<9} {section_bytes / _MB:6.2f} MB")
-    return Site(size, narrow.dim, len(documents), recall)
+    return Site(size, narrow.dim, len(content.documents), len(vectors), recall)
 
 
-def _contents(
-    bundle: Path, dim: int | None, console: Console
-) -> tuple[TwoTowersModel, list[Document], Tensor, dict[str, Any]]:
-    """The model, the documents, their vectors and the manifest of ``bundle``, with the hybrid's ``weight``.
+def _contents(bundle: Path, dim: int | None) -> _Bundle:
+    """What ``bundle`` holds; its manifest has the hybrid's ``weight``.
 
-    The vectors of a transformer are those that the bundle has, and of its model the query tower alone is read. The
-    vector of a document that is cut is that of its beginning.
+    The vectors of a transformer are those that the bundle has, and of its model the query tower alone is read.
     """
     encoder, store, manifest = open_bundle(bundle)
     manifest = manifest | {"weight": encoder.hybrid_weight}
@@ -145,18 +175,20 @@ def _contents(
         if dim is not None and not 1 <= dim <= manifest["dim"]:
             raise UserError(f"--dim is {dim}, but the vectors of {bundle} have {manifest['dim']}; give 1 to that many")
         view = store.view()
+        numbers = [view.passages_of(number) for number in view.numbers()]
         documents = view.documents(view.numbers())
         if not documents:
             raise UserError(f"{bundle} holds no document; add some with `two-towers add`")
-        if view.is_cut:
-            console.line("note      the page finds a long document by its beginning, or by its words")
+        cuts = [[passage for passage in view.passages(own) if passage is not None] for own in numbers]
         if manifest["model"]["document_tower"] == "transformer":
-            vectors = torch.from_numpy(view.vectors([view.passages_of(number)[0] for number in view.numbers()]))
-            return TwoTowersModel.load_query_tower(bundle / MODEL_FOLDER), documents, vectors, manifest
+            vectors = torch.from_numpy(view.vectors([number for own in numbers for number in own]))
+            model = TwoTowersModel.load_query_tower(bundle / MODEL_FOLDER)
+            return _Bundle(model, documents, cuts, vectors, manifest)
     finally:
         store.close()
     model = TwoTowersModel.load(bundle / MODEL_FOLDER, verify=False)
-    return model, documents, model.encode_documents([document.content for document in documents]), manifest
+    vectors = model.encode_documents(contents_of(documents, cuts))
+    return _Bundle(model, documents, cuts, vectors, manifest)
 
 
 def _write_site(output: Path, files: Files, manifest: dict[str, Any]) -> int:
@@ -165,30 +197,45 @@ def _write_site(output: Path, files: Files, manifest: dict[str, Any]) -> int:
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
-        hashes = hash_files(temporary, [name for name in files if name.startswith("data/")])
-        text = json.dumps({**manifest, "files": hashes}, separators=(",", ":")) + "\n"
+        hashes = hash_files(temporary, [name for name in files if name.startswith("data/") and not _is_piece(name)])
+        digests = {
+            kind: "".join(
+                hashlib.sha256(content).hexdigest()[:_DIGEST]
+                for name, content in files.items()
+                if name.startswith(f"data/{kind}/")
+            )
+            for kind in ("passages", "postings")
+        }
+        text = json.dumps({**manifest, "files": hashes, "pieces": digests}, separators=(",", ":")) + "\n"
         (temporary / "manifest.json").write_text(text, encoding="utf-8")
     return sum(map(len, files.values())) + len(text)
 
 
-def _fixed_files(model: TwoTowersModel, documents: Sequence[Document]) -> Files:
+def _is_piece(name: str) -> bool:
+    return name.startswith(("data/passages/", "data/postings/"))
+
+
+def _fixed_files(bundle: _Bundle, links: LinkTemplate | None) -> Files:
     """The files that do not depend on the number of dimensions."""
-    rules = tokenizer_rules(model.tokenizer)
-    words = words_file([document.content for document in documents])
-    rules["words"] = word_rules() | {"tokens": words.tokens}
-    files = {
-        "data/tokenizer.bin": _gzip(_json_bytes(rules)),
-        "data/words.bin": _gzip(words.words),
-        "data/postings.bin": _gzip(words.postings),
-        "data/ids.bin": _gzip(_json_bytes([document.id for document in documents])),
+    words = word_index(bundle.words())
+    texts = list(text_pieces(bundle.documents, bundle.cuts, links))
+    start = {
+        "rules": word_rules() | {"tokens": words.tokens},
+        "words": words.firsts,
+        "passages": [first for first, _ in texts],
+        "counts": [len(cut) or 1 for cut in bundle.cuts] if any(bundle.cuts) else None,
     }
-    for first in range(0, len(documents), SHARD):
-        rows = [
-            [document.id, document.title, document.text, document.metadata]
-            for document in documents[first : first + SHARD]
-        ]
-        files[f"data/passages/{first // SHARD:05d}.bin"] = _gzip(_json_bytes(rows))
-    return files
+    pieces = {"postings": words.pieces, "passages": [content for _, content in texts]}
+    return {
+        "data/start.bin": _gzip(_json_bytes(start)),
+        "data/lengths.bin": _gzip(words.lengths),
+        "data/tokenizer.bin": _gzip(_json_bytes(tokenizer_rules(bundle.model.tokenizer))),
+        "data/ids.bin": _gzip(_json_bytes([document.id for document in bundle.documents])),
+    } | {
+        f"data/{kind}/{number:05d}.bin": _gzip(content)
+        for kind, contents in pieces.items()
+        for number, content in enumerate(contents)
+    }
 
 
 def _fit_to_size(
@@ -196,10 +243,11 @@ def _fit_to_size(
 ) -> tuple[TwoTowersModel, Files]:
     """The model with ``dim`` dimensions, or with the most that fit into ``max_mb``, and the files of its vectors.
 
-    ``vectors`` are those of the documents, with all dimensions.
+    ``vectors`` are those of the passages, with all dimensions.
     """
     sample = evenly_spaced(len(vectors), DIRECTIONS_FROM)
-    fixed_bytes = sum(map(len, fixed.values())) + _MANIFEST_ENTRY_BYTES * (len(fixed) + 10)
+    entries = sum(_DIGEST if _is_piece(name) else _MANIFEST_ENTRY_BYTES for name in fixed)
+    fixed_bytes = sum(map(len, fixed.values())) + entries + 10 * _MANIFEST_ENTRY_BYTES
     candidates = [dim] if dim else [model.dim, *(size for size in DIMS if size < model.dim)]
     size = 0
     for candidate in candidates:
@@ -253,7 +301,7 @@ def _recall(
     site_vectors: Tensor,
     documents: Sequence[Document],
 ) -> float:
-    """The share of the ten best documents by ``vectors`` that are also among the ten best by ``site_vectors``.
+    """The share of the ten best passages by ``vectors`` that are also among the ten best by ``site_vectors``.
 
     The queries are the first eight words of documents, evenly spaced in the corpus.
     """

@@ -12,10 +12,10 @@ const TABLE_NOTICE =
   "dense and hybrid hits differ from the server’s, and words are not tinted.";
 const ONNX_NOTICE = "The recurrent tower of queries runs in this page. Words are not tinted.";
 
-/** The answer to a question of the page. Throws a Failure, or an AbortError. */
+/** The answer to a question of the page. Throws a Failure, or where there is a signal an AbortError. */
 export async function ask(path, signal, body) {
   const answer = await (path === "info" ? info() : answered(path, body));
-  signal.throwIfAborted();
+  signal?.throwIfAborted();
   return answer;
 }
 
@@ -27,16 +27,14 @@ export const timing = (took, shown) => `ranked in ${milliseconds(took)} · shown
 
 /** What the first page says beside the counts. */
 export function about({ notice, megabytes }) {
-  const loaded = `Everything is searched in this browser: ${megabytes} MB are loaded, and passages as they are shown.`;
+  const loaded = "Everything is searched in this browser. The first hits are found by words, of which a search loads " +
+    `little; then ${megabytes} MB of vectors are loaded, and hits are ranked by meaning too.`;
   return [make("p", { class: "site-loaded" }, loaded), notice ? make("p", { class: "site-notice" }, notice) : null];
 }
 
 async function info() {
   const manifest = await readManifest();
-  open().catch(() => {}); // all that a search needs; what goes wrong is said at the first one
-  const bytes = Object.entries(manifest.files)
-    .filter(([name]) => !name.startsWith("data/passages/") && name !== "data/ids.bin")
-    .reduce((sum, [, file]) => sum + file.bytes, 0);
+  open().catch(() => {}); // what every search needs; what goes wrong is said at the first one
   return {
     documents: manifest.documents,
     dim: manifest.dim,
@@ -45,16 +43,30 @@ async function info() {
     fields: {},
     limits: { k: manifest.most_hits },
     notice: manifest.model.tower === "average" ? "" : manifest.queries === "onnx" ? ONNX_NOTICE : TABLE_NOTICE,
-    megabytes: (bytes / 1e6).toFixed(1),
+    megabytes: megabytes(manifest),
   };
+}
+
+/** What is loaded after the first hits. */
+function megabytes({ files }) {
+  const bytes = Object.entries(files)
+    .filter(([name]) => !["data/start.bin", "data/lengths.bin", "data/ids.bin"].includes(name))
+    .reduce((sum, [, file]) => sum + file.bytes, 0);
+  return (bytes / 1e6).toFixed(1);
 }
 
 async function answered(path, body) {
   const search = await open();
-  if (path === "search") return searched(search, body);
+  if (path === "search") return search.isComplete ? searched(search, body) : provisional(search, body);
   if (path === "similar") return similar(search, body);
-  const row = await search.rowOf(decodeURIComponent(path.slice("documents/".length)));
-  return (await search.passages([row]))[0];
+  return search.texts.document(await search.numberOf(decodeURIComponent(path.slice("documents/".length))));
+}
+
+/** What words alone find, while there are no vectors: `rest` loads them, and then the same is to be asked again. */
+async function provisional(search, { query, method, k }) {
+  const found = await searched(search, { query, method: "bm25", k: method === "dense" ? 0 : k, explain: false });
+  const note = `by words so far, ${megabytes(search.manifest)} MB of vectors are on their way`;
+  return { ...found, method, k, note: method === "bm25" ? "" : note, rest: () => search.complete() };
 }
 
 async function searched(search, { query, method, k, explain }) {
@@ -70,14 +82,16 @@ async function searched(search, { query, method, k, explain }) {
 }
 
 async function similar(search, { id, k }) {
+  const number = await search.numberOf(id);
+  await search.complete();
   const began = performance.now();
-  const ranking = search.similar(await search.rowOf(id), k);
+  const ranking = await search.similar(number, k);
   const took_ms = performance.now() - began;
   return { id, took_ms, hits: await hitsOf(search, ranking) };
 }
 
 async function hitsOf(search, { rows, scores, dense, bm25 }) {
-  const passages = await search.passages(rows);
+  const passages = await search.texts.passages(rows);
   const part = (ranking, row) => {
     const place = ranking ? ranking.rows.indexOf(row) : -1;
     return place < 0 ? null : ranking.scores[place];

@@ -2,7 +2,8 @@
 
 import { Failure } from "./failure.js";
 
-const FORMAT = 2;
+const FORMAT = 3;
+const DIGEST = 16; // digits of a piece's SHA-256 in the manifest
 const ROOT = new URL("../", import.meta.url); // wherever the site lies
 
 let manifest = null;
@@ -26,16 +27,43 @@ function understood(bytes) {
 export async function read(name) {
   const path = `data/${name}`;
   const sealed = (await readManifest()).files[path];
-  if (!sealed) return null;
-  const bytes = await fetched(`${path}?${sealed.sha256.slice(0, 8)}`); // no cache gives the file of another export
-  if (bytes.byteLength !== sealed.bytes || !(await isSealed(bytes, sealed.sha256))) throw damaged(path);
-  const [first, second] = new Uint8Array(bytes, 0, 2);
-  return first === 0x1f && second === 0x8b ? unpacked(bytes) : bytes;
+  return sealed ? checked(path, sealed.sha256, sealed.bytes) : null;
 }
 
 /** A file as JSON. */
 export async function readJson(name) {
   return JSON.parse(new TextDecoder().decode(await read(name)));
+}
+
+/** The files of a folder in data/, each fetched once, when it is first wanted; `parse` makes of its bytes what is kept. */
+export class Pieces {
+  constructor(kind, parse) {
+    Object.assign(this, { kind, parse });
+    this.kept = new Map(); // number -> a promise
+  }
+
+  get(number) {
+    if (!this.kept.has(number)) {
+      const loading = this.load(number);
+      loading.catch(() => this.kept.delete(number)); // to be tried again
+      this.kept.set(number, loading);
+    }
+    return this.kept.get(number);
+  }
+
+  async load(number) {
+    const digests = (await readManifest()).pieces[this.kind];
+    const path = `data/${this.kind}/${String(number).padStart(5, "0")}.bin`;
+    return this.parse(await checked(path, digests.slice(DIGEST * number, DIGEST * (number + 1))));
+  }
+}
+
+/** The bytes of a file whose SHA-256 begins with `digest`, unpacked. */
+async function checked(path, digest, size = null) {
+  const bytes = await fetched(`${path}?${digest.slice(0, 8)}`); // no cache gives the file of another export
+  if ((size !== null && bytes.byteLength !== size) || !(await isSealed(bytes, digest))) throw damaged(path);
+  const [first, second] = new Uint8Array(bytes, 0, 2);
+  return first === 0x1f && second === 0x8b ? unpacked(bytes) : bytes;
 }
 
 async function fetched(path, options = {}) {
@@ -50,10 +78,10 @@ async function fetched(path, options = {}) {
   throw new Failure("The site could not be loaded", `${file} could not be loaded: ${why}.`);
 }
 
-async function isSealed(bytes, sha256) {
+async function isSealed(bytes, start) {
   if (!globalThis.crypto?.subtle) return true; // over plain http only localhost may compute sums
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("").startsWith(start);
 }
 
 function unpacked(bytes) {

@@ -25,6 +25,17 @@ export function fused(dense, lexical, weight, least, k) {
   return best([...sums.keys()], Float32Array.from(sums.values()), k);
 }
 
+/** The place of the last of `sorted` that is not above `value`; -1 where all are. */
+export function lastAtMost(sorted, value) {
+  let low = 0, high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
 /** Scores between 0 (the last) and 1 (the first); a list of equals is all first. */
 function scaled(scores, least = scores.at(-1)) {
   const span = fround(scores[0] - least);

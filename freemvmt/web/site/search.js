@@ -1,15 +1,18 @@
 // What the server does, done here: rank by vectors, by words or by both, and say what each word adds to a score.
+//
+// To rank by words takes a few small files. `complete` loads the rest, the vectors, which all else needs.
 
 import { Failure } from "./failure.js";
 import { read, readJson, readManifest } from "./files.js";
 import { best, fused } from "./ranking.js";
+import { Texts } from "./texts.js";
 import { Tokenizer } from "./tokenizer.js";
 import { Rows, normalized } from "./vectors.js";
 import { Words } from "./words.js";
 
 let opening = null;
 
-/** The search over this site, its files loaded. */
+/** The search over this site, ready to rank by words. */
 export function open() {
   opening ??= opened();
   opening.catch(() => { opening = null; });
@@ -17,45 +20,77 @@ export function open() {
 }
 
 async function opened() {
-  const manifest = await readManifest();
-  const [rules, table, own, documents, words, postings] = await Promise.all([
-    readJson("tokenizer.bin"),
-    ...["table.bin", "document_table.bin", "documents.bin", "words.bin", "postings.bin"].map(read),
-  ]);
-  const rows = (bytes) => bytes && new Rows(bytes, manifest.dim);
-  const encoder = manifest.queries === "onnx" ? await (await import("./onnx.js")).open(await read("query.onnx")) : null;
-  return new Search({
-    manifest, encoder, tokenizer: new Tokenizer(rules), words: new Words(words, postings, rules.words),
-    table: rows(table), documentTable: rows(own) ?? rows(table), documents: rows(documents),
-  });
+  const [manifest, start, lengths] = await Promise.all([readManifest(), readJson("start.bin"), read("lengths.bin")]);
+  return new Search(manifest, new Words(start, lengths), new Texts(start, manifest.documents));
 }
 
 export class Search {
-  constructor(parts) {
-    Object.assign(this, parts);
-    this.shards = new Map(); // number -> a promise of its passages
+  constructor(manifest, words, texts) {
+    Object.assign(this, { manifest, words, texts });
     this.asked = { query: null }; // the newest query, its vector and its rankings: methods share them
+    this.completing = null;
+    this.isComplete = false; // whether there are vectors
   }
 
-  /** {rows, scores, dense, bm25}: the best `k` by `method`, and by row the parts of their scores. */
+  /** Load what is needed to rank by vectors, once. */
+  complete() {
+    this.completing ??= this.loadVectors();
+    this.completing.catch(() => { this.completing = null; }); // to be tried again
+    return this.completing;
+  }
+
+  async loadVectors() {
+    const { manifest } = this;
+    const names = ["table.bin", "document_table.bin", "documents.bin"];
+    const [rules, table, own, documents] = await Promise.all([readJson("tokenizer.bin"), ...names.map(read)]);
+    const rows = (bytes) => bytes && new Rows(bytes, manifest.dim);
+    this.encoder = manifest.queries === "onnx" ? await (await import("./onnx.js")).open(await read("query.onnx")) : null;
+    this.tokenizer = new Tokenizer(rules);
+    this.table = rows(table);
+    this.documentTable = rows(own) ?? this.table;
+    this.documents = rows(documents);
+    this.isComplete = true;
+  }
+
+  /** {rows, scores, dense, bm25}: the best passage of each of the `k` best documents by `method`, and by row the parts
+   *  of their scores. */
   async rank(query, method, k) {
-    const { depth, weight, documents: count } = this.manifest;
-    const most = Math.max(depth, k);
+    if (method !== "bm25") await this.complete();
+    for (let depth = Math.max(this.manifest.depth, this.texts.isCut ? 2 * k : k); ; depth *= 2) {
+      const dense = method === "bm25" ? null : await this.side(query, "dense", depth);
+      const bm25 = method === "dense" ? null : await this.side(query, "bm25", depth);
+      const found = this.firstOfEach(dense && bm25 ? this.fuse(dense, bm25, depth) : dense ?? bm25, k);
+      if (found.rows.length === k || (dense ?? bm25).rows.length < depth) return { ...found, dense, bm25 };
+    }
+  }
+
+  /** The `depth` best passages by one method. */
+  async side(query, method, depth) {
     const asked = this.about(query);
-    if (method !== "bm25") {
-      const vector = await this.encoded(query);
-      asked.dense ??= best(null, this.documents.products(vector), most);
+    if (method === "dense") asked.products ??= this.documents.products(await this.encoded(query));
+    else asked.scored ??= await this.words.score(query);
+    const { rows, scores } = method === "dense" ? { rows: null, scores: asked.products } : asked.scored;
+    return (asked[`${method} ${depth}`] ??= best(rows, scores, depth));
+  }
+
+  fuse(dense, bm25, depth) {
+    const { rows, weight } = this.manifest;
+    // A list that is not full ends in passages without a score, as the server's does.
+    const least = bm25.rows.length < Math.min(depth, rows) ? 0 : bm25.scores.at(-1);
+    return fused(dense, bm25, weight, least, 2 * depth);
+  }
+
+  /** The best passage of each document, at most `k`. */
+  firstOfEach({ rows, scores }, k) {
+    const seen = new Set(), found = { rows: [], scores: [] };
+    for (let place = 0; place < rows.length && seen.size < k; place++) {
+      const owner = this.texts.ownerOf(rows[place]);
+      if (seen.has(owner)) continue;
+      seen.add(owner);
+      found.rows.push(rows[place]);
+      found.scores.push(scores[place]);
     }
-    if (method !== "dense") {
-      const { rows, scores } = (asked.scored ??= this.words.score(query));
-      asked.bm25 ??= best(rows, scores, most);
-    }
-    const { dense, bm25 } = asked;
-    const parts = { dense: method === "bm25" ? null : dense, bm25: method === "dense" ? null : bm25 };
-    if (method !== "hybrid") return { ...cut(asked[method], k), ...parts };
-    // A list that is not full ends in documents without a score, as the server's does.
-    const least = bm25.rows.length < Math.min(most, count) ? 0 : bm25.scores.at(-1);
-    return { ...fused(dense, bm25, weight, least, k), ...parts };
+    return found;
   }
 
   about(query) {
@@ -68,34 +103,31 @@ export class Search {
     return (this.about(query).vector ??= encode(this.tokenizer.encode(query)));
   }
 
-  /** The documents nearest to the one in `row`, itself left out. */
-  similar(row, k) {
-    const { rows, scores } = best(null, this.documents.products(this.documents.sum([row])), k + 1);
-    const kept = rows.map((other, place) => [other, scores[place]]).filter(([other]) => other !== row).slice(0, k);
-    const dense = { rows: kept.map(([other]) => other), scores: kept.map(([, score]) => score) };
-    return { ...dense, dense, bm25: null };
-  }
-
-  /** The passages of `rows`, in their order. */
-  passages(rows) {
-    return Promise.all(rows.map(async (row) => (await this.shard(Math.floor(row / this.manifest.shard)))[row % this.manifest.shard]));
-  }
-
-  shard(number) {
-    if (!this.shards.has(number)) {
-      const loading = readJson(`passages/${String(number).padStart(5, "0")}.bin`);
-      this.shards.set(number, loading.then((rows) => rows.map(([id, title, text, metadata]) => ({ id, title, text, metadata }))));
-      loading.catch(() => this.shards.delete(number)); // to be tried again
+  /** The documents nearest to another, which is left out: each by its passage that is nearest to one of the other's. */
+  async similar(document, k) {
+    await this.complete();
+    const own = this.texts.rowsOf(document);
+    const nearest = new Float32Array(this.documents.count).fill(-Infinity);
+    for (const row of own) {
+      this.documents.products(this.documents.sum([row])).forEach((score, other) => {
+        if (score > nearest[other]) nearest[other] = score;
+      });
     }
-    return this.shards.get(number);
+    for (const row of own) nearest[row] = -Infinity;
+    const others = nearest.length - own.length;
+    for (let depth = 2 * k; ; depth *= 2) {
+      const dense = this.firstOfEach(best(null, nearest, Math.min(depth, others)), k);
+      if (dense.rows.length === k || depth >= others) return { ...dense, dense, bm25: null };
+    }
   }
 
-  /** The row of the document with that id. */
-  async rowOf(id) {
-    this.rows ??= readJson("ids.bin").then((ids) => new Map(ids.map((name, row) => [name, row])));
-    const row = (await this.rows).get(id);
-    if (row === undefined) throw new Failure("That did not work", `there is no document "${id}"`);
-    return row;
+  /** The number of the document with that id. */
+  async numberOf(id) {
+    this.numbers ??= readJson("ids.bin").then((ids) => new Map(ids.map((name, number) => [name, number])));
+    this.numbers.catch(() => { this.numbers = null; });
+    const number = (await this.numbers).get(id);
+    if (number === undefined) throw new Failure("That did not work", `there is no document "${id}"`);
+    return number;
   }
 
   /**
@@ -106,14 +138,15 @@ export class Search {
     if (this.manifest.model.tower !== "average") return null;
     if (this.manifest.model.document_tower !== "average") {
       const words = shares(this.tokenizer.encode(query), this.table, this.documents.sum([row]));
-      return { score: total(words), title: pieces(passage.title, []), text: pieces(passage.text, []), query: pieces(query, words) };
+      return { score: total(words), title: pieces(passage.heading, []), text: pieces(passage.text, []), query: pieces(query, words) };
     }
-    const content = passage.title ? `${passage.title} ${passage.text}` : passage.text;
+    const { heading } = passage;
+    const content = heading ? `${heading} ${passage.text}` : passage.text;
     const words = shares((passage.tokens ??= this.tokenizer.encode(content)), this.documentTable, vector);
-    const boundary = passage.title ? passage.title.length + 1 : 0;
+    const boundary = heading ? heading.length + 1 : 0;
     const title = words.filter(([, stop]) => stop <= boundary);
     const text = words.slice(title.length).map(([start, stop, share]) => [start - boundary, stop - boundary, share]);
-    return { score: total(words), title: pieces(passage.title, title), text: pieces(passage.text, text) };
+    return { score: total(words), title: pieces(heading, title), text: pieces(passage.text, text) };
   }
 }
 
@@ -128,8 +161,6 @@ function shares({ ids, words }, table, vector) {
     return [start, stop, own.reduce((sum, id) => sum + table.product(id, vector), 0) / length];
   });
 }
-
-const cut = ({ rows, scores }, k) => ({ rows: rows.slice(0, k), scores: scores.slice(0, k) });
 
 /** The whole of `text`: its words with their shares, and what stands between them without. */
 function pieces(text, words) {

@@ -1,6 +1,8 @@
 // BM25: a query's words as the server makes them, and the scores of the documents that have them, which are tantivy's.
 
 import { REPLACEMENT, Ranges, codeAt } from "./characters.js";
+import { Pieces } from "./files.js";
+import { lastAtMost } from "./ranking.js";
 import { stem } from "./stemmer.js";
 
 const K1 = Math.fround(1.2), B = Math.fround(0.75); // tantivy's, which computes with 32 bits
@@ -9,24 +11,17 @@ const { fround, log } = Math;
 const NONE = 0, OTHER = 1, SPACELESS = 2, MARK = 3; // what a character is: see search/analysis.py
 
 export class Words {
-  /** From words.bin, postings.bin and the rules of tokenizer.bin. */
-  constructor(words, postings, rules) {
-    const head = new DataView(postings);
-    const count = head.getUint32(0, true);
-    this.documents = head.getUint32(4, true);
-    this.rules = rules;
+  /** From the rules and the first word of each piece in start.bin, and lengths.bin. */
+  constructor({ rules, words: firsts }, lengths) {
+    Object.assign(this, { rules, firsts });
+    this.lengths = new Uint8Array(lengths);
+    this.documents = this.lengths.length;
+    this.pieces = new Pieces("postings", listsOf);
     for (const name of ["unassigned", "ignored", "spaceless", "others", "marks", "symbols"]) {
       this[name] = new Ranges(rules[name]);
     }
     this.folds = new Map(Object.entries(rules.folds));
     this.stop = new Set(rules.stop);
-    const names = count ? new TextDecoder().decode(words).split("\n") : [];
-    this.numberOf = new Map(names.map((word, number) => [word, number]));
-    const sizes = new Uint32Array(postings, 8, count);
-    this.starts = new Uint32Array(count + 1); // of each word's list among the bytes
-    sizes.forEach((size, number) => { this.starts[number + 1] = this.starts[number] + size; });
-    this.lengths = new Uint8Array(postings, 8 + 4 * count, this.documents);
-    this.bytes = new Uint8Array(postings, 8 + 4 * count + this.documents);
     this.norms = normsFor(fround(fround(rules.tokens) / fround(this.documents)));
     this.scores = new Float32Array(this.documents); // of one query; zero in between
   }
@@ -89,20 +84,27 @@ export class Words {
   }
 
   /** {rows, scores}: every document that has a word of the query, in no order. */
-  score(query) {
+  async score(query) {
     const times = new Map();
     for (const word of this.analyzed(query)) times.set(word, (times.get(word) ?? 0) + 1);
+    const lists = await Promise.all([...times.keys()].map((word) => this.listOf(word)));
     const rows = [];
-    for (const [word, count] of times) if (this.numberOf.has(word)) this.addScores(this.numberOf.get(word), count, rows);
+    [...times.values()].forEach((count, place) => { if (lists[place]) this.addScores(lists[place], count, rows); });
     const scores = Float32Array.from(rows, (row) => this.scores[row]);
     for (const row of rows) this.scores[row] = 0;
     return { rows: Int32Array.from(rows), scores };
   }
 
-  /** Add what word `number` gives each document, `count` times; documents that had nothing join `rows`. */
-  addScores(number, count, rows) {
-    const { bytes, scores, lengths, norms } = this;
-    let at = this.starts[number];
+  /** The list of a word, from its piece; nothing where no document has the word. */
+  async listOf(word) {
+    const number = lastAtMost(this.firsts, word);
+    return number < 0 ? undefined : (await this.pieces.get(number)).get(word);
+  }
+
+  /** Add what the word of a list gives each document, `count` times; documents that had nothing join `rows`. */
+  addScores(bytes, count, rows) {
+    const { scores, lengths, norms } = this;
+    let at = 0;
     const next = () => {
       let value = 0;
       for (let shift = 0; ; shift += 7) {
@@ -127,6 +129,19 @@ export class Words {
   rarity(having) {
     return fround(log(fround(1 + fround(fround(this.documents - having + 0.5) / fround(having + 0.5)))));
   }
+}
+
+/** The list of each word of a piece of postings, as bytes. */
+function listsOf(piece) {
+  const count = new DataView(piece).getUint32(0, true);
+  const sizes = new Uint32Array(piece, 4, count);
+  const names = 4 + 4 * count + sizes.reduce((sum, size) => sum + size, 0);
+  let at = 4 + 4 * count;
+  return new Map(new TextDecoder().decode(new Uint8Array(piece, names)).split("\n").map((word, number) => {
+    const list = new Uint8Array(piece, at, sizes[number]);
+    at += sizes[number];
+    return [word, list];
+  }));
 }
 
 /** For each length, which is kept as 3 bits and an exponent: what stands beside a word's count in BM25. */

@@ -153,6 +153,7 @@ MORE = [
     "export {bundle} --format site --output {new}/site",
     "export {bundle} --format site --output {new}/site --dim 16",
     "export {bundle} --format site --output {new}/site --max-mb 30",
+    "export {bundle} --format site --output {new}/site --url https://docs.example.org/{{id}}#{{anchor}}",
     "train --resume {checkpoints} --resume-anyway --epochs 2",
     "train --dataset {corpus} --spans 2 --base {encoder} --document-tower transformer --loss align --no-wandb "
     "--output {new}/light",
@@ -181,6 +182,7 @@ REFUSED = {
     "export --precision int8": "--precision is for --format onnx",
     "export --dim 2": "--dim is for --format site",
     "export --max-mb 0.5": "--max-mb is for --format site",
+    "export --url {{id}}": "--url is for --format site",
     "export --onnx-web {new}": "--onnx-web is for --format site",
     **{f"{verb} --rerank-depth 2": "give --rerank MODEL" for verb in ("search", "serve", "evaluate")},
     "index --kind pq": "--kind pq needs 1,000 documents",

@@ -59,6 +59,12 @@ def test_the_most_dimensions_that_fit_are_taken(
         (["--dim", "0"], "have 48; give 1 to that many"),
         (["--precision", "int8"], "--precision is for --format onnx"),
         (["--onnx-web", "."], "--onnx-web is for recurrent towers"),
+        (["--url", "javascript:{id}"], "is neither http, https nor relative"),
+        (
+            ["--url", "https://x.org/{path}"],
+            "names {path}, which no document has; give anchor, id, page, source, title",
+        ),
+        (["--url", ""], "is no template of an address"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -183,6 +183,7 @@ def test_http_says_where_a_passage_is(bundle: Path) -> None:
         assert ok(client.get("/documents/new"))["text"] == new["text"]
 
 
-def test_a_site_finds_long_documents_by_their_beginning(bundle: Path, tmp_path: Path) -> None:
+def test_a_site_has_all_passages(bundle: Path, tmp_path: Path) -> None:
     site = export_site(bundle, tmp_path / "site")
-    assert site.documents == 60
+    assert (site.documents, site.passages) == (60, Retriever.load(bundle).passage_count)
+    assert site.passages > 60
