@@ -7,6 +7,7 @@ print(retriever.explain("what is a tower", hit.id))
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ __all__ = ["AddedCounts", "Hit", "Place", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)  # how a date of ISO 8601 begins
 _TIMEOUT = 30.0  # seconds that a change waits until a replaced bundle is open
 _State = tuple[Encoder | None, Store, dict[str, Any]]
 
@@ -334,6 +336,11 @@ class Retriever:
         if len(counts) > most and max(counts.values()) == 1:
             return []
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
+
+    def years(self, field: str) -> list[str]:
+        """The years of a string field whose values are all dates of ISO 8601, the last one first; else empty."""
+        values = self._snapshot()[1].counts(field)
+        return sorted({value[:4] for value in values}, reverse=True) if all(map(_DATE.match, values)) else []
 
     def refresh(self) -> bool:
         """Load the changes of other processes, as every search does; return whether there were any."""
