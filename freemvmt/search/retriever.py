@@ -16,10 +16,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
+
 from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
-from freemvmt.data.values import id_of, ids_of, texts_of
+from freemvmt.data.values import content_of, id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
@@ -233,6 +235,21 @@ class Retriever:
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
             for numbers, scores in zip(view.owners(ranking.documents), ranking.scores, strict=True)
         ]
+
+    def contents(
+        self, query: str, ids: Sequence[str], k: int, method: Method = "hybrid", weight: float | None = None
+    ) -> list[str]:
+        """What a reranker reads of documents: the title and the best passage, where they are among the best ``k``.
+
+        Of other documents it reads the whole text. Raises ``NotFound``.
+        """
+        model, view = self._snapshot()
+        numbers = [_number_of(view, id) for id in ids]
+        ranking = rank_by(model, view, [query], k, method, weight)[0]
+        wanted = np.isin(view.owners(ranking.documents), numbers)
+        hits = hits_of(view, Ranking(ranking.documents[wanted][None], ranking.scores[wanted][None]), {}, 0)
+        found = {hit.id: content_of(hit.title, hit.text) for hit in hits}
+        return [found.get(id, document.content) for id, document in zip(ids, view.documents(numbers), strict=True)]
 
     def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` other documents whose vectors are nearest to that of ``id``, of two that are cut those of their

@@ -31,7 +31,8 @@ def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = f"# {ANSWERED[number % 30]}\n\n{ANSWERED[number % 30]} {FILLER[number % 20]}.\n"
         (notes / "a" / f"{number}.md").write_text(text, encoding="utf-8")
     filler = "\n\n".join(f"😀 {ANSWERED[n % 30]} and {FILLER[n % 20]}, said once more." for n in range(40))
-    long = f"# The book\n\n{filler}\n\n## Part two\n\n{'A map. ' * 16}\n\n### The compass\n\n{NEEDLE}\n\n## Part three\n\n{filler}\n"
+    part_two = f"## Part two\n\n{'A map. ' * 16}\n\n### The compass\n\n{NEEDLE}"
+    long = f"# The book\n\n{filler}\n\n{part_two}\n\n## Part three\n\n{filler}\n"
     (notes / "book.md").write_text(long, encoding="utf-8")
     for number, path in enumerate(sorted((notes / "a").iterdir())):
         date = datetime.datetime(2024 + number % 2, 12, 31, 23, tzinfo=datetime.UTC)
