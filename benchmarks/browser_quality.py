@@ -67,7 +67,10 @@ def main() -> int:
             say(f"{dim} dimensions: {figures['sites'][dim]}")
         figures["chromium"] = browser.version
         browser.close()
-    protocol = f"full corpus of {collection.name}; average queries over a transformer's documents, one seed; Chromium"
+    protocol = (
+        f"full corpus of {collection.name}, documents whole; average queries over a transformer's documents, one seed; "
+        "Chromium"
+    )
     sys.stdout.write(f"wrote {record.write('site_quality', protocol, [0], figures)}\n")
     return 0
 

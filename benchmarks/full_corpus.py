@@ -36,7 +36,7 @@ K = 100
 PROTOCOL = (
     "exact inner product, the best 100 of each query, vectors ready-made; in turns on {part:,} queries, ratios within "
     "a round, their median; then once on all queries. The evaluation is search and metrics, from query text to "
-    "NDCG@10; the third best passage of each query counts as its answer, as only the time is measured"
+    "NDCG@10; the third best passage of each query counts as its answer, as only the time is measured; documents whole"
 )
 
 

@@ -86,7 +86,8 @@ def main() -> int:
         sys.stdout.flush()
     protocol = (
         f"weights chosen on {', '.join(LEFT_OUT)} of qa, {_QUERIES} queries each at most, by a model trained without "
-        f"them; NDCG@10 over the full corpus of each collection, mean of the seeds, {DEPTH} candidates of each side"
+        f"them; NDCG@10 over the full corpus of each collection, mean of the seeds, {DEPTH} candidates of each side; "
+        "documents whole"
     )
     figures = {
         "left_out_ndcg@10": {name: round(score, 4) for name, score in by_weight.items()},

@@ -26,7 +26,7 @@ from freemvmt.search.retriever import Retriever
 PROTOCOL = (
     "query texts to the ids and fused scores of the best 10, both sides {depth} deep; FAISS (flat) gets the vectors "
     "ready-made and bm25s (its own tokenizer, the same stemmer) the texts, both with all cores; in turns on {part:,} "
-    "queries, ratios within a round, their median; then once on all {every:,}"
+    "queries, ratios within a round, their median; then once on all {every:,}; documents whole"
 )
 
 

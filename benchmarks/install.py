@@ -45,6 +45,7 @@ MODULES = {
     "mteb": ["freemvmt.integrations.mteb"],
     "ray": ["freemvmt.export.ray", "ray.data"],
     "files": ["markdown_it", "selectolax.lexbor", "pypdfium2", "docx", "charset_normalizer", "pathspec"],
+    "mcp": ["freemvmt.server.mcp.serve", "mcp"],
 }
 TRIED = """
 import json, subprocess, sys

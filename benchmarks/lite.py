@@ -32,7 +32,7 @@ PROTOCOL = (
     "cache, bytecode compiled, in turns, ratios within a round, their median; cpu: what the server took of the cores "
     "until then, which other work on the machine disturbs less; memory: largest resident set until then; size: the "
     "bytes of all files of the environment, bytecode that serving compiles among them; answers: {queries} "
-    "queries, dense, beside PyTorch's"
+    "queries, dense, beside PyTorch's; documents whole"
 )
 
 

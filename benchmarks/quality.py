@@ -80,7 +80,7 @@ def main() -> int:
         "collections": collections,
         "mean_ndcg@10": means,
     }
-    protocol = "default flags; NDCG@10 over the full corpus of each collection; mean of the seeds; " \
+    protocol = "default flags; NDCG@10 over the full corpus of each collection, documents whole; mean of the seeds; " \
         "paired two-sided randomisation test, 10,000 permutations, on each query's mean over the seeds"  # fmt: skip
     sys.stdout.write(f"wrote {record.write(f'quality_{asked.name}', protocol, SEEDS, figures)}\n")
     return 0

@@ -35,7 +35,8 @@ Encode = Callable[[str], NDArray[Any]]
 WARM_UP, TURN = 100, 20  # queries that are not timed; queries that a way encodes before the next way does
 PROTOCOL = (
     "microseconds from the text of a query to its vector, with tokenizing; {queries} first lines of docstrings; one "
-    "process, threads: {threads}, {turn} queries by each way in turn; ndcg@10: {collection}, dense, untrained average"
+    "process, threads: {threads}, {turn} queries by each way in turn; ndcg@10: {collection}, dense, untrained average; "
+    "documents whole"
 )
 
 

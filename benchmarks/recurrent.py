@@ -44,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # as in runs/best_average.sh and runs/be
 PROTOCOL = (
     "NDCG@10 over the full corpus of each collection; best epoch by validation; mean of the seeds; paired two-sided "
     "randomisation test, 10,000 permutations, on each query's mean over the seeds; hybrid weight {weight}; trained on "
-    "{trained}"
+    "{trained}; documents whole"
 )
 
 

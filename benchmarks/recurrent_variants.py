@@ -73,7 +73,7 @@ def main() -> int:
     protocol = (
         f"first {ROWS:,} rows of qa; {TRIALS} random settings of learning rate, recurrence rate, temperature, dropout, "
         "the same for all, best by qa validation; three seeds; NDCG@10 over the full corpus; paired two-sided "
-        "randomisation test against the average"
+        "randomisation test against the average; documents whole"
     )
     figures = {"variants": tuned, "collections": measured}
     sys.stdout.write(f"wrote {record.write('recurrent_variants', protocol, SEEDS, figures, ['optuna'])}\n")

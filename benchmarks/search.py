@@ -26,7 +26,7 @@ from freemvmt.search.retriever import Retriever
 
 PROTOCOL = (
     "one query at a time, k = 10, distinct real queries in one order for all; in each of {rounds} rounds every way "
-    "has its turn of {queries} queries, after a warm-up round; ratios are to the hybrid search's p50"
+    "has its turn of {queries} queries, after a warm-up round; ratios are to the hybrid search's p50; documents whole"
 )
 
 

@@ -39,7 +39,7 @@ PROTOCOL = (
     "one epoch of qa, batch 2,048; wall time from Parquet to the saved model without imports (`whole`: with them), and "
     "the process's largest resident memory; each training in a process of its own, in turns, a round a seed; ratios "
     "within a round, their median. NDCG@10 over each collection's full corpus, mean of the rounds; paired two-sided "
-    "randomisation test of ours against the peer, query by query, on the mean over the rounds"
+    "randomisation test of ours against the peer, query by query, on the mean over the rounds; documents whole"
 )
 
 

@@ -1,4 +1,4 @@
-"""Runs what stands in the tutorial and the how-to pages, as written, and writes what it answers under it.
+"""Runs what stands in the tutorials and the how-to pages, as written, and writes what it answers under it.
 
     uv run python docs/build/doc_pages.py
 
@@ -62,9 +62,9 @@ def blocks(page: str) -> list[Block]:
 
 
 def pages() -> list[Path]:
-    """The tutorial and the pages that go on with what it made, in the order of the site."""
+    """The tutorials and the pages that go on with what they made, in the order of the site."""
     nav = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
-    return [DOCS / name for name in re.findall(r"(?:index|tutorial|explanation|how-to/[\w-]+)\.md", nav)]
+    return [DOCS / name for name in re.findall(r"(?:index|tutorial(?:-folder)?|explanation|how-to/[\w-]+)\.md", nav)]
 
 
 def commands(script: str) -> list[str]:

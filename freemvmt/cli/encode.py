@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freemvmt.cli.parsing import CorpusArgument, ModelArgument, Options, parse
+from freemvmt.cli.parsing import CorpusArgument, FolderOptions, ModelArgument, Options, parse
 from freemvmt.config import Side
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(Options):
+class EncodeOptions(FolderOptions, Options):
     """Write the vectors of a corpus as Parquet shards, which any engine reads; a run that was stopped goes on."""
 
     model: ModelArgument
@@ -33,6 +33,7 @@ class EncodeOptions(Options):
 def encode(argv: Sequence[str]) -> int:
     """Write the vectors of a corpus as Parquet shards."""
     options = parse(EncodeOptions, argv, "two-towers encode")
+    from freemvmt.data.files.report import FolderReport
     from freemvmt.errors import UserError
     from freemvmt.export import vectors as encoding
     from freemvmt.model import TwoTowersModel
@@ -50,6 +51,7 @@ def encode(argv: Sequence[str]) -> int:
         engine = on_ray(model, options.model, output, options.side, options.stored, options.ray_address)
     elif options.ray_address is not None:
         raise UserError("--ray-address is for --engine ray; add it, or leave the address out")
+    report = FolderReport()
     manifest = encoding.encode(
         model,
         options.corpus,
@@ -57,8 +59,11 @@ def encode(argv: Sequence[str]) -> int:
         side=options.side,
         stored=options.stored,
         shard=options.shard,
+        files=options,
+        report=report,
         engine=engine,
         console=console,
     )
     console.line(f"saved     {output}", time.perf_counter() - clock)
-    return options.finish({"output": str(output), **{key: manifest[key] for key in manifest if key != "files"}})
+    summary = {key: value for key, value in manifest.items() if key != "files"}
+    return options.finish({"output": str(output), **report.summary(), **summary})

@@ -15,6 +15,7 @@ from freemvmt.errors import UserError
 if TYPE_CHECKING:
     from freemvmt.data.collection import Collection
     from freemvmt.evaluation.metrics import Result
+    from freemvmt.evaluation.reranking import Read
     from freemvmt.evaluation.runs import Run
     from freemvmt.search.retriever import Retriever
 
@@ -78,7 +79,8 @@ def evaluate(argv: Sequence[str]) -> int:
     tag = tag_of(Path(options.model)) if _is_file(options.model) else result.method
     answer: dict[str, object] = {}
     if reranker is not None:
-        reranked = rerank_run(run, collection, reranker, options.depth, console)
+        read = _passage_reader(retriever, collection, options)
+        reranked = rerank_run(run, collection, reranker, options.depth, read, console)
         run, tag = reranked.run, f"{tag}+rerank"
         result = measure(run, collection, result.method, options.protocol, reranked.note)
         answer["rerank"] = {"model": reranked.model, "depth": reranked.depth, "median_ms": round(reranked.median_ms, 3)}
@@ -218,6 +220,16 @@ def _measured(
         model, collection.documents, collection.document_ids, options.bm25, encode, options.cut, collection.titles
     )
     return *evaluation.evaluate(retriever, collection, method, protocol, weight), retriever
+
+
+def _passage_reader(retriever: "Retriever | None", collection: "Collection", options: EvaluateOptions) -> "Read | None":
+    """What reads the best passages of documents that are cut; None where all are whole, or those of a run file."""
+    from freemvmt.evaluation.metrics import depth_of
+
+    if retriever is None or retriever.passage_count == len(retriever):
+        return None
+    depth = depth_of(collection, options.protocol)
+    return partial(retriever.contents, k=depth, method=options.method, weight=options.weight)
 
 
 def _heavy_score(retriever: "Retriever", collection: "Collection", options: EvaluateOptions) -> float | None:

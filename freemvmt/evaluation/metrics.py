@@ -99,9 +99,16 @@ def evaluate(
     if protocol == "pool":
         run = _rank_pools(retriever, collection, method, weight)
     else:
-        depth = DEPTH + bool(collection.self_matches)  # one more, because a self-match is removed
-        run = without_self_matches(_run_of(retriever, collection, depth, method, weight), collection, DEPTH)
+        run = _run_of(retriever, collection, depth_of(collection, protocol), method, weight)
+        run = without_self_matches(run, collection, DEPTH)
     return measure(run, collection, method, protocol), run
+
+
+def depth_of(collection: Collection, protocol: Protocol) -> int:
+    """How many documents are ranked for each query."""
+    if protocol == "pool":
+        return len(collection.documents)
+    return DEPTH + bool(collection.self_matches)  # one more, because a self-match is removed
 
 
 def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method, weight: float | None) -> Run:
@@ -111,7 +118,7 @@ def _run_of(retriever: Retriever, collection: Collection, k: int, method: Method
 def _rank_pools(retriever: Retriever, collection: Collection, method: Method, weight: float | None) -> Run:
     """Rank all documents, then keep those of each query's own row. A document without a score comes last."""
     _check_pools(collection)
-    full = _run_of(retriever, collection, len(collection.documents), method, weight)
+    full = _run_of(retriever, collection, depth_of(collection, "pool"), method, weight)
     ranked = {
         query: {document: scores.get(document, -1.0) for document in collection.pools[query]}
         for query, scores in full.items()

@@ -55,7 +55,8 @@ def export_onnx(model: TwoTowersModel, folder: Path, precision: Precision = "fp3
             _write(graph_of(tower, head, precision), temporary / names[side])
         (temporary / TOKENIZER).write_text(model.tokenizer.written, encoding="utf-8")
         config = {
-            "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length, "precision": precision,
+            "two_towers_onnx": 1, "dim": model.dim, "max_length": model.config.max_length,
+            "document_tokens": model.document_tokens, "precision": precision,
             "hybrid_weight": model.hybrid_weight,
             "tower": model.config.kind_of("query"), "document": names["document"],
             "query": names.get("query", names["document"]),

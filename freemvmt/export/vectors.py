@@ -85,19 +85,21 @@ def encode(
     side: Side = "documents",
     stored: Stored = "fp32",
     shard: int = 100_000,
+    files: FolderConfig | None = None,
+    report: FolderReport | None = None,
     engine: Engine | None = None,
     console: Console = QUIET,
 ) -> dict[str, Any]:
     """Write the vectors of ``corpus`` into ``output``, ``shard`` documents a file; return the manifest.
 
-    ``engine`` None encodes in this process. Raises ``UserError`` for a corpus with errors or repeated ids, and when the
-    folder cannot be written.
+    ``files`` and ``report`` are for a folder of files (see ``read_corpus``). ``engine`` None encodes in this process.
+    Raises ``UserError`` for a corpus with errors or repeated ids, and when the folder cannot be written.
     """
     check_output(output, corpus)
     engine = engine or local_engine(model, output, side, stored)
     shards: list[Shard] = []
-    report = FolderReport()
-    documents = read_corpus(corpus, FolderConfig(), report)
+    report = report or FolderReport()
+    documents = read_corpus(corpus, files or FolderConfig(), report)
     for result in engine(shard_tasks(model, documents, side, stored, shard, corpus)):
         shards.append(result)
         if result.seconds is not None:

@@ -49,7 +49,7 @@ class OnnxEncoder:
         self.hybrid_weight: float = config.get("hybrid_weight", HYBRID_WEIGHT)
         self.model: dict[str, str] = dict(config["model"])
         self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config["max_length"], config.get("tokenizer"))
-        self.document_tokens: int = config["max_length"]
+        self.document_tokens: int = config.get("document_tokens", config["max_length"])
         graphs = {name: open_graph(folder / name) for name in names}
         self._query, self._document = graphs[config["query"]], graphs[config["document"]]
 

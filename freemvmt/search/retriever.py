@@ -7,6 +7,7 @@ print(retriever.explain("what is a tower", hit.id))
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,10 +16,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
+
 from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
-from freemvmt.data.values import id_of, ids_of, texts_of
+from freemvmt.data.values import content_of, id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
@@ -36,6 +39,7 @@ __all__ = ["AddedCounts", "Hit", "Place", "Retriever"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)  # how a date of ISO 8601 begins
 _TIMEOUT = 30.0  # seconds that a change waits until a replaced bundle is open
 _State = tuple[Encoder | None, Store, dict[str, Any]]
 
@@ -232,6 +236,21 @@ class Retriever:
             for numbers, scores in zip(view.owners(ranking.documents), ranking.scores, strict=True)
         ]
 
+    def contents(
+        self, query: str, ids: Sequence[str], k: int, method: Method = "hybrid", weight: float | None = None
+    ) -> list[str]:
+        """What a reranker reads of documents: the title and the best passage, where they are among the best ``k``.
+
+        Of other documents it reads the whole text. Raises ``NotFound``.
+        """
+        model, view = self._snapshot()
+        numbers = [_number_of(view, id) for id in ids]
+        ranking = rank_by(model, view, [query], k, method, weight)[0]
+        wanted = np.isin(view.owners(ranking.documents), numbers)
+        hits = hits_of(view, Ranking(ranking.documents[wanted][None], ranking.scores[wanted][None]), {}, 0)
+        found = {hit.id: content_of(hit.title, hit.text) for hit in hits}
+        return [found.get(id, document.content) for id, document in zip(ids, view.documents(numbers), strict=True)]
+
     def similar(self, id: str | int, k: int = 10, filter: Filter | None = None) -> list[Hit]:
         """The ``k`` other documents whose vectors are nearest to that of ``id``, of two that are cut those of their
         nearest passages. Raises ``NotFound``."""
@@ -334,6 +353,11 @@ class Retriever:
         if len(counts) > most and max(counts.values()) == 1:
             return []
         return sorted(counts, key=lambda value: (-counts[value], value))[:most]
+
+    def years(self, field: str) -> list[str]:
+        """The years of a string field whose values are all dates of ISO 8601, the last one first; else empty."""
+        values = self._snapshot()[1].counts(field)
+        return sorted({value[:4] for value in values}, reverse=True) if all(map(_DATE.match, values)) else []
 
     def refresh(self) -> bool:
         """Load the changes of other processes, as every search does; return whether there were any."""

@@ -25,6 +25,7 @@ class Prompt:
         self._text, self._tokenizer = text, Tokenizer(definition, MAX_INTEGER)
         alone, together = self._tokenizer.encode(_PROBE), self._tokenizer.encode([text + word for word in _PROBE])
         self.ids = together[0][: max(0, len(together[0]) - len(alone[0]))]
+        self.tokens = int((together.lengths - alone.lengths).max())  # the most that a text has more with the prompt
         self._is_prefix = _equal(_after(self.ids, alone), together)
         if not self._is_prefix and not _equal(self._tokenizer.encode(self._tokenizer.decode(alone)), alone):
             raise UserError(

@@ -94,11 +94,11 @@ class TransformerTower(nn.Module):
     @property
     def prompt_tokens(self) -> int:
         """The tokens of the longest prompt."""
-        return max((len(prompt.ids) for prompt in self._prompts.values()), default=0)
+        return max((prompt.tokens for prompt in self._prompts.values()), default=0)
 
     def text_tokens(self, side: TowerName) -> int:
         """The tokens that are read of a text of ``side``, beside special tokens and prompt."""
-        return self._max_length - (len(self._prompts[side].ids) if side in self._prompts else 0)
+        return self._max_length - (self._prompts[side].tokens if side in self._prompts else 0)
 
     def train_in(self, precision: torch.dtype) -> None:
         """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""

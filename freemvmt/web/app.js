@@ -17,6 +17,8 @@ const NAMES = { hybrid: "Hybrid", dense: "Dense", bm25: "BM25" };
 const TYPING_MS = 110; // rest after a key before the server is asked
 const LONGEST_WAIT_S = 15; // between two tries while the server is away
 const HITS = [5, 10, 20, 50, 100]; // choices of k
+const FIRST = ["folder", "type"]; // the filters that stand before the others
+const CHOICES = 12; // values of a field that are seen at first
 
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 56rem)");
@@ -71,14 +73,17 @@ function setFilter(name, values) {
   else state.filters.delete(name);
 }
 
-/** A filter as the server wants it; a number field stands in the address as "from..to". */
+/** A filter as the server wants it; a number field stands in the address as "from..to", and dates as their year. */
 function wireFilter([name, values]) {
-  const type = info.fields[name]?.type;
+  const { type, years } = info.fields[name] ?? {};
   if (type === "boolean") return [name, values[0] === "true"];
+  if (years && /^\d{4}$/.test(values)) return [name, { gte: `${values}-01-01`, lt: `${nextYear(values)}-01-01` }];
   if (type !== "number") return [name, values.length === 1 ? values[0] : values];
   const [from, to] = range(name);
   return [name, { ...(from !== "" && { gte: Number(from) }), ...(to !== "" && { lte: Number(to) }) }];
 }
+
+const nextYear = (year) => String(Number(year) + 1).padStart(4, "0");
 
 const wireFilters = () => Object.fromEntries([...state.filters].map(wireFilter));
 
@@ -281,25 +286,46 @@ function tokenForm() {
 /** What the server is: the filters and the choices of k are made of it, once. */
 function receive(answer) {
   info = answer;
-  const fields = Object.entries(info.fields).filter(([name, field]) =>
-    field.type !== "string" || field.values?.length || filter(name).length); // nobody picks one of a thousand paths
+  const fields = Object.entries(info.fields).filter(([name, field]) => filter(name).length || hasChoice(field));
+  fields.sort((a, b) => filterPlace(a) - filterPlace(b));
   $("filters-open").hidden = fields.length === 0;
   $("filters").replaceChildren(...fields.map(([name, field]) => {
     const inputs = { string: valuesInput, number: rangeInput, boolean: truthInput }[field.type] ?? valuesInput;
-    return make("fieldset", {}, make("legend", { dir: "auto" }, name), inputs(name, field));
+    const input = (field.years ? yearInput : inputs)(name, field);
+    return make("fieldset", {}, make("legend", { dir: "auto" }, name), input);
   }));
   const choices = [...new Set([...HITS, state.k])].filter((k) => k <= info.limits.k).sort((a, b) => a - b);
   $("k").replaceChildren(...choices.map((k) => make("option", { value: k }, String(k))));
   syncControls();
 }
 
+/** Whether a field has something to choose: nobody picks one of a thousand paths, or the only year. */
+const hasChoice = ({ type, values, years }) => type !== "string" || (years ? years.length > 1 : values?.length > 0);
+
+function filterPlace([name, { years }]) {
+  if (FIRST.includes(name)) return FIRST.indexOf(name);
+  return FIRST.length + (years ? 0 : 1);
+}
+
+/** Boxes for the values of a field; those after the first few are seen once they are asked for, or chosen. */
 function valuesInput(name, field) {
   const values = [...new Set([...(field.values ?? []), ...filter(name)])];
   const box = (value, label) => {
     const input = { type: "checkbox", "data-field": name, "data-any": value === null, value: value ?? "" };
     return make("label", {}, make("input", { ...input, change: pick }), make("span", { dir: "auto" }, label));
   };
-  return make("div", { class: "values" }, box(null, "any"), values.map((value) => box(value, value || "(empty)")));
+  const boxes = values.map((value) => box(value, value || "(empty)"));
+  const rest = boxes.slice(CHOICES);
+  for (const label of rest) label.hidden = true;
+  const showRest = ({ target }) => {
+    const first = rest.find((label) => label.hidden) ?? rest[0];
+    for (const label of rest) label.hidden = false;
+    first.firstElementChild.focus();
+    target.remove();
+  };
+  const button = { type: "button", class: "more", "aria-label": `Show ${rest.length} more of ${name}`, click: showRest };
+  const more = rest.length ? make("button", button, `${rest.length} more`) : null;
+  return make("div", { class: "values" }, box(null, "any"), boxes, more);
 }
 
 function pick(event) {
@@ -324,11 +350,17 @@ function pickRange(event) {
   soon();
 }
 
-function truthInput(name) {
-  const choices = [["", "any"], ["true", "yes"], ["false", "no"]];
+const truthInput = (name) => choiceInput(name, [["true", "yes"], ["false", "no"]]);
+
+function yearInput(name, { years }) {
+  return choiceInput(name, [...new Set([...years, ...filter(name)])].map((year) => [year, year]));
+}
+
+/** A choice of one value, or of none. */
+function choiceInput(name, choices) {
   const choose = ({ target }) => { setFilter(name, target.value ? [target.value] : []); change("filter"); };
   return make("select", { "data-field": name, "aria-label": name, change: choose },
-    choices.map(([value, label]) => make("option", { value }, label)));
+    [["", "any"], ...choices].map(([value, label]) => make("option", { value }, label)));
 }
 
 /** Controls and chips say what the state says, whichever way it came about. */
@@ -349,8 +381,10 @@ function syncControls() {
 /** An input says what its field's filter says; a number is left alone while it is typed. */
 function syncInput(input, values) {
   const { field, end, any } = input.dataset;
-  if (input.type === "checkbox") input.checked = any === undefined ? values.includes(input.value) : !values.length;
-  else if (input.type !== "number") input.value = values[0] ?? "";
+  if (input.type === "checkbox") {
+    input.checked = any === undefined ? values.includes(input.value) : !values.length;
+    if (input.checked) input.parentElement.hidden = false;
+  } else if (input.type !== "number") input.value = values[0] ?? "";
   else if (input !== document.activeElement) input.value = range(field)[end === "to" ? 1 : 0];
 }
 

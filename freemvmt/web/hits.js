@@ -3,6 +3,7 @@
 // Text from the corpus only ever becomes text nodes and attributes, never HTML.
 
 const FAINTEST = 0.12; // of the largest share of a hit: what is below it is not tinted
+const BETWEEN = " › "; // headings of a trail
 const MOST_TAGS = 3; // values of the metadata that a hit shows before it is opened
 
 // ------------------------------------------------------------------------------------------------ elements and numbers
@@ -48,15 +49,15 @@ export function columns(nodes, tints) {
 
 /** A passage: a hit with its rank, or the source of "more like this", which has none. */
 export function card(hit, rank = null, rankChange = null) {
-  const { title, text, query, words } = tinted(hit);
+  const { title, trail, text, query, words } = tinted(hit);
   const tags = Object.values(hit.metadata).filter((value) => ["string", "number"].includes(typeof value));
-  const heading = title || (hit.url ? hit.id : null);
+  const heading = hit.title ? title : hit.url ? hit.id : null;
   const name = `${rank ? `${rank}. ` : ""}${hit.title || hit.text.slice(0, 80) || hit.id}`;
   const place = hit.place ? { "data-start": hit.place.start, "data-stop": hit.place.stop } : {};
   return make("article", { class: "hit", tabindex: rank && "-1", "data-id": hit.id, "aria-label": name, ...place },
     rank && make("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
     heading && make("h3", { dir: "auto" }, hit.url ? make("a", { href: hit.url }, heading) : heading),
-    hit.place ? make("p", { class: "place", dir: "auto" }, placeOf(hit.place)) : null,
+    hit.place ? make("p", { class: "place", dir: "auto" }, placeOf(hit.place, trail)) : null,
     make("p", { class: "text", dir: "auto" }, text),
     query && make("p", { class: "why", dir: "auto" }, unseen("What the query's words add: "), query),
     words ? make("p", { class: "unseen" }, words) : null,
@@ -71,10 +72,10 @@ export function card(hit, rank = null, rankChange = null) {
     make("dl", { class: "facts" }, terms(facts(hit))));
 }
 
-/** Where a passage stands in its document: the headings above it, and its page or its lines. */
-function placeOf({ trail, page, lines: [first, last] }) {
+/** Where a passage stands in its document: the headings above it, which are drawn, and its page or its lines. */
+function placeOf({ trail, page, lines: [first, last] }, drawnTrail) {
   const where = page ? `page ${page}` : first === last ? `line ${first}` : `lines ${first}-${last}`;
-  return [trail, where].filter(Boolean).join(", ");
+  return trail ? [drawnTrail, ", ", where] : where;
 }
 
 /** How the place of a hit differs from its place among the hits of hybrid. */
@@ -98,10 +99,11 @@ function facts({ id, dense, bm25, metadata }) {
   return [["id", id], ...parts.map(([name, number]) => [name, score(number)]), ...known];
 }
 
-/** Title, text and query as nodes, words tinted by their share of the score; `words` says the largest shares. */
+/** Title, trail, text and query as nodes, words tinted by their share of the score; `words` says the largest shares. */
 function tinted(hit) {
   const parts = hit.explanation;
-  if (!parts) return { title: hit.title, text: hit.text, query: null, words: "" };
+  const trail = hit.place?.trail ?? "";
+  if (!parts) return { title: hit.title, trail, text: hit.text, query: null, words: "" };
   const ofQuery = (parts.query ?? []).some(({ share }) => share !== 0); // a transformer's documents have no shares
   const best = [...parts.title, ...parts.text, ...(ofQuery ? parts.query : [])].filter(({ share }) => share > 0).sort((a, b) => b.share - a.share);
   const largest = best[0]?.share ?? 0;
@@ -115,7 +117,37 @@ function tinted(hit) {
   const words = best.slice(0, 3).map(({ text, share }) => `${text} ${share.toFixed(3)}`).join(", ");
   const said = words && `Largest shares of the dense score ${parts.score.toFixed(3)}: ${words}`;
   const query = ofQuery ? nodes(parts.query) : null;
-  return { title: parts.title.length ? nodes(parts.title) : hit.title, text: nodes(parts.text), query, words: said };
+  const known = { text: nodes(parts.text), query, words: said };
+  if (!parts.title.length) return { title: hit.title, trail, ...known }; // too long to stand before the passage
+  if (!hit.place) return { title: nodes(parts.title), trail, ...known };
+  const [title, headings] = splitPieces(parts.title, hit.title.length);
+  return { title: nodes(title), trail: nodes(trailPieces(headings, trail)), ...known };
+}
+
+/** The pieces of the first characters of a text, and those of the rest without white space before it. */
+function splitPieces(pieces, characters) {
+  const first = [], rest = [];
+  let left = characters;
+  for (const { text, share } of pieces) {
+    const [here, after] = [text.slice(0, left), rest.length ? text.slice(left) : text.slice(left).trimStart()];
+    if (here) first.push({ text: here, share });
+    if (after) rest.push({ text: after, share });
+    left -= here.length;
+  }
+  return [first, rest];
+}
+
+/** The pieces of the headings of a trail with what stands between them there, where the tower reads a space. */
+function trailPieces(pieces, trail) {
+  let left = trail;
+  return pieces.map(({ text, share }) => {
+    const seen = [...text].map((character) => {
+      const part = character === " " && left.startsWith(BETWEEN) ? BETWEEN : character;
+      left = left.slice(part.length);
+      return part;
+    });
+    return { text: seen.join(""), share };
+  });
 }
 
 // ------------------------------------------------------------------------------------------------ among the drawn hits

@@ -1,6 +1,10 @@
-"""Long documents on the page: the passage that was found, its place, and the document opened at it."""
+"""A folder on the page: the passage that was found, its place, the document opened at it, and the filters."""
 
+import datetime
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -9,7 +13,6 @@ from playwright.sync_api import expect
 from freemvmt.config import ModelConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
-from freemvmt.search.retriever import Retriever
 
 from browser import Visits
 from live_server import running
@@ -28,8 +31,12 @@ def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = f"# {ANSWERED[number % 30]}\n\n{ANSWERED[number % 30]} {FILLER[number % 20]}.\n"
         (notes / "a" / f"{number}.md").write_text(text, encoding="utf-8")
     filler = "\n\n".join(f"😀 {ANSWERED[n % 30]} and {FILLER[n % 20]}, said once more." for n in range(40))
-    long = f"# The book\n\n{filler}\n\n## Part two\n\n### The compass\n\n{NEEDLE}\n\n## Part three\n\n{filler}\n"
+    part_two = f"## Part two\n\n{'A map. ' * 16}\n\n### The compass\n\n{NEEDLE}"
+    long = f"# The book\n\n{filler}\n\n{part_two}\n\n## Part three\n\n{filler}\n"
     (notes / "book.md").write_text(long, encoding="utf-8")
+    for number, path in enumerate(sorted((notes / "a").iterdir())):
+        date = datetime.datetime(2024 + number % 2, 12, 31, 23, tzinfo=datetime.UTC)
+        os.utime(path, (date.timestamp(), date.timestamp() + number))
     build(TwoTowersModel(ModelConfig(base=tiny_base, max_length=48)), str(notes), place / "bundle")
     return place / "bundle"
 
@@ -49,6 +56,16 @@ def test_a_passage_stands_with_its_place_and_opens_its_document_there(visits: Vi
         assert hit.locator("mark").evaluate("node => node.textContent").strip() in text
         expect(hit.get_by_role("button", name="In the document")).to_have_count(0)
         expect(hit.get_by_role("button", name="Show less")).to_be_visible()
+
+
+@pytest.mark.parametrize("more", ["", "&tints=off"], ids=["tinted", "plain"])
+def test_the_headings_of_a_passage_stand_once(visits: Visits, bundle: Path, more: str) -> None:
+    with running(bundle) as address:
+        page = visits(f"{address}/?q=the+compass+of+part+two&view=hybrid{more}")
+        hit = page.locator(".hit[data-id='book.md']").first
+        expect(hit.locator("h3")).to_have_text("The book")
+        expect(hit.locator(".place")).to_have_text(re.compile("^Part two › The compass, lines? [0-9-]+$"))
+        assert (hit.locator(".place .tint").count() > 1) == (not more)
 
 
 def test_a_key_opens_it_too(visits: Visits, bundle: Path) -> None:
@@ -75,12 +92,46 @@ def test_a_document_that_is_gone_is_said_on_the_button(visits: Visits, bundle: P
         visits.problems.clear()  # the browser notes the 404 on its console
 
 
-def test_what_nobody_would_choose_is_no_filter(visits: Visits, bundle: Path) -> None:
-    assert Retriever.load(bundle).values("path") == []
+def test_the_filters_of_a_folder(visits: Visits, bundle: Path) -> None:
     with running(bundle) as address:
-        page = visits(address)
+        info = httpx.get(f"{address}/info").json()["fields"]
+        assert info["path"]["values"] == []  # nobody would choose one of so many
+        assert info["modified"]["years"][-2:] == ["2025", "2024"]
+        assert "years" not in info["headings"]
+        page = visits(f"{address}/?q=tower&view=hybrid&k=100")
         page.locator("#filters-open").click()
-        names = page.locator("#filters legend").all_text_contents()
-        assert "folder" in names
-        assert "path" not in names
-        assert "modified" not in names
+        assert page.locator("#filters legend").all_text_contents() == ["folder", "type", "modified", "headings"]
+        asked: list[Any] = []
+        page.on("request", lambda request: asked.append(request.post_data_json) if request.method == "POST" else None)
+        page.get_by_label("modified").select_option("2024")
+        expect(page.locator("#chips li")).to_have_text(["modified: 2024 ✕"])
+        expect(page.locator(".hit")).to_have_count(30)
+        assert asked[-1]["filter"] == {"modified": {"gte": "2024-01-01", "lt": "2025-01-01"}}
+        page.reload()
+        expect(page.get_by_role("button", name="Filters (1)")).to_be_visible()
+        expect(page.locator(".hit")).to_have_count(30)
+        page.locator("#filters-open").click()
+        expect(page.get_by_label("modified", exact=True)).to_have_value("2024")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_many_values_are_seen_once_they_are_asked_for(visits: Visits, bundle: Path, width: int) -> None:
+    with running(bundle) as address:
+        values = httpx.get(f"{address}/info").json()["fields"]["headings"]["values"]
+        assert len(values) > 13
+        page = visits(address, width=width)
+        page.locator("#filters-open").click()
+        group = page.get_by_role("group", name="headings")
+        expect(group.get_by_role("checkbox")).to_have_count(13)
+        more = group.get_by_role("button", name=f"Show {len(values) - 12} more of headings")
+        more.focus()
+        page.keyboard.press("Enter")
+        expect(group.get_by_label(values[12], exact=True)).to_be_focused()
+        expect(group.get_by_role("checkbox")).to_have_count(len(values) + 1)
+        expect(more).to_have_count(0)
+        page.keyboard.press("Space")
+        expect(page.locator("#chips li")).to_have_text([f"headings: {values[12]} ✕"])
+        page.reload()
+        page.locator("#filters-open").click()
+        expect(group.get_by_label(values[12], exact=True)).to_be_checked()  # what is chosen is seen at once
+        expect(group.get_by_role("checkbox")).to_have_count(14)

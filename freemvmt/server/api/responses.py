@@ -173,10 +173,11 @@ class ModelsAnswer(Answer):
 
 
 class Field(Answer):
-    """A field of the metadata; of text, its most frequent values."""
+    """A field of the metadata; of text, its most frequent values, and of dates alone (ISO 8601) their years."""
 
     type: Literal["string", "number", "boolean"]
     values: list[str] | None = None
+    years: list[str] | None = None
 
 
 class Limits(Answer):

@@ -226,6 +226,8 @@ class Service:
             fields[name] = {"type": kind}
             if kind == "string":
                 fields[name]["values"] = self.retriever.values(name)
+                if years := self.retriever.years(name):
+                    fields[name]["years"] = years
         return dumps(
             {
                 "name": about["name"],

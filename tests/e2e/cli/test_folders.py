@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from freemvmt.cli import main
+from freemvmt.export.vectors import read_vectors
 from freemvmt.search.retriever import Retriever
 
 from refusals import refusal
@@ -85,6 +86,13 @@ def test_a_folder_is_encoded(manual: Path, tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "7 vectors" in said
     assert "passed over broken.pdf: it is no sound PDF file" in said
+    globs = ["--include", "*.md", "--include", "*.rst", "--exclude", "/*.md", "--strict"]
+    assert main(["encode", "untrained", str(manual), "--output", str(tmp_path / "pages"), *globs, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [id for ids, _ in read_vectors(tmp_path / "pages") for id in ids] == ["parts/rotor.rst"]
+    assert (answer["documents"], answer["files"], answer["passed_over"]) == (1, 1, 0)
+    assert main(["encode", "untrained", str(manual), "--output", str(tmp_path / "all"), "--strict"]) == 2
+    assert "broken.pdf cannot be read" in capsys.readouterr().err
 
 
 REFUSED: dict[str, tuple[list[str], list[str]]] = {

@@ -103,7 +103,7 @@ def test_graphs_encode_and_explain_as_the_towers_do(
     model = made(base_of(variant, tiny_base, tiny_encoder), VARIANTS[variant])
     model.save(tmp_path / "model")
     graphs = OnnxEncoder(export(tmp_path / "model", tmp_path / "onnx"))
-    assert graphs.dim == model.dim
+    assert (graphs.dim, graphs.document_tokens) == (model.dim, model.document_tokens)
     for texts in ([*TEXTS, *TEXTS[::-1]] * 9, TEXTS[:1], ["", "  "], []):
         np.testing.assert_allclose(graphs.encode_queries(texts), model.encode_queries(texts).numpy(), atol=1e-5)
         np.testing.assert_allclose(graphs.encode_documents(texts), model.encode_documents(texts).numpy(), atol=1e-5)

@@ -159,6 +159,17 @@ def test_the_command_line_shows_where_a_passage_is(
     assert "longer" not in capsys.readouterr().out
 
 
+def test_milvus_says_that_it_holds_documents_whole(
+    model_folder: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = ["index", str(model_folder), str(tmp_path / "corpus.jsonl"), "--output", str(tmp_path / "other")]
+    assert main([*index, "--store", str(tmp_path / "store.db")]) == 0
+    assert "longer than 8 tokens: Milvus holds documents whole, the rest is not read\n" in capsys.readouterr().out
+    retriever = Retriever.load(tmp_path / "other")
+    assert retriever.passage_count == len(retriever) == 60
+    retriever.close()
+
+
 def test_http_says_where_a_passage_is(bundle: Path) -> None:
     retriever = Retriever.load(bundle)
     hit = next(hit for hit in retriever.search(WORD, 60, "bm25") if hit.place is not None)

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freemvmt.cli import main
-from freemvmt.config import ModelConfig, TrainConfig
+from freemvmt.config import MAX_INTEGER, ModelConfig, TrainConfig
+from freemvmt.data.documents import Document
 from freemvmt.data.load import load
+from freemvmt.data.passages import Splitter
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
@@ -23,6 +26,7 @@ from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
+from freemvmt.towers.transformer import TransformerTower
 from freemvmt.trainer.teacher import Teacher
 from freemvmt.training import train_and_save
 
@@ -75,6 +79,21 @@ def test_a_shorter_length_cuts_prompt_and_text(tmp_path: Path) -> None:
     torch.testing.assert_close(
         model.encode_documents(TEXTS), vectors_of(library.encode_document(TEXTS)), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_passage_fits_with_its_prompt(kind: str, tmp_path: Path) -> None:
+    write_encoder(tmp_path / "base", kind, "mean", PROMPTS)
+    model = TwoTowersModel(ModelConfig(base=str(tmp_path / "base"), tower="transformer"))
+    draw = random.Random(1)
+    words = [word for text in TEXTS[:4] for word in text.split()[:9]] + list("abcXYZ-(_1")
+    document = Document("d", " ".join("".join(draw.choices(words, k=draw.randint(1, 2))) for _ in range(1500)))
+    passages = Splitter(model.tokenizer, model.document_tokens).split(document)
+    assert len(passages) > 50
+    prompt = Prompt(PROMPTS["document"], model.tokenizer.definition)
+    read = model.tokenizer.encode([passage.content(document) for passage in passages])
+    tower = cast("TransformerTower", model.document_tower)
+    assert np.array_equal(tower.prompted(read, "document").lengths, prompt.before(read, MAX_INTEGER).lengths)
 
 
 def test_an_encoder_without_these_files_is_the_mean_as_before(tiny_encoder: str) -> None:

@@ -70,6 +70,7 @@ def test_filters_see_lists_and_the_rest_is_said(model: str, tmp_path: Path, caps
     assert found(capsys, bundle, "tag=green") == "bd"
     retriever = Retriever.load(bundle)
     assert retriever.values("tag") == ["fruit", "Green"]
+    assert (retriever.years("date"), retriever.years("tag"), retriever.years("size")) == (["2020", "2019"], [], [])
     retriever.close()
     for tag in ([1], 1, [True]):
         other = write(tmp_path / "other.jsonl", [{"id": "e", "text": "apple", "tag": tag}])

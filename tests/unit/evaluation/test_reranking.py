@@ -8,10 +8,12 @@ from typing import Any, cast
 import pytest
 
 from freemvmt.cli import main
+from freemvmt.config import ModelConfig
 from freemvmt.data.collection import Collection
 from freemvmt.evaluation.metrics import measure
 from freemvmt.evaluation.reranking import rerank_run
 from freemvmt.evaluation.runs import in_trec_order, read_run, write_run
+from freemvmt.model import TwoTowersModel
 from freemvmt.search.reranker import Reranker
 from freemvmt.search.retriever import Retriever
 
@@ -93,6 +95,43 @@ def test_evaluate_reranks_and_writes_the_run_that_it_measured(
     assert of_run["ndcg@10"] == found["ndcg@10"]
     compared, _ = said(capsys, "compare", plain, run, folder / "beir")
     assert compared["b"]["ndcg@10"] == found["ndcg@10"]
+
+
+def test_evaluate_reranks_the_passages_that_a_search_reranks(
+    tiny_base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_base, max_length=16))
+    model.save(tmp_path / "model")
+    bread = "Chapters on bread and music. " * 9
+    long = {id: (title, f"{bread}\n\n{text}") for id, (title, text) in TEXTS.items()}
+    queries = {"q1": "a tower of stone number 3", "q2": "stone number 5"}
+    beir(tmp_path / "data", long, queries, ["q1\td3\t1", "q2\td5\t1"])
+    read: dict[str, list[str]] = {}
+
+    class Reading(ByNumber):
+        def scores(self, query: str, texts: Iterable[str]) -> list[float]:
+            read[query] = list(texts)
+            return [0.5 for _ in read[query]]
+
+    monkeypatch.setattr("freemvmt.search.reranker.load_reranker", lambda _: Reading())
+    flags = ["--rerank", "numbers", "--rerank-depth", 5, "--method", "hybrid"]
+    found, report = said(capsys, "evaluate", tmp_path / "model", tmp_path / "data", *flags)
+    assert found["protocol"].endswith("; the best 5 reranked by numbers, by their passages")
+    assert f"documents cut into {found['passages']} passages" in report
+    texts, titles = [" ".join(long[id]) for id in long], [title for title, _ in long.values()]
+    retriever = Retriever(model, texts, list(long), titles=titles)
+    for query in queries.values():
+        assert read[query] == [f"{hit.title} {hit.text}" for hit in retriever.search(query, 5)]
+        assert bread not in "".join(read[query])
+    (best,) = retriever.search(queries["q1"], 1, "bm25")
+    assert (best.id, best.text[-8:]) == ("d3", "number 3")
+    assert retriever.contents(queries["q1"], ["d3", "d7"], 1, "bm25") == [f"On towers {best.text}", texts[7]]
+
+    uncut, report = said(capsys, "evaluate", tmp_path / "model", tmp_path / "data", *flags, "--no-cut")
+    assert uncut["protocol"].endswith("; the best 5 reranked by numbers")
+    assert "passages" not in uncut
+    assert "passages" not in report
+    assert all(text in texts for text in read[queries["q1"]])
 
 
 def test_search_shows_the_order_of_the_cross_encoder(
