@@ -3,7 +3,7 @@
     uv run two-towers index MODEL corpus.jsonl --output BUNDLE --no-cut        (corpus.jsonl: see passages.py)
     uv run python benchmarks/hybrid_search.py BUNDLE --data FOLDER
 
-Ours twice: in memory (exact vectors, bm25s: the very same work as the two alone) and from the bundle, as it is served.
+Ours twice: in memory (exact vectors, and BM25 as bundles have it) and from the bundle, as it is served.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import record
 from passages import training_questions
 from rounds import in_turns, summary
 
-from freemvmt.search.index.bm25 import BM25
+from freemvmt.search.index.bm25 import Anserini
 from freemvmt.search.index.fusion import DEPTH
 from freemvmt.search.retriever import Retriever
 
@@ -53,7 +53,7 @@ def main() -> int:
     memory.scores(asked[:1], 10)  # both indexes are made when they are first needed
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
-    words = BM25(texts)
+    words = Anserini(texts)
 
     def alone(size: int) -> None:
         flat.search(queries[:size], DEPTH)

@@ -109,6 +109,9 @@ def _hit(document: Document, passage: Passage | None, score: float, dense: float
 
 def _scores_of(ranking: Ranking, row: int, numbers: list[int]) -> list[float | None]:
     """The scores of documents in row ``row`` of ``ranking``; None for a document that it does not rank."""
-    documents, scores = ranking.documents[row], ranking.scores[row]
-    positions = [np.flatnonzero(documents == number) for number in numbers]
-    return [float(scores[position[0]]) if len(position) else None for position in positions]
+    equal = ranking.documents[row] == np.array(numbers, np.int64)[:, None]
+    if not equal.size:
+        return [None] * len(numbers)
+    places = equal.argmax(axis=1)
+    found, scores = equal[np.arange(len(numbers)), places].tolist(), ranking.scores[row, places].tolist()
+    return [score if is_found else None for is_found, score in zip(found, scores, strict=True)]

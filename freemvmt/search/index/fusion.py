@@ -33,24 +33,14 @@ def _merge(
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The ``k`` best documents of two lists and the sums of their scores, best first; -1 means no document."""
-    valid = right >= 0
-    if not valid.all():
-        right, right_scores = right[valid], right_scores[valid]
-    valid = left >= 0
-    if not valid.all():
-        left, left_scores = left[valid], left_scores[valid]
-    order = np.argsort(right)
-    ordered = right[order]
-    places = np.minimum(np.searchsorted(ordered, left), max(len(right) - 1, 0))
-    only_right = np.ones(len(right), np.bool_)
-    sums = left_scores
-    if len(right):
-        in_both = ordered[places] == left
-        matches = order[places[in_both]]
-        sums = left_scores.copy()
-        sums[in_both] += right_scores[matches]
-        only_right[matches] = False
-    numbers, sums = np.concatenate([left, right[only_right]]), np.concatenate([sums, right_scores[only_right]])
+    numbers, sums = np.concatenate([left, right]), np.concatenate([left_scores, right_scores])
+    order = np.argsort(numbers)
+    order = order[np.count_nonzero(numbers < 0) :]
+    numbers, sums = numbers[order], sums[order]
+    twice = np.flatnonzero(numbers[1:] == numbers[:-1])  # a document of both lists stands here, and at the next place
+    sums[twice] += sums[twice + 1]
+    sums[twice + 1] = -np.inf
+    k = min(k, len(sums) - len(twice))
     if len(sums) > k:
         candidates = sums >= np.partition(sums, len(sums) - k)[len(sums) - k]
         numbers, sums = numbers[candidates], sums[candidates]

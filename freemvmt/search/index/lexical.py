@@ -32,6 +32,7 @@ LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _TANTIVY_FILE = re.compile(r"meta\.json|\.managed\.json|[0-9a-f]{32}(\.[0-9]+)?\.[a-z]+")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is the minimum of tantivy
 _MAX_ROW = 2**62
+_TIES = 64  # more hits than are wanted, in which the last ones with equal scores mostly end
 
 
 def files_in(folder: Path) -> list[str]:
@@ -175,14 +176,18 @@ class LexicalSnapshot:
         tantivy returns this order only from an unchanged index of one segment. From any other index, hits are read
         until the last has a lower score than hit ``k``, and are then sorted here.
         """
-        limit = k
+        limit = k if self._is_in_order else k + _TIES
         while True:
             hits = self._searcher.search(tantivy_query, limit, count=False).hits
-            scores = np.array([score for score, _ in hits], np.float32)
-            if len(hits) < limit or self._is_in_order or scores[-1] < scores[k - 1]:
+            if not hits:
+                return LexicalHits(np.empty(0, np.int64), np.empty(0, np.float32))
+            values, addresses = zip(*hits, strict=True)
+            if len(hits) < limit or self._is_in_order or values[-1] < values[k - 1]:
                 break
             limit *= 4
-        rows = self._rows([address for _, address in hits])
+        rows, scores = self._rows(addresses), np.array(values, np.float32)
+        if self._is_in_order:
+            return LexicalHits(rows, scores)
         order = np.lexsort((rows, -scores))[:k]
         return LexicalHits(rows[order], scores[order])
 
@@ -216,7 +221,7 @@ class LexicalSnapshot:
         query = tantivy.Query.range_query(self._schema, "row", kind, first, _MAX_ROW)
         return [address for _, address in self._searcher.search(query, limit, count=False).hits]
 
-    def _rows(self, addresses: list[Any]) -> NDArray[np.int64]:
+    def _rows(self, addresses: Sequence[Any]) -> NDArray[np.int64]:
         return np.array(self._searcher.fast_field_values("row", addresses) if addresses else [], np.int64)
 
 

@@ -3,6 +3,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from freemvmt.config import Lexical
 from freemvmt.search.index.bm25 import BM25, word_search
@@ -73,3 +75,29 @@ def test_fusion_keeps_the_best_k_and_survives_equal_scores() -> None:
     fused = fuse(ranking([0, 1, 2], [1.0, 1.0, 1.0]), ranking([-1, -1, -1], [0.0, 0.0, 0.0]), 0.5, k=2)
     assert fused.documents.shape == (1, 2)
     assert np.isfinite(fused.scores).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(seed=st.integers(0, 10**6), sizes=st.tuples(*[st.integers(0, 30)] * 2), k=st.integers(1, 70))
+def test_fusion_is_that_of_a_dictionary(seed: int, sizes: tuple[int, int], k: int) -> None:
+    """Few different scores, so that many sums are equal; some hits are missing."""
+    draw = np.random.default_rng(seed)
+    sides = []
+    for size in sizes:
+        numbers = draw.permutation(40)[:size]
+        numbers[size - int(draw.integers(0, size + 1)) :] = -1
+        scores = -np.sort(-draw.integers(0, 5, size).astype(np.float32))
+        sides.append(Ranking(numbers[None].astype(np.int64), scores[None]))
+    weight = float(draw.choice([0, 0.3, 0.5, 1]))
+    sums: dict[int, np.float32] = {}
+    for side, share in zip(sides, (weight, 1 - weight), strict=True):
+        low, high = (side.scores.min(), side.scores.max()) if side.scores.size else (0, 0)
+        for number, score in zip(side.documents[0].tolist(), side.scores[0], strict=True):
+            scaled = np.float32((score - low) / (high - low)) if high > low else np.float32(1)
+            if number >= 0:
+                sums[number] = np.float32(sums.get(number, np.float32(0)) + np.float32(share) * scaled)
+    wanted = sorted(sums, key=lambda number: (-sums[number], number))[:k]
+    found = fuse(*sides, weight, k)
+    assert found.documents[0][: len(wanted)].tolist() == wanted
+    assert found.scores[0][: len(wanted)].tolist() == [float(sums[number]) for number in wanted]
+    assert (found.documents[0][len(wanted) :] == -1).all()

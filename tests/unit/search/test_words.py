@@ -189,3 +189,19 @@ def test_a_folder_without_the_right_to_write_is_searched(make_bundle: MakeBundle
     retriever.close()
     for path in (bundle, bundle / "words"):
         path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("equal", "k"), [(1, 10), (30, 10), (90, 10), (400, 10), (90, 1000)])
+def test_of_equal_scores_in_several_segments_the_lower_row_comes_first(tmp_path: Path, equal: int, k: int) -> None:
+    """However many are equal; the documents were added in three changes, the later ones with the lower rows."""
+    better = [IndexedDocument(row, f"d{row}", "tower tower castle") for row in range(7)]
+    same = [IndexedDocument(row, f"d{row}", "tower garden castle") for row in range(100, 100 + equal)]
+    parts = [[*same[2::3], *better[4:]], [*same[1::3], *better[:4]], same[::3]]
+    (tmp_path / "words").mkdir()
+    LexicalIndex.create(tmp_path / "words", parts[0])
+    index = LexicalIndex(tmp_path / "words", writable=True)
+    for part in parts[1:]:
+        index.commit([], part)
+    hits = index.snapshot().rank("tower", k)
+    assert hits.rows.tolist() == [entry.row for entry in (*better, *same)][:k]
+    assert index.snapshot().rank("moat", k).rows.tolist() == []

@@ -282,7 +282,7 @@ class LocalView:
         """The nearest passages; the search is exact when there is a ``selection``."""
         assert selection is None or isinstance(selection, MaskSelection)
         mask = self._alive if selection is None else selection.mask
-        k = min(k, int(mask.sum()))
+        k = min(k, len(self._snapshot) if selection is None else int(mask.sum()))
         if selection is None:
             base = self._nearest_in_base(queries, k)
         else:
