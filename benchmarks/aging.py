@@ -68,7 +68,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "site": ("export", "web", "search/index", *_TOKENS),
     "site_first_hit": ("export/site", "web"),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
-    "startup": ("__init__.py", "cli", *_QUALITY, *_BUNDLES),
+    "startup": ("__init__.py", "cli", "runtime", "server", "storage", *_QUALITY, *_BUNDLES),
     "streaming_memory": (*_TRAINED, "data/streaming.py"),
     "training": _QUALITY,
 }  # fmt: skip

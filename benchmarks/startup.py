@@ -1,10 +1,12 @@
 """How long until something happens? The import, the help, a search, the quickstart; each in a process of its own.
+And a server's first answer beside its hundredth.
 
-    uv run --group bench python benchmarks/startup.py
+    uv run --group bench python benchmarks/startup.py               # --rounds 1: whether it works
 
 The quickstart runs cold: an empty cache folder, so that docstrings are read and tokenised.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,25 @@ from rounds import in_turns, summary
 from freemvmt.data.corpus import read_corpus
 
 ROUNDS, QUICKSTARTS = 7, 3
-SIZES = {"pydocs": None, "100,000 documents": 100_000}  # of the bundles that are searched; None: as many as there are
+ANSWERS = 105  # of a server, one after the other; the hundredth is the median of the last ten
+SIZES = {
+    "22,000 documents": None,
+    "100,000 documents": 100_000,
+}  # of the bundles; None: as many as there are
 PROTOCOL = (
     "wall time of whole processes, bytecode compiled, in turns, ratios within a round, their median; the quickstart "
     "with an empty cache folder, {quickstarts} times; search: hybrid, 10 documents, untrained averages, files in the "
-    "system's cache"
+    "system's cache; cpu: the seconds of all cores; peak: the largest resident set, that of this process at least; "
+    "served: the milliseconds of a client's first and hundredth answer, of other queries each, from a server that has "
+    "printed its address"
 )
 
 
 def main() -> int:
     """Measure, print, write results/startup.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="fewer write no results")
+    rounds = parser.parse_args().rounds
     python, command = sys.executable, str(Path(sys.executable).parent / "two-towers")
     lines = {
         "import freemvmt": [python, "-c", "import freemvmt"],
@@ -42,26 +54,77 @@ def main() -> int:
         "python": [python, "-c", ""],
     }
 
-    def start(line: list[str]) -> None:
-        subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
-
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, size in SIZES.items():
             bundle = _bundle(command, Path(folder) / name, size)
             lines[f"two-towers search, {name}"] = [command, "search", bundle, "shortest path between two nodes"]
-        times = in_turns({name: lambda line=line: start(line) for name, line in lines.items()}, ROUNDS)
-    figures: dict[str, Any] = {"ways": summary(times, "two-towers --help")}
-    seconds = [_quickstart(command) for _ in range(QUICKSTARTS)]
+            figures[f"served, {name}"] = _served(command, bundle, rounds)
+        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
+        ways = {name: lambda line=line, cost=costs[name]: cost.append(_run(line)) for name, line in lines.items()}
+        times = in_turns(ways, rounds)
+    figures["ways"] = summary(times, "two-towers --help")
+    for name, cost in costs.items():
+        cpu, peak = zip(*cost[-rounds:], strict=True)
+        figures["ways"][name] |= {"cpu": round(statistics.median(cpu), 3), "peak_mib": round(statistics.median(peak))}
+    seconds = [_quickstart(command) for _ in range(min(rounds, QUICKSTARTS))]
     figures["quickstart"] = {
         "seconds": round(statistics.median(seconds), 1),
         "runs": [round(one, 1) for one in seconds],
     }
-    for name, figure in {**figures["ways"], "quickstart": figures["quickstart"]}.items():
-        sys.stdout.write(f"{name:<42} {figure}\n")
+    for name, figure in {**figures["ways"], **figures}.items():
+        if name != "ways":
+            sys.stdout.write(f"{name:<42} {figure}\n")
+    if rounds < ROUNDS:
+        return 0
     protocol = PROTOCOL.format(quickstarts=QUICKSTARTS)
     path = record.write("startup", protocol, [0], figures, ("sentence-transformers", "tyro"))
     sys.stdout.write(f"wrote {path}\n")
     return 0
+
+
+def _run(line: list[str]) -> tuple[float, float]:
+    """(seconds of the cores, largest memory in MiB) of a process."""
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(status, line)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _served(command: str, bundle: str, rounds: int) -> dict[str, Any]:
+    """Milliseconds of the first and of the hundredth answer, each the median of so many servers."""
+    first, hundredth = [], []
+    for _ in range(rounds):
+        answers = _answers(command, bundle)
+        first.append(answers[0])
+        hundredth.append(statistics.median(answers[-10:]))
+    return {
+        "first_ms": round(statistics.median(first), 2),
+        "hundredth_ms": round(statistics.median(hundredth), 2),
+        "first_rounds": [round(one, 2) for one in first],
+        "hundredth_rounds": [round(one, 2) for one in hundredth],
+    }
+
+
+def _answers(command: str, bundle: str) -> list[float]:
+    """Milliseconds of each answer of a new server, to one client after the other."""
+    line = [command, "serve", bundle, "--port", "0", "--no-access-log"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = next(line.split()[1] for line in server.stdout if line.startswith("page"))
+            taken = []
+            for number in range(ANSWERS):
+                body = json.dumps({"query": f"shortest path between {number} nodes"}).encode()
+                request = urllib.request.Request(f"{address}search", body, {"Content-Type": "application/json"})
+                started = time.perf_counter()
+                with urllib.request.urlopen(request) as answer:
+                    answer.read()
+                taken.append((time.perf_counter() - started) * 1000)
+            return taken
+        finally:
+            server.terminate()
 
 
 def _bundle(command: str, folder: Path, size: int | None) -> str:

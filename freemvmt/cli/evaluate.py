@@ -170,7 +170,7 @@ def compare(argv: Sequence[str]) -> int:
 def _check_model(name: str) -> None:
     """Raise ``UserError`` if there is no such model, before anything is read; also if the method needs no model."""
     from freemvmt.model import UNTRAINED
-    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.search.bundle.files import is_bundle
     from freemvmt.storage import hub
     from freemvmt.towers.model_folder import read_description
     from freemvmt.towers.static_models import read_static_model
@@ -196,7 +196,7 @@ def _measured(
     from freemvmt.evaluation import metrics as evaluation
     from freemvmt.evaluation import runs as trec
     from freemvmt.model import TwoTowersModel
-    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.search.bundle.files import is_bundle
     from freemvmt.search.retriever import Retriever
 
     protocol, weight = options.protocol, options.weight

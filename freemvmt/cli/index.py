@@ -39,7 +39,7 @@ def index(argv: Sequence[str]) -> int:
     from freemvmt.errors import UserError
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.build import build
-    from freemvmt.search.bundle.load import check_output
+    from freemvmt.search.bundle.files import check_output
     from freemvmt.storage.files import size_of
 
     console = options.console()

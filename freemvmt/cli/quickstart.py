@@ -89,7 +89,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     console.line()
     from freemvmt.data.load import NothingToLearnError, load
     from freemvmt.evaluation.metrics import compare
-    from freemvmt.search.bundle.load import check_output as check_bundle
+    from freemvmt.search.bundle.files import check_output as check_bundle
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
     from freemvmt.trainer.result import save
@@ -325,7 +325,7 @@ def pydocs_bundle(console: Console) -> Path:
     """The bundle of the docs installed here. It is built if it is missing, and so is its model."""
     from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.build import build
-    from freemvmt.search.bundle.load import is_bundle
+    from freemvmt.search.bundle.files import is_bundle
     from freemvmt.training import train_and_save
 
     bundle, model = Path(BUNDLE), Path(QuickstartOptions().folder)

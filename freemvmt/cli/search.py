@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
@@ -10,9 +11,10 @@ import tyro
 from freemvmt.cli.parsing import BundleArgument, Options, parse
 from freemvmt.config import Method, RerankConfig
 from freemvmt.runtime.console import shorten
+from freemvmt.runtime.garbage import no_collection, no_collection_at_exit
 
 if TYPE_CHECKING:
-    from freemvmt.search.retriever import Hit
+    from freemvmt.search.retriever import Hit, Retriever
 
 
 _OPTIONAL = ("place", "rerank")  # fields of a hit that stand in the JSON object only where they have a value
@@ -44,14 +46,12 @@ class SearchOptions(RerankConfig, Options):
 def search(argv: Sequence[str]) -> int:
     """Search a bundle."""
     options = parse(SearchOptions, argv, "two-towers search")
-    from freemvmt.search.reranker import load_reranker
-    from freemvmt.search.retriever import Retriever
+    options.check_rerank()
+    no_collection_at_exit()
+    console = options.console()
+    retriever = _load(options)
     from freemvmt.search.stores.filters import parse_filters
 
-    console = options.console()
-    options.check_rerank()
-    retriever = Retriever.load(options.bundle)
-    retriever.reranker = load_reranker(options)
     conditions = parse_filters(options.filter, retriever.fields)
     clock = time.perf_counter()
     hits = retriever.search(
@@ -80,6 +80,22 @@ def search(argv: Sequence[str]) -> int:
     return options.finish(
         {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results}
     )
+
+
+def _load(options: SearchOptions) -> "Retriever":
+    """The retriever over the bundle; its files are compared with their checksums while the libraries are imported."""
+    from freemvmt.search.bundle.files import FileCheck
+
+    with no_collection():
+        check = FileCheck(Path(options.bundle))
+        from freemvmt.search.retriever import Retriever
+
+        retriever = Retriever.load(options.bundle, verify=check)
+        if options.rerank is not None:
+            from freemvmt.search.reranker import load_reranker
+
+            retriever.reranker = load_reranker(options)
+    return retriever
 
 
 def _headline(hit: "Hit") -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
@@ -29,11 +29,14 @@ from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.search.methods import Search, check_k, neighbours, rank_by
 from freemvmt.search.new_documents import encode_new
-from freemvmt.search.reranker import Reranker, rerank_hits
 from freemvmt.search.stores.base import BundleReplaced, Store, View
 from freemvmt.search.stores.filters import FieldKind, Filter, count_ignored
 from freemvmt.search.stores.memory import EncodeContents, MemoryStore
 from freemvmt.towers.numpy_towers import QueryRows
+
+if TYPE_CHECKING:
+    from freemvmt.search.bundle.files import FileCheck
+    from freemvmt.search.reranker import Reranker
 
 __all__ = ["AddedCounts", "Hit", "Place", "Retriever"]
 logger = logging.getLogger(__name__)
@@ -108,16 +111,17 @@ class Retriever:
         cls,
         folder: str | Path,
         *,
-        verify: bool = True,
+        verify: "bool | FileCheck" = True,
         graphs: str | Path | None = None,
         query_rows: QueryRows = "fp32",
     ) -> "Retriever":
         """The retriever over the bundle in ``folder``, whose manifest is ``about``.
 
         Raises ``UserError`` when it is not a bundle, a file is missing or was changed, or the vectors are not from the
-        bundle's model. ``verify=False`` skips the checksums of the files. ``graphs`` is a folder with the model's ONNX
-        graphs, which encode in place of the model. ``query_rows`` int8 holds the query tower's token vectors in a byte
-        a number, a quarter of the memory. PyTorch is loaded when a transformer encodes, else never.
+        bundle's model. ``verify=False`` skips the checksums of the files; a ``FileCheck`` is one that was begun before.
+        ``graphs`` is a folder with the model's ONNX graphs, which encode in place of the model. ``query_rows`` int8
+        holds the query tower's token vectors in a byte a number, a quarter of the memory. PyTorch is loaded when a
+        transformer encodes, else never.
         """
         from freemvmt.search.bundle.load import open_bundle
 
@@ -206,6 +210,8 @@ class Retriever:
         ranking, rankings = rank_by(model, view, queries, max(k, depth), method, weight, search)
         hits = [hits_of(view, ranking, rankings, row) for row in range(len(queries))]
         if self.reranker is not None and depth:
+            from freemvmt.search.reranker import rerank_hits
+
             hits = [rerank_hits(self.reranker, *found, depth)[:k] for found in zip(queries, hits, strict=True)]
         return hits[0] if isinstance(query, str) else hits
 
@@ -387,7 +393,7 @@ def _number_of(view: View, id: str | int) -> int:
     return number
 
 
-def _rerank_depth(reranker: Reranker | None, rerank: object) -> int:
+def _rerank_depth(reranker: "Reranker | None", rerank: object) -> int:
     """The number of hits that the reranker reads; ``UserError`` for a wrong one, or when there is no reranker."""
     if rerank is None and reranker is None:
         return 0

@@ -5,7 +5,6 @@ second runs Python, so the start takes only as long as the slower of the two.
 """
 
 import contextlib
-import gc
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from freemvmt.runtime.console import Console
 from freemvmt.runtime.devices import share_freed_memory
+from freemvmt.runtime.garbage import no_collection
 from freemvmt.search.reranker import load_reranker
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.http.listener import listen
@@ -54,14 +54,10 @@ def _follower(retriever: Retriever, settings: ServeSettings) -> contextlib.Abstr
 def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULES) -> Retriever:
     """Load ``bundle`` while ``modules``, the server's, are imported with their libraries."""
     share_freed_memory()
-    gc.disable()  # the objects that are made now stay; collecting garbage would take a tenth of the start
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
-            for module in modules:
-                import_module(module)
-            retriever = loading.result()
-            retriever.reranker = load_reranker(settings, settings.search_threads)
-            return retriever
-    finally:
-        gc.enable()
+    with no_collection(), ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(Retriever.load, bundle, graphs=settings.model, query_rows=settings.query_rows)
+        for module in modules:
+            import_module(module)
+        retriever = loading.result()
+        retriever.reranker = load_reranker(settings, settings.search_threads)
+        return retriever

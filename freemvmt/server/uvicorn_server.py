@@ -62,10 +62,10 @@ def make_server(retriever: "Retriever", settings: ServeSettings) -> Server:
 
 def make_app(retriever: "Retriever", settings: ServeSettings) -> "API":
     """The application over ``retriever``, warmed up."""
-    from freemvmt.server.api.app import create_app  # here: the supervisor does without FastAPI
+    from freemvmt.server.api.app import create_app  # here: the supervisor does without it
 
     app = create_app(retriever, settings)
-    app.service.warm_up()
+    app.service.prepare()
     return app
 
 

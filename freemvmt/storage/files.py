@@ -18,6 +18,7 @@ from freemvmt.storage.hidden_files import is_stray
 from freemvmt.storage.locks import NoLocks, locked
 
 _MIN_AGE = 1.0  # seconds; a younger temporary folder may not be locked yet
+_HASHED = 2**20  # bytes that are hashed at once, without the lock of Python's threads
 _LOCK = "lock"  # name of the lock file in a temporary folder
 _LOOP = "a link there leads back to itself; write elsewhere"
 _READER = 10.0  # seconds to wait for a process that reads from a pipe
@@ -25,11 +26,15 @@ _READER = 10.0  # seconds to wait for a process that reads from a pipe
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; ``UserError`` if it cannot be read."""
+    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb", buffering=0) as file:
+            block = memoryview(bytearray(max(1, min(_HASHED, os.fstat(file.fileno()).st_size))))
+            while size := file.readinto(block):
+                digest.update(block[:size])
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); give this user the right to read it") from error
+    return digest.hexdigest()
 
 
 def check_regular(path: Path) -> None:

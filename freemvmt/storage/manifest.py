@@ -16,13 +16,11 @@ FileHashes = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, 
 
 def hash_files(folder: Path, names: Iterable[str]) -> FileHashes:
     """The size and SHA-256 of the files ``names`` in ``folder``."""
-    sorted_names = sorted(names)
+    sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
+    largest_first = sorted(sizes, key=lambda name: -sizes[name])
     with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL
-        digests = list(pool.map(lambda name: sha256_of(folder / name), sorted_names))
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
-        for name, digest in zip(sorted_names, digests, strict=True)
-    }
+        digests = dict(zip(largest_first, pool.map(lambda name: sha256_of(folder / name), largest_first), strict=True))
+    return {name: {"bytes": size, "sha256": digests[name]} for name, size in sizes.items()}
 
 
 def verify_files(folder: Path, hashes: Mapping[str, Any], hint: str) -> None:

@@ -28,7 +28,7 @@ from freemvmt.data.records import is_folder_of_files
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console, count_of
-from freemvmt.search.bundle import load as bundle
+from freemvmt.search.bundle import files as bundle
 from freemvmt.search.bundle import milvus as remote
 from freemvmt.search.bundle.chunks import Chunks, encode_chunks
 from freemvmt.search.bundle.recall import probe_queries, recall_of, tenth_scores

@@ -17,7 +17,7 @@ from typing import Any
 
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle import load as bundle
+from freemvmt.search.bundle import files as bundle
 from freemvmt.search.stores.layout import (
     LOCK_FILE,
     MANIFEST_FILE,

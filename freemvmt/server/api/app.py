@@ -1,17 +1,16 @@
 """The HTTP API of a bundle, as an ASGI application."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from freemvmt.search.retriever import Retriever
-from freemvmt.server.api.openapi import describe
 from freemvmt.server.api.routes import add_routes
 from freemvmt.server.api.service import Service
 from freemvmt.server.http.auth import Authenticator
@@ -21,22 +20,22 @@ from freemvmt.server.http.middleware import RequestMiddleware
 from freemvmt.server.settings import ServeSettings
 
 
-class API(FastAPI):
-    """A FastAPI application whose description fits the bundle that is served."""
+class API(Starlette):
+    """An application whose description fits the bundle that is served."""
 
     authenticator: Authenticator
     service: Service
+    _description: tuple[object, dict[str, Any]] | None = None  # what it was made from, and the description
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI description, with the current fields of the documents and the sizes of the model's vectors."""
+        from freemvmt.server.api.openapi import describe  # here: it imports FastAPI
+
         retriever = self.service.retriever
         inputs = retriever.fields, self.service.sizes(), retriever.reranker is not None
-        if self.openapi_schema is None or inputs != self._schema_inputs:
-            self.openapi_schema = describe(self, self.authenticator, *inputs)
-            self._schema_inputs = inputs
-        return self.openapi_schema
-
-    _schema_inputs: tuple[Mapping[str, str], list[int], bool]
+        if self._description is None or inputs != self._description[0]:
+            self._description = inputs, describe(self.routes, self.authenticator, *inputs)
+        return self._description[1]
 
 
 def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> API:
@@ -45,16 +44,17 @@ def create_app(retriever: Retriever, settings: ServeSettings | None = None) -> A
     service = Service(retriever, settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         service.close()
 
-    app = API(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
+    app = API(lifespan=lifespan)
+    app.router.redirect_slashes = False
     app.authenticator, app.service = Authenticator(settings), service
     metrics = Metrics(retriever)
     for pool in service.pools:
         pool.on_change = lambda: metrics.note_queue(sum(pool.waiting for pool in service.pools))
-    add_routes(app, service, app.authenticator, metrics)
+    add_routes(app, service, app.authenticator, metrics, app.openapi)
     app.add_exception_handler(HTTPException, _raise_refusal)
     app.add_middleware(
         RequestMiddleware, settings=settings, authenticator=app.authenticator, metrics=metrics, folder=retriever.folder

@@ -255,11 +255,22 @@ class Service:
         """The response to GET /ready, after real searches."""
         return await self.read_pool.run(self.warm_up)
 
+    def prepare(self) -> None:
+        """Load and read what the first requests will need, so that their answers are as fast as later ones."""
+        if self.retriever.model is not None:
+            self.retriever.model.tokenizer.prepare()
+        self.warm_up()
+        for document in self.retriever.sample(1):
+            query = " ".join(document.content.split()[:8]) or document.id
+            for method in METHODS:
+                self._search_many([query], (10, method, None, False))
+            with contextlib.suppress(UserError):  # not every model can split a score
+                explanation_fields(self.retriever.explain(query, document.id))
+        self._info()
+
     def warm_up(self) -> bytes:
         """Search once with every method, so that everything is loaded; ``Refusal`` (503) when a search fails."""
         try:
-            if self.retriever.model is not None:
-                self.retriever.model.tokenizer.prepare()
             for method in METHODS:
                 self.retriever.search("ready", k=1, method=method, rerank=0)
             for name, kind in list(self.retriever.fields.items())[:1]:

@@ -8,7 +8,7 @@ from filelock import FileLock
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
-from freemvmt.search.bundle.load import FORMAT
+from freemvmt.search.bundle.files import FORMAT
 from freemvmt.search.retriever import Retriever
 from freemvmt.search.stores.layout import LOCK_FILE
 from freemvmt.storage.manifest import read_manifest

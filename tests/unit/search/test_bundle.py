@@ -18,7 +18,7 @@ from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle import build as indexing
 from freemvmt.search.bundle.build import build
-from freemvmt.search.bundle.load import FORMAT
+from freemvmt.search.bundle.files import FORMAT
 from freemvmt.search.lazy_model import LazyModel
 from freemvmt.search.retriever import Retriever
 from freemvmt.search.stores.local.store import STATE_FORMAT
