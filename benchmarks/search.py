@@ -78,7 +78,7 @@ def measure(given: argparse.Namespace, copy: Path) -> None:
         for name, taken in times.items()
     }
     for name, figure in figures.items():
-        sys.stdout.write(f"{name:<28}" + "  ".join(f"{key} {value:>8}" for key, value in figure.items()) + "\n")
+        sys.stdout.write(f"{name:<36}" + "  ".join(f"{key} {value:>8}" for key, value in figure.items()) + "\n")
     found = {"documents": len(retriever), "index": retriever.about["index"], "ways": figures}
     protocol = PROTOCOL.format(rounds=given.rounds, queries=given.queries, added=ADDED, pause=PAUSE)
     path = record.write("search", protocol, [0], found, ("faiss-cpu", "tantivy", "pyarrow"))
