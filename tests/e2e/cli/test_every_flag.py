@@ -90,6 +90,7 @@ VALUES = {
     "mine output": "{new}/other.parquet",
     "model": "{graphs}",
     "onnx_web": "{new}",
+    "export url": "{{id}}",
     "output": "{new}/other",
     "passage_field": "answer",
     "port": "0",
