@@ -16,6 +16,7 @@ from freemvmt.data.judgements import Judgements, from_pairs
 from freemvmt.data.values import passage_id
 
 MIN_WORDS = 8  # of a section, or of what follows its first sentence: fewer words answer nothing
+MIN_HELD_OUT = 20  # sections: fewer say little about a model
 MIN_SENTENCE, MAX_SENTENCE = 3, 32  # words of a first sentence that can stand in for a query
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _UNDERLINE = re.compile(r"\s*([^\w\s])\1*\s*$")  # the line below a heading of Markdown or reStructuredText
@@ -76,19 +77,21 @@ class Structure(NamedTuple):
 def structure_of(documents: Iterable[Document], name: str, seed: int, fraction: float, most: int) -> Structure:
     """The structure of a corpus.
 
-    About ``fraction`` of the sections with a trail, at most ``most``, are held out whole: a hash of the text decides,
-    so nothing of a section is trained on that the validation asks for. The trails of these sections are the queries
-    of the validation, and the texts of all sections its corpus.
+    ``fraction`` of the sections with a trail are held out whole, at most ``most``; of a small corpus ``MIN_HELD_OUT``
+    or a quarter, whichever is fewer. A hash of the text decides, so nothing of a section is trained on that the
+    validation asks for. The trails of these sections are the queries of the validation, and the texts of all sections
+    its corpus.
     """
     sections = [section for document in documents for section in sections_of(document)]
-    with_trail = sum(bool(section.trail) for section in sections)
-    share = min(fraction, most / max(with_trail, 1))
-    asked = {
+    queries = {
         section.text: query
         for section in sections
-        if section.trail and int(passage_id(f"{seed}\0{section.text}"), 16) / 2**64 < share
+        if section.trail
         for query, _ in itertools.islice(pairs_of(section), 1)
     }
+    count = min(most, max(round(fraction * len(queries)), min(MIN_HELD_OUT, len(queries) // 4)))
+    drawn = set(sorted(queries, key=lambda text: passage_id(f"{seed}\0{text}"))[:count])
+    asked = {text: query for text, query in queries.items() if text in drawn}
     training = [section for section in sections if section.text not in asked]
     pairs = from_pairs((query, [passage], []) for section in training for query, passage in pairs_of(section))
     texts = list(dict.fromkeys(section.text for section in training))

@@ -196,6 +196,7 @@ def test_single_queries_that_are_searched_together_answer_as_alone(bundle: Path)
         running(retriever, batch=8, batch_window_ms=50.0, threads=1) as address,
         httpx.Client(base_url=address, timeout=30) as client,
     ):
+        sizes.clear()  # those of the searches before it was ready
         threads = [threading.Thread(target=ask, args=(client, *one)) for one in asked]
         for thread in threads:
             thread.start()

@@ -94,7 +94,14 @@ def test_nothing_of_a_held_out_section_is_trained_on() -> None:
 def test_few_are_held_out_where_few_are_asked_for() -> None:
     validation = structure_of(corpus(400), "things", 0, 0.5, 20).validation
     assert validation is not None
-    assert 5 < len(validation.queries) < 40
+    assert len(validation.queries) == 20
+
+
+@pytest.mark.parametrize(("documents", "held_out"), [(400, 40), (100, 20), (40, 10), (4, 1)])
+def test_a_small_corpus_holds_out_a_larger_share(documents: int, held_out: int) -> None:
+    validation = structure_of(corpus(documents), "things", 0, 0.1, 2000).validation
+    assert validation is not None
+    assert len(validation.queries) == held_out
 
 
 def test_a_corpus_without_titles_holds_first_sentences_out(tmp_path: Path) -> None:
