@@ -69,6 +69,7 @@ SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "site_first_hit": ("export/site", "web"),
     "smaller": (*_QUALITY, "search/bundle/recall.py", "search/bundle/build.py"),
     "startup": ("__init__.py", "cli", "runtime", "server", "storage", *_QUALITY, *_BUNDLES),
+    "sweeps": ("tuning", *_QUALITY),
     "streaming_memory": (*_TRAINED, "data/streaming.py"),
     "training": _QUALITY,
 }  # fmt: skip

@@ -26,6 +26,8 @@ def ours(data: Path, output: Path, seed: int, loss: str) -> float:
     from freemvmt.config import TrainConfig
     from freemvmt.training import train_and_save
 
+    fonts = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "matplotlib")  # found once a machine
+    os.environ.setdefault("MPLCONFIGDIR", str(fonts))
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(dir=output.parent)  # no tokens from an earlier run
     started = time.perf_counter()
     train_and_save(

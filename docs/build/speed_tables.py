@@ -86,6 +86,29 @@ def speed_table(shown: Sequence[int] | None = None) -> str:
             "startup",
         )
     )
+    for name in (name for name in ways if name.startswith("two-towers search")):
+        rows.append(
+            (
+                f"`two-towers search`, {name.partition(', ')[2]}, s",
+                "",
+                f"{ways[name]['seconds']:.2f}",
+                "",
+                "",
+                "startup",
+            )
+        )
+    for name in (name for name in startup if name.startswith("served")):
+        served = startup[name]
+        rows.append(
+            (
+                f"a server's first answer beside its hundredth, {name.partition(', ')[2]}, ms",
+                "itself",
+                f"{served['first_ms']:.1f}",
+                f"{served['hundredth_ms']:.1f}",
+                "",
+                "startup",
+            )
+        )
     rows.append(("quickstart, cold, s", "", f"{startup['quickstart']['seconds']:.0f}", "", "", "startup"))
     head = "| work | beside | ours | theirs | ratio (range) | `benchmarks/` |\n|---|---|---|---|---|---|\n"
     rows = rows if shown is None else [rows[number] for number in shown]

@@ -11,7 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import aging
-from folder_table import folder_table
+from folder_table import adapt_table, folder_table, long_documents_table
 from install_tables import extras_table, lite_table, pythons_table
 from light_tables import (
     aligned_table,
@@ -121,7 +121,8 @@ PAGES = {
     },
     "docs/engines.md": {"engines": engine_table, "filters": filters_table},
     "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
-    "docs/how-to/folders.md": {"folder": folder_table},
+    "docs/how-to/folders.md": {"folder": folder_table, "adapt": adapt_table},
+    "docs/how-to/long-documents.md": {"long-documents": long_documents_table},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},
     "docs/light-query.md": {
