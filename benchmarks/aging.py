@@ -25,6 +25,7 @@ _SERVED = ("server", *_VECTORS, *_SEARCHING, *_BUNDLES)
 
 # By result: the files and folders below the package whose change could move its figures.
 SPEAKS_OF: dict[str, tuple[str, ...]] = {
+    "adapt": _QUALITY,
     "aligned": _QUALITY,
     "checkpoint_cost": (*_CHECKPOINTS, *_TRAINED),
     "document_encoder": (*_VECTORS, "export/onnx.py", "export/onnx_trace.py", "search/onnx_encoder.py"),

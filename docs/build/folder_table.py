@@ -45,7 +45,7 @@ def adapt_table() -> str:
         "\n".join(lines) + f"\n\nMean of {len(result['seeds'])} seeds, judged queries, full corpus, documents by their "
         "first 256 tokens. ↑ better and ↓ worse than the general model with p < 0.05 in a paired randomisation test. "
         f"Queries that were held out for validation: {', '.join(held_out)}."
-        "\nMade by `uv run python benchmarks/adapt.py --data FOLDER --work FOLDER`."
+        f"\nMade by `uv run python benchmarks/adapt.py --data FOLDER --work FOLDER --collections {' '.join(found)}`."
     )
 
 

@@ -123,6 +123,8 @@ PAGES = {
     "docs/explanation.md": {"variants-age": lambda: age("recurrent_variants")},
     "docs/how-to/folders.md": {"folder": folder_table, "adapt": adapt_table},
     "docs/how-to/long-documents.md": {"long-documents": long_documents_table},
+    "docs/how-to/rerank.md": {"rerank-age": lambda: age("rerank")},
+    "docs/how-to/tracking.md": {"sweeps-age": lambda: age("sweeps")},
     "docs/install.md": {"pythons": pythons_table, "extras": extras_table},
     "docs/lite.md": {"lite": lite_table},
     "docs/light-query.md": {
