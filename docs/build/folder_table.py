@@ -33,10 +33,7 @@ def adapt_table() -> str:
     bm25 = [f"{one['bm25']['ndcg@10']:.3f}" for one in found.values()]
     lines.append(f"| BM25 | {' | '.join(bm25)} |")
     models = [title for title in next(iter(found.values())) if title not in ("protocol", "queries", "bm25")]
-    for title in models:
-        for method in ("dense", "hybrid"):
-            cells = [_change(one[title][method], "general", "adapted") for one in found.values()]
-            lines.append(f"| {title}{', hybrid' if method == 'hybrid' else ''} | {' | '.join(cells)} |")
+    lines += _model_rows(found, models, "general", "adapted")
     held_out = [
         f"{name} {one[models[0]]['held_out']} of {one[models[0]]['queries'] + one[models[0]]['held_out']:,}"
         for name, one in found.items()
@@ -60,15 +57,22 @@ def long_documents_table() -> str:
     lines.append(f"| passages | {' | '.join(passages)} |")
     bm25 = [_change(one[models[0]]["bm25"], "whole", "passages") for one in found.values()]
     lines.append(f"| BM25 | {' | '.join(bm25)} |")
-    for title in models:
-        for method in ("dense", "hybrid"):
-            cells = [_change(one[title][method], "whole", "passages") for one in found.values()]
-            lines.append(f"| {title}, {method} | {' | '.join(cells)} |")
+    lines += _model_rows(found, models, "whole", "passages")
     return (
         "\n".join(lines) + f"\n\n{result['protocol'][0].upper()}{result['protocol'][1:]}. Mean of "
         f"{len(result['seeds'])} seeds; ↑ better and ↓ worse than without cutting, p < 0.05 in a paired randomisation "
         "test.\nMade by `uv run python benchmarks/long_documents.py --data FOLDER --work FOLDER`."
     )
+
+
+def _model_rows(found: dict[str, Any], models: list[str], before: str, after: str) -> list[str]:
+    """A row for each of ``models``, dense and in hybrid: both scores in each collection."""
+    rows = []
+    for title in models:
+        for method in ("dense", "hybrid"):
+            cells = [_change(one[title][method], before, after) for one in found.values()]
+            rows.append(f"| {title}, {method} | {' | '.join(cells)} |")
+    return rows
 
 
 def _change(found: dict[str, Any], before: str, after: str) -> str:
