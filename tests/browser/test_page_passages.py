@@ -8,37 +8,27 @@ from typing import Any
 
 import httpx
 import pytest
+from notes import NEEDLE, index_notes, write_notes
 from playwright.sync_api import expect
-
-from freemvmt.config import ModelConfig
-from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle.build import build
 
 from browser import Visits
 from live_server import running
 from rows import ANSWERED, FILLER
-
-NEEDLE = "A magnet 🧲 holds the needle of this compass."
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 61 files, one of them long."""
     place = tmp_path_factory.mktemp("passages")
-    notes = place / "notes"
-    (notes / "a").mkdir(parents=True)
-    for number in range(60):
-        text = f"# {ANSWERED[number % 30]}\n\n{ANSWERED[number % 30]} {FILLER[number % 20]}.\n"
-        (notes / "a" / f"{number}.md").write_text(text, encoding="utf-8")
+    texts = [f"# {ANSWERED[n % 30]}\n\n{ANSWERED[n % 30]} {FILLER[n % 20]}.\n" for n in range(60)]
     filler = "\n\n".join(f"😀 {ANSWERED[n % 30]} and {FILLER[n % 20]}, said once more." for n in range(40))
     part_two = f"## Part two\n\n{'A map. ' * 16}\n\n### The compass\n\n{NEEDLE}"
     long = f"# The book\n\n{filler}\n\n{part_two}\n\n## Part three\n\n{filler}\n"
-    (notes / "book.md").write_text(long, encoding="utf-8")
+    notes = write_notes(place, texts, long)
     for number, path in enumerate(sorted((notes / "a").iterdir())):
         date = datetime.datetime(2024 + number % 2, 12, 31, 23, tzinfo=datetime.UTC)
         os.utime(path, (date.timestamp(), date.timestamp() + number))
-    build(TwoTowersModel(ModelConfig(base=tiny_base, max_length=48)), str(notes), place / "bundle")
-    return place / "bundle"
+    return index_notes(tiny_base, notes)
 
 
 def test_a_passage_stands_with_its_place_and_opens_its_document_there(visits: Visits, bundle: Path) -> None:

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from notes import NEEDLE, index_notes, write_notes
 from playwright.sync_api import Page, Route, expect
 from torch.nn import functional as F
 
-from freemvmt.config import ModelConfig
 from freemvmt.data.documents import Document
 from freemvmt.export.site import postings, texts
 from freemvmt.export.site.export import export_site, restored
-from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle.build import build
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.fusion import fuse
 from freemvmt.search.index.ranking import Ranking
@@ -30,7 +28,6 @@ from page_site import unpacked
 from rows import ANSWERED, FILLER
 from static_host import hosting
 
-NEEDLE = "A magnet 🧲 holds the needle of this compass."
 QUERIES = ["magnet holds the needle of this compass", ANSWERED[3], f"{ANSWERED[7]} {FILLER[2]}", "said", "?"]
 OPEN = (
     "async () => { const { open } = await import(new URL('page/search.js', location.href));"
@@ -47,25 +44,23 @@ URL = "https://docs.example.org/{stem}/#{anchor}"
 def bundle(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 41 files, of which every fourth is long, and one document that was added since."""
     place = tmp_path_factory.mktemp("site passages")
-    notes = place / "notes"
-    (notes / "a").mkdir(parents=True)
     draw = random.Random(0)
 
     def paragraphs(count: int) -> list[str]:
         """Texts of which no two have the same words."""
         return [f"😀 {draw.choice(ANSWERED)} {' '.join(draw.sample(FILLER, 4))}, said." for _ in range(count)]
 
+    texts = []
     for number in range(40):
         text = "\n\n## More\n\n".join(paragraphs(1 if number % 4 else 20))
-        (notes / "a" / f"{number}.md").write_text(f"# {ANSWERED[number % 30]}\n\n{text}\n", encoding="utf-8")
+        texts.append(f"# {ANSWERED[number % 30]}\n\n{text}\n")
     first, last = ("\n\n".join(paragraphs(40)) for _ in range(2))
     long = f"# The book\n\n{first}\n\n## Part two\n\n### The `compass`\n\n{NEEDLE}\n\n## Part three\n\n{last}\n"
-    (notes / "book.md").write_text(long, encoding="utf-8")
-    build(TwoTowersModel(ModelConfig(base=tiny_base, max_length=48)), str(notes), place / "bundle")
-    retriever = Retriever.load(place / "bundle")
+    bundle = index_notes(tiny_base, write_notes(place, texts, long))
+    retriever = Retriever.load(bundle)
     retriever.add([Document("new.md", "\n".join(paragraphs(20)), "Added", {"path": "new.md"})])
     retriever.close()
-    return place / "bundle"
+    return bundle
 
 
 @pytest.fixture(scope="module")
