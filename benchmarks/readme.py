@@ -98,10 +98,8 @@ def copy_tree(clone: Path) -> None:
 
 
 def write_inputs(folder: Path) -> None:
-    """The files that README takes as a user's own."""
-    pairs = [{"query": f"what is number {n}", "passage": f"{n} is the number after {n - 1}"} for n in range(1000)]
-    document = {"id": "tower", "title": "Tower", "text": "A building taller than it is wide.", "package": "mine"}
-    (folder / "documents.jsonl").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    """The one file that README takes as a user's own."""
+    pairs = [{"query": f"what is number {n}", "passage": f"{n} is the number after {n - 1}"} for n in range(300)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
 
 
