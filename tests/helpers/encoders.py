@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+import transformers.models.bert.modeling_bert  # takes seconds: here no test is charged for them
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from freemvmt.towers.transformer import silenced
 
 _TEXTS = ["a tower of stone, 300 metres high", "query: what is a tower?", "passage: the tower is made of stone",
           "naïve cafés in Paris; Ärger im Büro", "Represent this sentence: 1,234.5 (x)"]  # fmt: skip
+# What cross-encoders score.
+QUERY = "what is a TOWER?"
+TEXTS = [
+    "a tower of stone, 300 metres high", "stone " * 80, "naïve CAFÉ 東京 👋", "", " a  b ", "the tower", "x" * 200,
+    "Represent this sentence: 1,234.5 (x)",
+]  # fmt: skip
 _SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 
 
@@ -77,8 +85,6 @@ LENGTH = 40  # tokens that each reads, special ones included
 
 def _config(kind: str) -> tuple[Any, Tokenizer]:
     """The configuration of a small model of ``transformers``, and its tokenizer."""
-    import transformers
-
     name, make_tokenizer, sizes = _KINDS[kind]
     positions = LENGTH + 2 if kind in ("mpnet", "roberta", "xlm-roberta") else LENGTH  # two of them are for padding
     config = getattr(transformers, name)(max_position_embeddings=positions, **_PADDED, **sizes)
@@ -103,8 +109,6 @@ def _names(config: Any) -> list[str]:
 
 def _wrapped(tokenizer: Tokenizer, config: Any) -> Any:
     """``tokenizer`` as `transformers` saves it."""
-    import transformers
-
     pad = next(token for token in ("[PAD]", "<pad>") if tokenizer.token_to_id(token) is not None)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=pad, model_input_names=_names(config)
@@ -119,7 +123,6 @@ def write_encoder(
     max_length: int | None = LENGTH,
 ) -> Any:
     """Write ``folder`` by sentence-transformers, and return the model that it reads from there."""
-    import transformers
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
@@ -138,8 +141,6 @@ def write_encoder(
 
 def write_cross_encoder(folder: Path, kind: str = "bert", labels: int = 1, graph: bool = False) -> Path:
     """Write a cross-encoder with ``labels`` outputs to ``folder``; ``graph``: as an ONNX graph instead of weights."""
-    import transformers
-
     torch.manual_seed(0)
     config, tokenizer = _config(kind)
     config.num_labels = labels

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.data.documents import Document
 from freemvmt.data.passages import Splitter
@@ -19,7 +20,7 @@ from freemvmt.search.bundle import build as indexing
 from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 
-from forked import Forks, apply
+from forked import Forks, alive, apply
 
 MOMENTS = 14
 CHUNK = 100
@@ -178,3 +179,26 @@ def contents(retriever: Retriever) -> dict[str, str]:
     """Id and text of all documents that changes put in."""
     hits = retriever.search("tower", 1000, "dense")
     return {hit.id: retriever.get(hit.id).text for hit in hits if not hit.id.startswith("d")}
+
+
+def test_mining_that_is_killed_leaves_the_old_file_or_the_new_and_nothing_beside(
+    children: Forks, model_folder: Path, rows_file: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "mined.jsonl"
+    words = ["mine", str(model_folder), rows_file, "--output", str(output), "--first-rank", "2"]
+    assert main(words) == 0
+    right = output.read_bytes()
+    for old in (b"", b"old"):
+        output.write_bytes(old)
+        child = children.start(command=words)
+        while alive(child) and not list(tmp_path.glob(".mined.jsonl.*.part")):
+            time.sleep(0.0005)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # while it writes, as far as that can be met
+        children.rest()
+        assert output.read_bytes() in (old, right)
+        for part in tmp_path.glob(".*.part"):
+            os.utime(part, (0, 0))
+        assert main(words) == 0
+        assert output.read_bytes() == right
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mined.jsonl", "model"]

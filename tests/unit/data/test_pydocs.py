@@ -4,7 +4,6 @@ import gzip
 import importlib
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -271,22 +270,6 @@ def test_a_helper_that_cannot_be_started_is_replaced(
     with caplog.at_level(logging.INFO):
         assert len(read(workers=2)) == 11
     assert "a helper process failed" in caplog.text
-
-
-def test_a_script_without_a_guard_and_standard_input_work(parcel: Path, tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path\n"
-        "from freemvmt.data.readers import pydocs\n"
-        f"with Path({str(tmp_path / 'runs')!r}).open('a') as file: file.write('run ')\n"
-        f"found = pydocs.read(['parcel'], 2, Path({str(tmp_path)!r}) / str(len(__import__('sys').argv)))\n"
-        "assert len(found) == 11, found\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(parcel.parent), "PYTHONWARNINGS": "error"}
-    subprocess.run([sys.executable, str(script), "argument"], env=environment, check=True)
-    subprocess.run([sys.executable, "-"], input=code.encode(), env=environment, check=True)
-    assert (tmp_path / "runs").read_text() == "run run "
 
 
 def test_what_was_read_is_kept_until_a_version_changes(read: Read, parcel: Path) -> None:

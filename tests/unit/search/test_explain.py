@@ -83,7 +83,7 @@ def check(model: TwoTowersModel, query: str, document: Document) -> Explanation:
 
 def test_random_texts_of_every_script(model: TwoTowersModel) -> None:
     draw = random.Random(0)
-    for number in range(150):
+    for number in range(100):
         text, title, query = ("".join(draw.choices((*ALPHABET, " "), k=draw.randint(0, size))) for size in (60, 12, 12))
         check(model, query, Document(f"{number}", text, draw.choice(["", title])))
 

@@ -111,7 +111,7 @@ def test_whatever_happens_to_an_array_it_is_refused_or_read(tmp_path: Path) -> N
     write_array(path, np.arange(40))
     sound = path.read_bytes()
     refused = 0
-    for number in range(3000):
+    for number in range(1500):
         damaged = bytearray(sound)
         if number % 10 == 0:
             del damaged[draw.randrange(len(damaged)) :]
@@ -126,7 +126,7 @@ def test_whatever_happens_to_an_array_it_is_refused_or_read(tmp_path: Path) -> N
             refused += 1
         assert "; " in said
         assert "\n" not in said
-    assert refused > 2000
+    assert refused > 1000
 
 
 STRINGS = ["", "a", "été", "日本"]

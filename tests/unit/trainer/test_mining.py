@@ -1,8 +1,4 @@
-import contextlib
 import dataclasses
-import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +15,6 @@ from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.mining import mine
 from freemvmt.trainer.teacher import TeacherVectors
 from freemvmt.training import train
-
-from forked import Forks, alive
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +97,6 @@ def test_ranks_beyond_the_corpus_and_a_positive_that_is_far_give_nothing(
 def test_the_command_writes_rows_that_train(
     suffix: str, tiny_base: str, rows_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from freemvmt.cli import main
-
     TwoTowersModel(TrainConfig(base=tiny_base).model_config()).save(tmp_path / "model")
     output = tmp_path / f"mined.{suffix}"
     flags = ["--by", "both", "--first-rank", "2", "--teacher", str(tmp_path / "model"), "--margin", "0.1"]
@@ -126,27 +118,3 @@ def test_the_command_writes_rows_that_train(
     assert 0 < max(after.negatives.lengths) <= 5
     assert main(["mine", str(tmp_path / "model"), rows_file, "--output", str(tmp_path / "mined.csv")]) == 2
     assert "neither .parquet nor .jsonl" in capsys.readouterr().err
-
-
-def test_a_killed_command_leaves_the_old_file_or_the_new_and_nothing_beside(
-    children: Forks, model: TwoTowersModel, rows_file: str, tmp_path: Path
-) -> None:
-    model.save(tmp_path / "model")
-    output = tmp_path / "mined.jsonl"
-    words = ["mine", str(tmp_path / "model"), rows_file, "--output", str(output), "--first-rank", "2"]
-    assert main(words) == 0
-    right = output.read_bytes()
-    for old in (b"", b"old"):
-        output.write_bytes(old)
-        child = children.start(command=words)
-        while alive(child) and not list(tmp_path.glob(".mined.jsonl.*.part")):
-            time.sleep(0.0005)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)  # while it writes, as far as that can be met
-        children.rest()
-        assert output.read_bytes() in (old, right)
-        for part in tmp_path.glob(".*.part"):
-            os.utime(part, (0, 0))
-        assert main(words) == 0
-        assert output.read_bytes() == right
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["mined.jsonl", "model"]

@@ -274,7 +274,7 @@ def test_a_server_that_does_not_answer_means_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
     tracking.start(TrainConfig()).finish()
     (note,) = notes
     (folder,) = Path("wandb").glob("offline-run-*")
