@@ -1,18 +1,19 @@
-"""What `fuzz.py` mutates: small sound files of every kind, how the program reads each, and how a plain reader does."""
+"""What `fuzz.py` mutates: small sound files of every kind, and how the program reads each.
+
+`fuzz_readers.py` reads those that are text without the program, and so says what is right.
+"""
 
 import json
-import math
 import os
 import random
-import sqlite3
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import fuzz_readers
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,6 @@ from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.jsonl import read_jsonl
 from freemvmt.data.readers.qrels import read_qrels
 from freemvmt.data.readers.tsv import read_tsv
-from freemvmt.data.values import passage_id
 from freemvmt.evaluation.runs import read_run, write_run
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
@@ -184,24 +184,24 @@ def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
     jsonl(folder / "rows.jsonl", _rows(draw))
     fields = (None, "query", "passage")
     reader = read("rows.jsonl", lambda path: _judged(read_jsonl(path, *fields)))
-    yield Target("rows, JSONL", _all_files, reader, read("rows.jsonl", _true_rows)), folder
+    yield Target("rows, JSONL", _all_files, reader, read("rows.jsonl", fuzz_readers.rows)), folder
 
     triples = [(words(5), words(5), words(5)) for _ in range(30)]
     folder = _new(place / "tsv")
     (folder / "pairs.tsv").write_text("\n".join(map("\t".join, triples)), encoding="utf-8")
     reader = read("pairs.tsv", lambda path: _judged(read_tsv(path, None, "query", "passage")))
-    yield Target("pairs, TSV", _all_files, reader, read("pairs.tsv", _true_pairs)), folder
+    yield Target("pairs, TSV", _all_files, reader, read("pairs.tsv", fuzz_readers.pairs)), folder
 
     folder = _new(place / "parquet")
     queries, passages, _ = zip(*triples, strict=True)
     pq.write_table(pa.table({"query": queries, "passage": passages}), folder / "pairs.parquet")
     reader = read("pairs.parquet", lambda path: _judged(tables.read_parquet(path, *fields)))
-    yield Target("pairs, Parquet", _all_files, reader, read("pairs.parquet", _true_parquet)), folder
+    yield Target("pairs, Parquet", _all_files, reader, read("pairs.parquet", fuzz_readers.parquet)), folder
 
     folder = _new(place / "corpus")
     jsonl(folder / "corpus.jsonl", [{"_id": f"d{n}", "title": "", "text": words(6), "year": n} for n in range(30)])
     reader = read("corpus.jsonl", lambda path: [(d.id, d.text, d.title, d.metadata) for d in read_corpus(str(path))])
-    yield Target("corpus, JSONL", _all_files, reader, read("corpus.jsonl", _true_corpus)), folder
+    yield Target("corpus, JSONL", _all_files, reader, read("corpus.jsonl", fuzz_readers.corpus)), folder
 
     folder = _new(place / "beir")
     (folder / "qrels").mkdir()
@@ -209,8 +209,8 @@ def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
     jsonl(folder / "queries.jsonl", [{"_id": f"q{n}", "text": f"query {n}"} for n in range(9)])
     judged = "".join(f"q{n}\td{n}\t1\n" for n in range(9))
     (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    yield Target("collection, BEIR", _all_files, _collection, _true_collection), folder
-    reader, truth = read("qrels/test.tsv", read_qrels), read("qrels/test.tsv", _true_qrels)
+    yield Target("collection, BEIR", _all_files, _collection, fuzz_readers.collection), folder
+    reader, truth = read("qrels/test.tsv", read_qrels), read("qrels/test.tsv", fuzz_readers.qrels)
     yield Target("qrels", lambda folder: [folder / "qrels" / "test.tsv"], reader, truth), folder
 
     ids = [f"d{n}" for n in range(9)]
@@ -219,7 +219,7 @@ def text_targets(place: Path) -> Iterator[tuple[Target, Path]]:
     folder = _new(place / "run")
     write_run({query: {id: draw.random() for id in ids} for query in qrels}, folder / "run.txt", "tag")
     reader = read("run.txt", lambda path: read_run(path, known))
-    yield Target("run", _all_files, reader, read("run.txt", _true_run)), folder
+    yield Target("run", _all_files, reader, read("run.txt", fuzz_readers.run)), folder
 
 
 def _sweep(folder: Path) -> tuple[Target, Path]:
@@ -227,117 +227,15 @@ def _sweep(folder: Path) -> tuple[Target, Path]:
         with open_study(folder / "quick.db", "quick", None, 0) as study:
             return [(trial.number, trial.value, trial.params) for trial in study.trials if trial.value is not None]
 
-    def stored(folder: Path) -> Any:
-        try:
-            with closing(sqlite3.connect(folder / "quick.db")) as file:
-                values = file.execute(
-                    "SELECT number, value, trial_id FROM trials JOIN trial_values USING (trial_id) "
-                    "WHERE state IN ('COMPLETE', 'PRUNED') AND value_type = 'FINITE' ORDER BY number"
-                ).fetchall()
-                named = file.execute("SELECT trial_id, param_name, param_value FROM trial_params").fetchall()
-        except sqlite3.Error as error:
-            raise ValueError(str(error)) from error
-        return [
-            (number, value, {name: found for id, name, found in named if id == trial})
-            for number, value, trial in values
-        ]
-
     _new(folder)
     with open_study(folder / "quick.db", "quick", None, 0) as study:
         study.optimize(lambda trial: trial.suggest_float("rate", 0, 1), n_trials=5)
-    return Target("sweep", lambda folder: [folder / "quick.db"], trials, stored), folder
-
-
-def _true_lines(path: Path) -> list[str]:
-    lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    return [line.rstrip("\r") for line in lines if line.strip()]
-
-
-def _true_objects(path: Path) -> Iterator[Any]:
-    for line in _true_lines(path):
-        try:
-            found = json.dumps(json.loads(line), ensure_ascii=False)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        yield json.loads(found.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-
-
-def _true_rows(path: Path) -> Any:
-    found = []
-    for row in _true_objects(path):
-        if isinstance(row.get("passages"), dict):
-            texts, marks = row["passages"]["passage_text"], row["passages"]["is_selected"]
-        else:
-            texts, marks = [str(row[name]) for name in ("passage", "negative") if name in row], (1, 0)
-        found.append((str(row["query"]), [(text, mark > 0) for text, mark in zip(texts, marks, strict=False)]))
-    return found
-
-
-def _true_pairs(path: Path) -> Any:
-    lines = [line.split("\t") for line in _true_lines(path)]
-    return [(query, [(positive, True), *((text, False) for text in rest if text)]) for query, positive, *rest in lines]
-
-
-def _true_parquet(path: Path) -> Any:
-    try:
-        found = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(str(error)) from error
-    return [(row["query"], [(row["passage"], True)]) for row in found]
-
-
-def _true_corpus(path: Path) -> Any:
-    found = []
-    for row in _true_objects(path):
-        metadata = {key: value for key, value in row.items() if key not in ("_id", "id", "title", "text", "metadata")}
-        name = row.get("id") if row.get("_id") is None else row["_id"]
-        id = passage_id(row["text"]) if name is None else str(name)
-        found.append((id, row["text"], row.get("title") or "", {**(row.get("metadata") or {}), **metadata}))
-    return found
+    return Target("sweep", lambda folder: [folder / "quick.db"], trials, fuzz_readers.sweep), folder
 
 
 def _collection(folder: Path) -> Any:
     found = load_collection(str(folder), "test", TrainConfig())
     return found.document_ids, found.documents, found.query_ids, found.queries, found.qrels
-
-
-def _true_collection(folder: Path) -> Any:
-    corpus, queries = _true_objects(folder / "corpus.jsonl"), _true_objects(folder / "queries.jsonl")
-    texts = {str(row["_id"]): f"{row.get('title', '')} {row['text']}".strip() for row in corpus}
-    asked = {str(row["_id"]): str(row["text"]) for row in queries}
-    judged = {
-        query: {document: grade for document, grade in grades.items() if document in texts}
-        for query, grades in _true_qrels(folder / "qrels" / "test.tsv").items()
-        if query in asked
-    }
-    judged = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
-    kept = [query for query in asked if query in judged]
-    return list(texts), list(texts.values()), kept, [asked[query] for query in kept], judged
-
-
-def _true_qrels(path: Path) -> Any:
-    found: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_true_lines(path)):
-        query, *_, document, grade = line.split("\t") if "\t" in line else line.split()
-        try:
-            value = int(grade)
-        except ValueError:
-            if number:
-                raise
-            continue  # a header
-        found.setdefault(query, {})[document] = value
-    return found
-
-
-def _true_run(path: Path) -> Any:
-    found: dict[str, dict[str, float]] = {}
-    for line in _true_lines(path):
-        query, _, document, _, score, _ = line.split()
-        single = struct.unpack("f", struct.pack("f", float(score)))[0]
-        if not math.isfinite(single) or document in found.get(query, {}):
-            raise ValueError(f"a score of {score}, or {document} twice")
-        found.setdefault(query, {})[document] = single
-    return {query: scores for query, scores in found.items() if query in ("q0", "q1")}
 
 
 def _judged(judgements: Judgements) -> Any:
@@ -372,7 +270,7 @@ def small_base(folder: Path) -> str:
     folder.mkdir()
     definition = json.loads((real / "tokenizer.json").read_text(encoding="utf-8"))
     definition["model"]["vocab"] = {
-        word: number for word, number in definition["model"]["vocab"].items() if number < 2500
+        word: number for word, number in definition["model"]["vocab"].items() if number < _VOCABULARY
     }
     (folder / "tokenizer.json").write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
     table = load_file(real / "model.safetensors")["embeddings.word_embeddings.weight"]

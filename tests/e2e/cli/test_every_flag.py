@@ -1,21 +1,19 @@
 """Every command with no argument, with --help, and with each of its flags at a value other than its default: it does
 its work, or it says in one line what is wrong.
 
-Commands come from ``cli.VERBS`` and the two scripts, flags from the dataclasses that tyro makes them of, values from
-the flags' types. A flag whose type gives no value stands in ``VALUES``; a new one that does not fails here.
+Commands come from ``cli.VERBS`` and the two scripts, flags and values from `command_flags`. A flag whose type gives no
+value stands in ``VALUES``; a new one that does not fails here.
 """
 
 import collections
 import contextlib
 import dataclasses
 import functools
-import importlib
 import json
 import runpy
 import shutil
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,17 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tyro
 
 from freemvmt import cli, main, sweep_config
 from freemvmt.cli import parsing, sweep
 from freemvmt.cli.train import TrainOptions
-from freemvmt.config import TrainConfig, flag
+from freemvmt.config import TrainConfig
 from freemvmt.data.readers import pydocs
 from freemvmt.errors import UserError
 from freemvmt.trainer.dataset import prepare
 from freemvmt.tuning import run as sweeps
 
+from command_flags import commands, entry, flags_of
 from encoders import write_cross_encoder
 from rows import ANSWERED, make_rows
 from stopping import Stopped, StoppedAt
@@ -204,73 +202,18 @@ REFUSED = {
 NO_HUB = "the Hugging Face Hub cannot be reached"  # what `push` says here; test_publishing.py has a Hub
 
 
-def commands() -> dict[str, type]:
-    """For each command the dataclass of its flags: what it gives to the parser."""
-    return {verb: _options(verb) for verb in cli.VERBS}
-
-
-def _options(verb: str) -> type:
-    modules = [
-        importlib.import_module(f"freemvmt.cli.{name}") for name in sorted({name for name, _ in cli.VERBS.values()})
-    ]
-    parser = mock.Mock(side_effect=StopIteration)
-    with contextlib.ExitStack() as stack:
-        for module in (*modules, parsing):
-            stack.enter_context(mock.patch.object(module, "parse", parser))
-        stack.enter_context(contextlib.suppress(StopIteration))
-        cli._function(verb)([])
-    kind: type = parser.call_args.args[0]
-    return kind
-
-
 def cases() -> Iterator[Any]:
     """Command lines with one flag that is not at its default."""
     for command, kind in commands().items():
-        for tried, name in flags_of(command, kind):
+        for tried, name in flags_of(command, kind, VALUES):
             if command == "sweep" and name in TRAINING and name not in SEARCHED:
                 continue  # it is given on as it is, see below
-            for beside in dict.fromkeys(["", _of(BESIDE, command, name)]):
+            for beside in dict.fromkeys(["", entry(BESIDE, command, name)]):
                 more = f"{beside} {tried}".strip()
                 short = f"{command} {more}"
                 refused = NO_HUB if command == "push" else REFUSED.get(short)
                 yield pytest.param(f"{command} {COMMANDS[command]} {more}", refused, id=short)
     yield from (pytest.param(line, None, id=line) for line in MORE)
-
-
-def flags_of(command: str, kind: type) -> Iterator[tuple[str, str]]:
-    """Each flag of ``kind`` with each value that it is tried with, and the name of its field."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
-        if tyro.conf.Positional in marks or tyro.conf.Suppress in marks:
-            continue
-        plain = typing.get_type_hints(kind)[field.name]
-        for value in _values(command, field, plain):
-            yield (value if value.startswith("--") else f"{flag(field.name)} {value}"), field.name
-
-
-def _of(table: dict[str, str], command: str, name: str) -> str:
-    return table.get(f"{command} {name}") or table.get(name, "")
-
-
-def _values(command: str, field: "dataclasses.Field[object]", hint: object) -> list[str]:
-    if given := _of(VALUES, command, field.name):
-        return [given]
-    options = [one for one in typing.get_args(hint) if one is not type(None)]
-    if field.default is None and len(options) == 1:
-        hint = options[0]
-        options = list(typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return [str(one) for one in options if one != field.default]
-    if hint is bool:
-        return [flag(f"no_{field.name}" if field.default else field.name)]
-    default = 0 if field.default is None else field.default
-    if hint is int and isinstance(default, int):
-        return [str(default + 1 if default else 2)]
-    if hint is float and isinstance(default, float | int):
-        return [str(default / 2 if default else 0.5)]
-    raise AssertionError(f"{command} has a new flag, {flag(field.name)}: say a value of it in VALUES")
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +338,7 @@ def test_every_script_helps(line: str, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives on all words as they are: what holds of the command's flags holds of the script's."""
     given: list[list[str]] = []
-    lines = ["", *(tried for tried, _ in flags_of(command, commands()[command]))]
+    lines = ["", *(tried for tried, _ in flags_of(command, commands()[command], VALUES))]
 
     def take(argv: list[str], prog: str = "") -> int:
         given.append([prog, *argv])
@@ -412,7 +355,7 @@ def test_the_script_is_the_command(line: str, command: str, monkeypatch: pytest.
 def test_a_sweep_trains_with_the_flags_of_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: list[TrainConfig] = []
     monkeypatch.setattr(sweeps, "run_sweep", lambda _, config, **more: given.append(config) or mock.Mock(stopped=False))
-    for tried, name in flags_of("sweep", sweep.SweepOptions):
+    for tried, name in flags_of("sweep", sweep.SweepOptions, VALUES):
         words = tried.format_map(collections.defaultdict(lambda: "name")).split()
         if name in TRAINING:
             with contextlib.suppress(UserError):  # one that another flag must stand beside
@@ -442,4 +385,4 @@ def test_a_flag_without_a_value_here_is_named() -> None:
         colour: str = "red"
 
     with pytest.raises(AssertionError, match="paint has a new flag, --colour: say a value"):
-        list(flags_of("paint", Options))
+        list(flags_of("paint", Options, VALUES))
