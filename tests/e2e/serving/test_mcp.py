@@ -18,6 +18,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
 
+from freemvmt.cli import main
 from freemvmt.data.documents import Document
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.mcp.cutting import MOST_CHARACTERS, MOST_IN_PAGE
@@ -91,6 +92,7 @@ def test_a_client_finds_and_reads_documents(transport: Any, mode: str, bundle: P
             await check_the_tools(client, Retriever.load(bundle))
             await check_the_resources(client)
             await check_the_refusals(client)
+            await check_calls_at_the_same_time(client)
 
     asyncio.run(talk())
 
@@ -174,6 +176,13 @@ async def check_the_refusals(client: Client) -> None:
         await client.call_tool("write", {})
 
 
+async def check_calls_at_the_same_time(client: Client) -> None:
+    """Each gets its own answer."""
+    ids = [f"d{number}" for number in range(40)]
+    found = await asyncio.gather(*(client.call_tool("get", {"id": id}) for id in ids))
+    assert [structured(one)["id"] for one in found] == ids
+
+
 def test_what_is_added_while_the_server_runs_is_found(own_bundle: Path, tmp_path: Path) -> None:
     async def talk() -> None:
         async with over_stdio(own_bundle) as client:
@@ -224,17 +233,6 @@ def test_answers_are_bounded_and_say_what_is_missing(own_bundle: Path) -> None:
                 start = part["next_start"]
             assert [len(part) for part in parts] == [MOST_IN_PAGE] * 3 + [9_000]
             assert "".join(parts) == text
-
-    asyncio.run(talk())
-
-
-@pytest.mark.parametrize("transport", [over_stdio, over_http])
-def test_calls_at_the_same_time_each_get_their_own_answer(transport: Any, bundle: Path) -> None:
-    async def talk() -> None:
-        async with transport(bundle) as client:
-            ids = [f"d{number}" for number in range(40)]
-            found = await asyncio.gather(*(client.call_tool("get", {"id": id}) for id in ids))
-            assert [structured(one)["id"] for one in found] == ids
 
     asyncio.run(talk())
 
@@ -335,24 +333,23 @@ def test_with_a_token_every_request_needs_it(bundle: Path) -> None:
         assert httpx.post(address, json=body, headers=headers | elsewhere).status_code == 403
 
 
-def refusal(*words: object, token: str = "") -> str:
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=os.environ | {TOKEN_VARIABLE: token},
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert "; " in done.stderr
-    return done.stderr
+def test_what_it_will_not_start_with(
+    bundle: Path,
+    own_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refusal(*words: object, token: str = "") -> str:
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+        assert main(["mcp", *map(str, words)]) == 2
+        out, said = capsys.readouterr()
+        assert out == ""
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+        assert "; " in said
+        return said
 
-
-def test_what_it_will_not_start_with(bundle: Path, own_bundle: Path, tmp_path: Path) -> None:
     assert "give a folder that `two-towers index` wrote" in refusal(tmp_path)
     with (own_bundle / "documents.utf8").open("r+b") as file:
         file.write(b"?")
