@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ os.environ |= {
 }
 # A job in the background of a shell ignores SIGINT, and so would everything that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Its C++ part prints what is left of it when a worker ends; nothing here needs it.
+sys.modules["triton"] = None  # type: ignore[assignment]
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_PROJECT", None)
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # what a command says comes next is the same however tests are run
