@@ -240,6 +240,12 @@ def gpu_table() -> str:
     rows.append(("exact best 100 of 1,000,000, queries/s", cpu, cuda, f"{found['same_ids']:.0%} the same ids"))
     head = f"| | {result['machine']['cores']} cores | {result['gpu']} | ratio | |\n|---|---|---|---|---|\n"
     lines = [f"| {name} | {a:,} | {b:,} | **{b / a:.1f}** | {same} |" for name, a, b, same in rows]
+    if documents := result.get("documents"):
+        ours, peer = documents["two-towers"], documents["sentence-transformers"]
+        lines.append(
+            f"| encode, transformer, passages/s, beside sentence-transformers on the GPU | {peer:,} | {ours:,} "
+            f"| **{ours / peer:.1f}** | least cosine {documents['least_cosine']} |"
+        )
     return (
         head + "\n".join(lines) + f"\n\ntorch {result['versions']['torch']}. Made by `uv run python benchmarks/gpu.py`."
     )
