@@ -27,6 +27,7 @@ _SERVED = ("server", *_VECTORS, *_SEARCHING, *_BUNDLES)
 SPEAKS_OF: dict[str, tuple[str, ...]] = {
     "adapt": _QUALITY,
     "aligned": _QUALITY,
+    "cpu_cost": (*_VECTORS, *_SEARCHING, *_BUNDLES),
     "checkpoint_cost": (*_CHECKPOINTS, *_TRAINED),
     "document_encoder": (*_VECTORS, "export/onnx.py", "export/onnx_trace.py", "search/onnx_encoder.py"),
     "encode": _VECTORS,

@@ -11,8 +11,10 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,16 +22,19 @@ from typing import Any
 
 import record
 import torch
+from rounds import in_turns
 
-from freemvmt.config import BASE_MODEL, TrainConfig
+from freemvmt.config import BASE_MODEL, ModelConfig, TrainConfig
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.exact import top_k
+from freemvmt.storage import hub
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.training import train
 
 SEED, EPOCHS = 0, 2
 DEVICES = ("cpu", "cuda")
 VECTORS, QUERIES, DIM = 1_000_000, 1_000, 384
+PASSAGES = 20_000  # for a transformer
 
 
 def main() -> int:
@@ -53,6 +58,12 @@ def main() -> int:
         runs = {device: _trained(replace(config, device=device), data) for device in DEVICES}
         figures["training"][tower] = {device: figure for device, (figure, _) in runs.items()}
         figures["encoding"][tower] = _encoded({device: model for device, (_, model) in runs.items()}, data)
+    light = replace(plain, query_tower="average", document_tower="transformer", loss="align")
+    light_data = prepare(light)
+    figures["training"]["light query"] = {
+        device: _trained(replace(light, device=device), light_data)[0] for device in DEVICES
+    }
+    figures["documents"] = _documents(data, given.base)
     figures["exact_search"] = _searched()
     sys.stdout.write(f"{json.dumps(figures, indent=1)}\n")
     figures["versions"] = {name: version(name) for name in ("torch", "numpy", "tokenizers", "nanotoken", "two-towers")}
@@ -108,6 +119,27 @@ def _encoded(models: dict[str, TwoTowersModel], data: TrainingData) -> dict[str,
         figures[f"{device}_passages_a_second"] = round(len(data.passages) / (time.perf_counter() - started))
     figures["largest_difference"] = float((vectors["cpu"] - vectors["cuda"]).abs().max())
     return figures
+
+
+def _documents(data: TrainingData, base: str) -> dict[str, Any]:
+    """Passages a second that a transformer document tower encodes on the GPU, beside sentence-transformers there."""
+    from sentence_transformers import SentenceTransformer
+
+    texts = data.validation.documents[:PASSAGES]
+    model = TwoTowersModel(ModelConfig(tower="transformer", base=base)).to("cuda").eval()
+    peer = SentenceTransformer(str(hub.encoder_folder(base, "--base")), device="cuda")
+    ways: dict[str, Callable[[], Any]] = {
+        "two-towers": lambda: model.encode_documents(texts).cpu(),
+        "sentence-transformers": lambda: torch.from_numpy(
+            peer.encode(texts, batch_size=256, normalize_embeddings=True)
+        ),
+    }
+    vectors = {name: way() for name, way in ways.items()}
+    times = in_turns(ways, 5)
+    return {
+        **{name: round(len(texts) / statistics.median(seconds)) for name, seconds in times.items()},
+        "least_cosine": round(float((vectors["two-towers"] * vectors["sentence-transformers"]).sum(1).min()), 5),
+    }
 
 
 def _searched() -> dict[str, float]:

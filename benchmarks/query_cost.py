@@ -11,27 +11,22 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import minilm
 import numpy as np
 import record
 import torch
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from freemvmt.config import BASE_MODEL, DataConfig, ModelConfig
+from freemvmt.config import DataConfig, ModelConfig
 from freemvmt.data.load import load_collection
 from freemvmt.data.readers import pydocs
 from freemvmt.evaluation.metrics import evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.lazy_model import LazyModel
 from freemvmt.search.retriever import Retriever
-from freemvmt.storage import hub
 
-Encode = Callable[[str], NDArray[Any]]
 WARM_UP, TURN = 100, 20  # queries that are not timed; queries that a way encodes before the next way does
 PROTOCOL = (
     "microseconds from the text of a query to its vector, with tokenizing; {queries} first lines of docstrings; one "
@@ -54,12 +49,12 @@ def main() -> int:
         TwoTowersModel(ModelConfig()).save(work / "average")
         TwoTowersModel(ModelConfig(tower="recurrent")).save(work / "recurrent")
         small = LazyModel(work / "average", "int8")
-        ways: dict[str, Encode] = {
+        ways: dict[str, minilm.Encode] = {
             "average": _ours(LazyModel(work / "average")),
             "average, int8 rows": _ours(small),
             "GRU": _ours(LazyModel(work / "recurrent")),
-            "MiniLM, sentence-transformers": _sentence_transformers(),
-            "MiniLM, ONNX Runtime": _onnx(work / "minilm.onnx"),
+            "MiniLM, sentence-transformers": minilm.sentence_transformers(),
+            "MiniLM, ONNX Runtime": minilm.onnx(work / "minilm.onnx"),
         }
         figures: dict[str, Any] = {
             "ways": _timed(ways, texts),
@@ -79,7 +74,7 @@ def main() -> int:
     return 0
 
 
-def _timed(ways: dict[str, Encode], texts: list[str]) -> dict[str, Any]:
+def _timed(ways: dict[str, minilm.Encode], texts: list[str]) -> dict[str, Any]:
     """The median and the 99th percentile of each way, and how many times as long as the first its median is."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for start in range(0, len(texts), TURN):
@@ -100,58 +95,9 @@ def _timed(ways: dict[str, Encode], texts: list[str]) -> dict[str, Any]:
     }
 
 
-def _ours(model: LazyModel) -> Encode:
+def _ours(model: LazyModel) -> minilm.Encode:
     model.tokenizer.prepare()
     return lambda text: model.encode_queries([text])
-
-
-def _sentence_transformers() -> Encode:
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(hub.encoder_folder(BASE_MODEL, "--base")), device="cpu")
-    return lambda text: model.encode([text], show_progress_bar=False)
-
-
-def _onnx(path: Path) -> Encode:
-    """MiniLM as a graph: the mean of its outputs, scaled to length 1. It is compared with sentence-transformers."""
-    import onnxruntime
-    import transformers
-
-    folder = hub.encoder_folder(BASE_MODEL, "--base")
-    encoder = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
-    inputs = ("input_ids", "attention_mask")
-    example = (torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter by tracing, which needs no further library
-        torch.onnx.export(
-            _MeanOfOutputs(encoder).eval(), example, path, input_names=inputs, output_names=("vector",), dynamo=False,
-            dynamic_axes={name: {0: "texts", 1: "tokens"} for name in inputs}, opset_version=17,
-        )  # fmt: skip
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-
-    def encode(text: str) -> NDArray[Any]:
-        ids = np.array([tokenizer.encode(text).ids], np.int64)
-        return np.asarray(session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0])
-
-    expected = _sentence_transformers()
-    for text in ("how tall is the tower in Paris", "a"):
-        assert np.allclose(encode(text), expected(text), atol=1e-4)
-    return encode
-
-
-class _MeanOfOutputs(torch.nn.Module):
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        weights = attention_mask.unsqueeze(2).to(outputs.dtype)
-        return torch.nn.functional.normalize((outputs * weights).sum(1) / weights.sum(1))
 
 
 def _ndcg(models: dict[str, LazyModel], name: str) -> dict[str, float]:

@@ -11,15 +11,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after ``warm_up`` rounds that do not count."""
+def in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each way in each round by ``clock``, after ``warm_up`` rounds that do not count."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-warm_up, rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
+            started = clock()
             way()
             if number >= 0:
-                times[name].append(time.perf_counter() - started)
+                times[name].append(clock() - started)
         if number >= 0:
             taken = "  ".join(f"{name} {seconds[-1]:.3f} s" for name, seconds in times.items())
             sys.stdout.write(f"round {number + 1}: {taken}\n")

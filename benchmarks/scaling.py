@@ -4,7 +4,8 @@
 
 Passages are real sentences, recombined in a seeded order to the lengths of real passages; a training pair is a
 passage's first five words and the rest. Every stage is a process of its own, started as a user would start it, and its
-start-up is in the time.
+start-up is in the time. A transformer encodes the documents of the first size only: it takes minutes there, and its
+time grows with the words. A query over its vectors costs what one over any vectors of that width costs.
 """
 
 import argparse
@@ -22,7 +23,11 @@ import numpy as np
 import record
 from passages import questions, recombined
 
+from freemvmt.config import ModelConfig
+from freemvmt.model import TwoTowersModel
+
 SIZES = (10_000, 100_000, 1_000_000)
+HEAVY_AT_MOST = 10_000  # documents for a transformer
 COMMAND = str(Path(sys.executable).parent / "two-towers")
 ENCODE = """
 import json, sys
@@ -52,7 +57,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 PROTOCOL = (
     "seconds and largest resident memory of a whole process, start-up and reading included; search: median of "
     "{queries} hybrid searches one at a time, the process's memory with the bundle open; training: one epoch, batch "
-    "2,048, no cache; index: `--kind pq`. The slope is the exponent of growth between the two larger sizes: 1 is linear"
+    "2,048, no cache; index: `--kind pq`, documents whole; light: an average query tower over a transformer's "
+    "documents. The slope is the exponent of growth between the two larger sizes: 1 is linear"
 )
 
 
@@ -68,8 +74,8 @@ def run(line: list[str], folder: Path) -> tuple[float, float, str]:
     return time.perf_counter() - started, int(done.stderr.splitlines()[-1]) / 1024, done.stdout
 
 
-def measured(texts: list[str], model: str, folder: Path, asked: list[str]) -> dict[str, dict[str, float]]:
-    """All stages on these texts."""
+def measured(texts: list[str], models: tuple[str, str], folder: Path, asked: list[str]) -> dict[str, dict[str, float]]:
+    """All stages on these texts with the first of ``models``; on few texts also those of the second, the heavy one."""
     folder.mkdir()
     corpus, pairs = folder / "corpus.jsonl", folder / "pairs.jsonl"
     with corpus.open("w", encoding="utf-8") as documents, pairs.open("w", encoding="utf-8") as examples:
@@ -79,19 +85,30 @@ def measured(texts: list[str], model: str, folder: Path, asked: list[str]) -> di
             pair = {"query": " ".join(words[:5]), "passage": " ".join(words[5:]) or text}
             examples.write(json.dumps(pair) + "\n")
     train = ["train", "--dataset", str(pairs), "--epochs", "1", "--batch-size", "2048", "--no-wandb"]
+    bundle, light, heavy = folder / "bundle", folder / "light", models[1]
     lines = {
-        "encode": [sys.executable, "-c", ENCODE, model, str(corpus)],
+        "encode": [sys.executable, "-c", ENCODE, models[0], str(corpus)],
         "train": [COMMAND, *train, "--output", str(folder / "model")],
-        "index": [COMMAND, "index", model, str(corpus), "--output", str(folder / "bundle"), "--kind", "pq"],
-        "search": [sys.executable, "-c", SEARCH, str(folder / "bundle"), json.dumps(asked)],
+        "index": _index(models[0], corpus, bundle),
+        "search": [sys.executable, "-c", SEARCH, str(bundle), json.dumps(asked)],
     }
+    if len(texts) <= HEAVY_AT_MOST:
+        lines |= {
+            "index, light": _index(heavy, corpus, light),
+            "search, light": [sys.executable, "-c", SEARCH, str(light), json.dumps(asked)],
+        }
     found = {}
     for stage, line in lines.items():
         seconds, peak, printed = run(line, folder)
-        found[stage] = {"seconds": round(json.loads(printed) if stage == "search" else seconds, 5), "mib": round(peak)}
+        seconds = json.loads(printed) if stage.startswith("search") else seconds
+        found[stage] = {"seconds": round(seconds, 5), "mib": round(peak)}
         sys.stdout.write(f"{len(texts):>9,}  {stage:<8} {found[stage]}\n")
         sys.stdout.flush()
     return found
+
+
+def _index(model: str, corpus: Path, bundle: Path) -> list[str]:
+    return [COMMAND, "index", model, str(corpus), "--output", str(bundle), "--kind", "pq", "--no-cut"]
 
 
 def main() -> int:
@@ -105,10 +122,10 @@ def main() -> int:
     texts = recombined(given.data, max(SIZES))
     asked = questions(given.data, given.queries)
     with tempfile.TemporaryDirectory() as folder:
-        stages = {
-            size: measured(texts[:size], str(Path(given.model).resolve()), Path(folder) / str(size), asked)
-            for size in SIZES
-        }
+        heavy = Path(folder) / "heavy"
+        TwoTowersModel(ModelConfig(query_tower="average", document_tower="transformer")).save(heavy)
+        models = str(Path(given.model).resolve()), str(heavy)
+        stages = {size: measured(texts[:size], models, Path(folder) / str(size), asked) for size in SIZES}
     small, large = SIZES[-2:]
     slopes: dict[str, Any] = {
         stage: {

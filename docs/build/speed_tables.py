@@ -1,4 +1,4 @@
-"""Tables of speed, from results/{encode,training,full_corpus,hybrid_search,startup,scaling}.json."""
+"""Tables of speed, from results/{encode,training,full_corpus,hybrid_search,startup,scaling,cpu_cost}.json."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -165,19 +165,49 @@ def scaling_table() -> str:
     """Seconds and memory by size, and the slopes."""
     result = read("scaling")
     sizes = [str(size) for size in result["sizes"]]
-    titles = {"encode": "encode", "train": "train, one epoch", "index": "index", "search": "search, hybrid, one query"}
+    titles = {
+        "encode": "encode",
+        "train": "train, one epoch",
+        "index": "index",
+        "index, light": "index, transformer documents",
+        "search": "search, hybrid, one query",
+        "search, light": "search, hybrid, light query over transformer documents",
+    }
     head = ["", *(f"{int(size):,}" for size in sizes), "slope: time", "memory"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for stage, title in titles.items():
         cells = []
         for size in sizes:
-            found = result["stages"][size][stage]
-            taken = f"{found['seconds'] * 1000:.1f} ms" if stage == "search" else f"{found['seconds']:.1f} s"
+            found = result["stages"][size].get(stage)
+            if found is None:
+                cells.append("")
+                continue
+            taken = f"{found['seconds'] * 1000:.1f} ms" if "search" in stage else f"{found['seconds']:.1f} s"
             cells.append(f"{taken}, {found['mib']:,} MiB")
-        slopes = result["slopes"][stage]
-        grown = [f"{slopes[key]:.2f}" for key in ("seconds", "mib")]
+        slopes = result["slopes"].get(stage)
+        grown = [f"{slopes[key]:.2f}" if slopes else "" for key in ("seconds", "mib")]
         lines.append(f"| {' | '.join([title, *cells, *grown])} |")
     return "\n".join(lines)
+
+
+def cpu_table() -> str:
+    """CPU seconds a thousand queries, by the number of documents; the ratio to the first way in the last column."""
+    result = read("cpu_cost")
+    sizes = result["sizes"]
+    names = [name for name in next(iter(sizes.values())) if not name.startswith("average query")]
+    head = ["CPU seconds a thousand queries", *(f"{int(size):,} documents" for size in sizes)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in names:
+        cells = []
+        for found in sizes.values():
+            figure = found.get(name)
+            cells.append(f"{figure['cpu_seconds']:.2f} ({figure['times_ours']:.1f})" if figure else "")
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return (
+        "\n".join(lines) + f"\n\nIn brackets: how many times the first row. {result['protocol']}. "
+        f"{result['machine']['processor']}.\nMade by `OMP_NUM_THREADS=1 uv run python benchmarks/cpu_cost.py "
+        "--data FOLDER --work FOLDER`."
+    )
 
 
 def _times(ratio: float, span: list[float]) -> str:
@@ -210,6 +240,12 @@ def gpu_table() -> str:
     rows.append(("exact best 100 of 1,000,000, queries/s", cpu, cuda, f"{found['same_ids']:.0%} the same ids"))
     head = f"| | {result['machine']['cores']} cores | {result['gpu']} | ratio | |\n|---|---|---|---|---|\n"
     lines = [f"| {name} | {a:,} | {b:,} | **{b / a:.1f}** | {same} |" for name, a, b, same in rows]
+    if documents := result.get("documents"):
+        ours, peer = documents["two-towers"], documents["sentence-transformers"]
+        lines.append(
+            f"| encode, transformer, passages/s, beside sentence-transformers on the GPU | {peer:,} | {ours:,} "
+            f"| **{ours / peer:.1f}** | least cosine {documents['least_cosine']} |"
+        )
     return (
         head + "\n".join(lines) + f"\n\ntorch {result['versions']['torch']}. Made by `uv run python benchmarks/gpu.py`."
     )

@@ -34,7 +34,16 @@ from recurrent_tables import (
 from reliability_table import reliability_table
 from scale_tables import encoding_table, plan_table, scale_table, streaming_table
 from site_table import first_hit_table, site_quality_table, site_table
-from speed_tables import arrow, gpu_table, roofline_table, scaling_table, short_speed_table, speed_table, training_table
+from speed_tables import (
+    arrow,
+    cpu_table,
+    gpu_table,
+    roofline_table,
+    scaling_table,
+    short_speed_table,
+    speed_table,
+    training_table,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -138,6 +147,7 @@ PAGES = {
         "training": training_table,
         "roofline": roofline_table,
         "scaling": scaling_table,
+        "cpu": cpu_table,
         "gpu": gpu_table,
     },
     "docs/recurrent.md": {

@@ -151,12 +151,12 @@ def _recurrent_vector(
 
 def _states(build: Builder, cell: Gru | Lstm, inputs: str, lengths: str) -> str:
     """The states of all directions, joined."""
-    recurrence, directions = cell.recurrence, 2 if cell.bidirectional else 1
+    recurrence, directions = cell.recurrence, 2 if cell.recurrence.bidirectional else 1
     kind = "GRU" if isinstance(cell, Gru) else "LSTM"
     # Order of the gates: r, z, n and i, f, g, o in PyTorch; z, r, n and i, o, f, g in ONNX.
     order = [1, 0, 2] if kind == "GRU" else [0, 3, 1, 2]
     settings: dict[str, Any] = {
-        "hidden_size": cell.hidden,
+        "hidden_size": recurrence.hidden_size,
         "direction": "bidirectional" if directions == 2 else "forward",
     }
     if kind == "GRU":
@@ -174,7 +174,7 @@ def _states(build: Builder, cell: Gru | Lstm, inputs: str, lengths: str) -> str:
         weights = [build.constant(np.stack(group)) for group in (w, r, b)]
         sequence = build(kind, states, *weights, lengths, **settings)
         by_token = build("Transpose", sequence, perm=[0, 2, 1, 3])
-        states = build("Reshape", by_token, build.ints(0, 0, directions * cell.hidden))
+        states = build("Reshape", by_token, build.ints(0, 0, directions * recurrence.hidden_size))
     return states
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
@@ -20,20 +21,36 @@ class Lstm(nn.Module):
 
     def __init__(self, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
-        layer_dropout = dropout if layers > 1 else 0.0
-        self.recurrence = nn.LSTM(width, hidden, layers, bidirectional=bidirectional, dropout=layer_dropout)
-        self.hidden, self.bidirectional = hidden, bidirectional
+        self.precision = torch.float32  # of training on a GPU
+        self.recurrence = nn.LSTM(
+            width, hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0
+        )
 
     def forward(self, rows: Tensor, places: Tensor, packing: Packing) -> list[Tensor]:
         """(tokens, hidden) of each direction."""
-        inputs = gather_rows(rows, places[packing.forwards.tokens])
-        # The states of both directions are in the order of the forward one.
-        states = self.recurrence(PackedSequence(inputs, packing.steps))[0].data
-        if not self.bidirectional:
-            return [states]
-        forwards, backwards = packing.forwards, packing.backwards
-        to_forwards, to_backwards = forwards.places[backwards.tokens], backwards.places[forwards.tokens]
-        return [states[:, : self.hidden], permute_rows(states[:, self.hidden :], to_forwards, to_backwards)]
+        precision = self.precision if self.training and rows.is_cuda else torch.float32
+        return packed_states(self.recurrence, rows, places, packing, precision)
+
+
+def packed_states(
+    recurrence: nn.GRU | nn.LSTM, rows: Tensor, places: Tensor, packing: Packing, precision: torch.dtype
+) -> list[Tensor]:
+    """The states of each direction, (tokens, hidden) float32, by PyTorch's kernels: cuDNN's on a GPU."""
+    inputs = gather_rows(rows, places[packing.forwards.tokens]).to(precision)
+    sequence = PackedSequence(inputs, packing.steps)
+    if precision == torch.float32:
+        outputs, _ = recurrence(sequence)
+    else:
+        weights = {name: weight.to(precision) for name, weight in recurrence.named_parameters()}
+        outputs, _ = functional_call(recurrence, weights, (sequence,))
+    # The states of both directions are in the order of the forward one.
+    states = outputs.data.float()
+    if not recurrence.bidirectional:
+        return [states]
+    forwards, backwards = packing.forwards, packing.backwards
+    to_forwards, to_backwards = forwards.places[backwards.tokens], backwards.places[forwards.tokens]
+    hidden = recurrence.hidden_size
+    return [states[:, :hidden], permute_rows(states[:, hidden:], to_forwards, to_backwards)]
 
 
 def in_text_order(states: list[Tensor], packing: Packing) -> Tensor:
@@ -45,21 +62,25 @@ def in_text_order(states: list[Tensor], packing: Packing) -> Tensor:
 
 
 class Gru(nn.Module):
-    """A GRU with PyTorch's weights. All steps are one autograd function, where PyTorch records a dozen nodes a step.
+    """A GRU with PyTorch's weights. On a GPU it is PyTorch's own, by cuDNN.
 
-    In the first layer the product of the inputs with their matrix depends on the token alone, so it is computed once
-    for each distinct token.
+    On a CPU all steps are one autograd function, where PyTorch records a dozen nodes a step. In the first layer the
+    product of the inputs with their matrix depends on the token alone, so it is computed once for each distinct token.
     """
 
     def __init__(self, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> None:
         super().__init__()
         self.hidden, self.bidirectional, self.dropout = hidden, bidirectional, dropout
         self.precision = torch.float32  # of matrix products in training
-        self.recurrence = nn.GRU(width, hidden, layers, bidirectional=bidirectional)
+        self.recurrence = nn.GRU(
+            width, hidden, layers, bidirectional=bidirectional, dropout=dropout if layers > 1 else 0.0
+        )
 
     def forward(self, rows: Tensor, places: Tensor, packing: Packing) -> list[Tensor]:
         """(tokens, hidden) of each direction."""
         precision = self.precision if self.training else torch.float32
+        if rows.is_cuda:
+            return packed_states(self.recurrence, rows, places, packing, precision)
         states: list[Tensor] = []
         for layer in range(self.recurrence.num_layers):
             if layer:

@@ -46,8 +46,7 @@ class RecurrentTower(nn.Module):
 
     def train_in(self, precision: torch.dtype) -> None:
         """Compute the recurrence's matrix products in ``precision`` during training; encoding always uses float32."""
-        if not isinstance(self.cell, Lstm):
-            self.cell.precision = precision
+        self.cell.precision = precision
 
     def measure(self) -> None:
         """Set the scale that gives the recurrence rows of unit variance; call it after the table was scaled."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from freemvmt.config import MAX_INTEGER, TowerName
 from freemvmt.data.ragged import TokenArray, length_groups
 from freemvmt.errors import UserError
+from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
 
@@ -101,7 +102,10 @@ class TransformerTower(nn.Module):
         return self._max_length - (self._prompts[side].tokens if side in self._prompts else 0)
 
     def train_in(self, precision: torch.dtype) -> None:
-        """Compute matrix products in ``precision`` during training; encoding uses the precision of the weights."""
+        """Compute matrix products in ``precision`` during training.
+
+        Encoding uses float32 on a CPU, and on a GPU bfloat16 where it multiplies that natively.
+        """
         self._precision = precision
 
     def measure(self) -> None:
@@ -147,8 +151,7 @@ class TransformerTower(nn.Module):
         ids = torch.cat([before, ids, torch.zeros_like(after)], 1).scatter(1, ends, after)
         mask = torch.cat([torch.ones_like(before), mask, torch.zeros_like(after)], 1)
         mask = mask.scatter(1, ends, torch.ones_like(after))
-        in_bf16 = self.training and self._precision == torch.bfloat16
-        with torch.autocast(self.table.device.type, torch.bfloat16, enabled=in_bf16):
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self._is_in_bf16(ids.device)):
             outputs = self.encoder(
                 inputs_embeds=F.embedding(ids, self.table), attention_mask=None if bool(mask.all()) else mask
             ).last_hidden_state
@@ -159,6 +162,11 @@ class TransformerTower(nn.Module):
             places = mask.sum(1) - 1 if self.sentence.pooling == "lasttoken" else torch.zeros_like(mask[:, 0])
             pooled = outputs[torch.arange(len(places), device=places.device), places].float()
         return pooled * (lengths > 0)
+
+    def _is_in_bf16(self, device: torch.device) -> bool:
+        if self.training:
+            return self._precision == torch.bfloat16
+        return device.type == "cuda" and matrix_dtype("auto", device) == torch.bfloat16
 
 
 def _positions(encoder: Any) -> int:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from freemvmt.config import ModelConfig
 from freemvmt.data.ragged import TokenArray, offsets_of
+from freemvmt.towers.cells import packed_states
+from freemvmt.towers.packing import Packing
 from freemvmt.towers.recurrent import RecurrentTower
 
 VOCABULARY, WIDTH = 30, 8
@@ -129,6 +131,33 @@ def test_half_the_bits_in_training_give_nearly_the_same_and_none_of_it_after(cel
     near.sum().backward()
     for name, weight in made.named_parameters():
         torch.testing.assert_close(weight.grad.to_dense(), gradients[name], rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [True, False], ids=["both ways", "one way"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_pytorchs_kernels_which_a_gpu_takes_give_the_same_states(cell: str, bidirectional: bool, layers: int) -> None:
+    made = tower(cell=cell, bidirectional=bidirectional, layers=layers)
+    tokens = texts(3, 0, 7, 1, 7, 2, 12, 3)
+    packing = Packing.of(tokens.lengths, torch.device("cpu"))
+    places = torch.from_numpy(tokens.ids.astype(np.int64))
+    rows = made.table.detach()
+    found: dict[torch.dtype, list[Tensor]] = {}
+    gradients: dict[torch.dtype, dict[str, Tensor]] = {}
+    expected = made.cell(rows, places, packing)
+    for precision in (torch.float32, torch.bfloat16):
+        made.zero_grad()
+        found[precision] = packed_states(made.cell.recurrence, rows, places, packing, precision)
+        torch.cat(found[precision]).sum().backward()
+        gradients[precision] = {name: weight.grad.clone() for name, weight in made.cell.named_parameters()}
+    made.zero_grad()
+    torch.cat(expected).sum().backward()
+    for direction, states in enumerate(expected):
+        torch.testing.assert_close(found[torch.float32][direction], states, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found[torch.bfloat16][direction], states, rtol=0, atol=0.02)
+    for name, weight in made.cell.named_parameters():
+        torch.testing.assert_close(gradients[torch.float32][name], weight.grad, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradients[torch.bfloat16][name], weight.grad, rtol=0.1, atol=0.3)
 
 
 def test_the_order_of_words_counts() -> None:
