@@ -25,7 +25,7 @@ from freemvmt.data.load import load_collection
 from freemvmt.evaluation.metrics import DEPTH, measure
 from freemvmt.evaluation.runs import to_run
 from freemvmt.model import TwoTowersModel
-from freemvmt.search.bundle.build import with_fewer_dimensions
+from freemvmt.search.bundle.build import directions_of
 from freemvmt.search.index.dense import IndexKind, Quantization, VectorIndex
 
 DIMS = (384, 256, 128, 64)
@@ -68,8 +68,11 @@ def _measured(models: list[TwoTowersModel], dim: int, collections: list[Collecti
     sizes: dict[str, float] = {}
     for collection in collections:
         for model in models:
-            cut = model if dim == model.dim else with_fewer_dimensions(model, dim, collection.documents)
-            documents = cut.encode_documents(collection.documents)
+            documents = model.encode_documents(collection.documents)
+            cut = model
+            if dim != model.dim:
+                cut = model.cut(directions_of(model, dim, documents.clone))
+                documents = cut.encode_documents(collection.documents)
             queries = cut.encode_queries(collection.queries).numpy()
             for name, (kind, stored) in KEPT.items():
                 index = VectorIndex.build(kind, stored, dim, [documents.numpy()])

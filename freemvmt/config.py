@@ -100,6 +100,13 @@ class ModelConfig:
         return TRANSFORMER_WEIGHT if self.kind_of("query") == "transformer" else LIGHT_QUERY_WEIGHT
 
     @property
+    def initial_rows(self) -> Literal["table", "distilled", "encoded"]:
+        """The token vectors that averages and recurrences start from."""
+        if self.rows != "auto":
+            return self.rows
+        return "encoded" if "transformer" in self.kinds else "table"
+
+    @property
     def is_mixed(self) -> bool:
         """Whether the towers are of two kinds."""
         return self.kind_of("query") != self.kind_of("document")

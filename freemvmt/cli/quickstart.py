@@ -89,6 +89,7 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     console.line()
     from freemvmt.data.load import NothingToLearnError, load
     from freemvmt.evaluation.metrics import compare
+    from freemvmt.model import TwoTowersModel
     from freemvmt.search.bundle.files import check_output as check_bundle
     from freemvmt.storage.files import size_of
     from freemvmt.towers.model_folder import check_output
@@ -105,13 +106,14 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         if options.corpus is None:
             raise
         return _index_alone(options, console)
+    untrained = TwoTowersModel(config.model_config())
     if options.heavy:
-        _say_how_long(config, dataset.validation.documents, console)
-    data, training = _train(config, dataset, console)
+        _say_how_long(untrained, dataset.validation.documents, console)
+    data, training = _train(config, untrained, dataset, console)
     save(config, data, training, output)
 
     retriever = _retriever_over(training.model, data)
-    results = _measure(retriever, config, data)
+    results = _measure(retriever, untrained, data)
     comparison = compare(results["hybrid"], results["BM25"])
     _report(results, comparison, data, console)
     if options.corpus is None:
@@ -136,19 +138,20 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     }
 
 
-def _train(config: TrainConfig, dataset: "Dataset", console: Console) -> "tuple[TrainingData, TrainingResult]":
+def _train(
+    config: TrainConfig, untrained: "TwoTowersModel", dataset: "Dataset", console: Console
+) -> "tuple[TrainingData, TrainingResult]":
     """The data as it was trained on, and the result; its towers are the untrained ones if these are better."""
-    from freemvmt.model import TwoTowersModel
     from freemvmt.trainer.dataset import prepare
     from freemvmt.training import label_of, train
 
-    data = prepare(config, console, data=dataset)
+    start = untrained if config.is_mixed else None  # a transformer is loaded once
+    data = prepare(config, console, start=start, data=dataset)
     training = train(config, data, console=console)
     rate = training.pairs * len(training.history) / training.seconds
     console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
     if training.val_ndcg_10 < training.untrained_ndcg_10:
         console.line("kept      the untrained towers: this text taught them nothing")
-        untrained = TwoTowersModel(config.model_config())
         training = replace(training, model=untrained, val_ndcg_10=training.untrained_ndcg_10, best_epoch=0)
     return data, training
 
@@ -167,12 +170,10 @@ def _index_alone(options: QuickstartOptions, console: Console) -> dict[str, Any]
     return {"bundle": str(options.bundle)}
 
 
-def _say_how_long(config: TrainConfig, passages: Sequence[str], console: Console) -> None:
+def _say_how_long(model: "TwoTowersModel", passages: Sequence[str], console: Console) -> None:
     """Encode a few passages by the transformer, and say how long all of them will take."""
-    from freemvmt.model import TwoTowersModel
     from freemvmt.search.index.ranking import evenly_spaced
 
-    model = TwoTowersModel(config.model_config())
     sample = [passages[row] for row in evenly_spaced(len(passages), PROBE)]
     started = time.perf_counter()
     model.encode_documents(sample)
@@ -190,12 +191,11 @@ def _retriever_over(model: "TwoTowersModel", data: "TrainingData") -> "Retriever
     return Retriever(model, data.validation.documents, data.validation.document_ids, vectors=vectors, cut=False)
 
 
-def _measure(retriever: "Retriever", config: TrainConfig, data: "TrainingData") -> dict[str, "Result"]:
-    """What BM25, the untrained and the trained towers and the hybrid score on the held-out queries."""
+def _measure(retriever: "Retriever", model: "TwoTowersModel", data: "TrainingData") -> dict[str, "Result"]:
+    """What BM25, the untrained ``model``, the trained towers and the hybrid score on the held-out queries."""
     from freemvmt.evaluation.metrics import evaluate
-    from freemvmt.model import TwoTowersModel
 
-    untrained = _retriever_over(TwoTowersModel(config.model_config()), data)
+    untrained = _retriever_over(model, data)
     systems: tuple[tuple[str, Retriever, Method], ...] = (
         ("BM25", retriever, "bm25"),
         ("untrained", untrained, "dense"),
@@ -222,12 +222,12 @@ def _report(results: dict[str, "Result"], comparison: "Comparison", data: "Train
         console.line(score.rstrip())
 
 
-def _docs_retriever(model: "TwoTowersModel", data: "TrainingData", docs: Sequence["Docstring"]) -> "Retriever":
+def _docs_retriever(
+    model: "TwoTowersModel", data: "TrainingData", docs: Sequence["Docstring"], ids: Sequence[str]
+) -> "Retriever":
     """Search over all docstrings, whole; over the bodies that it has encoded, if a transformer encodes them."""
-    from freemvmt.data.corpus import ids_of
     from freemvmt.search.retriever import Retriever
 
-    ids = ids_of(docs)
     if data.frozen is None:
         return Retriever(model, [f"{doc.name} {doc.summary} {doc.body}" for doc in docs], ids)
     id_of_body = {doc.body: id for id, doc in zip(reversed(ids), reversed(docs), strict=True)}  # the first of equals
@@ -241,8 +241,9 @@ def _ask_docs(options: QuickstartOptions, model: "TwoTowersModel", data: "Traini
     from freemvmt.data.readers import pydocs
 
     docs = pydocs.sample(options.max_samples, options.seed)
-    summaries = {id: doc.summary for id, doc in zip(ids_of(docs), docs, strict=True)}
-    return _ask(_docs_retriever(model, data, docs), QUESTIONS, lambda hit: summaries[hit.id], console)
+    ids = ids_of(docs)
+    summaries = {id: doc.summary for id, doc in zip(ids, docs, strict=True)}
+    return _ask(_docs_retriever(model, data, docs, ids), QUESTIONS, lambda hit: summaries[hit.id], console)
 
 
 def _ask_bundle(

@@ -6,6 +6,7 @@ vectors = graphs.encode_queries(["what is a tower"])  # (1, dim) float32
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,14 @@ class OnnxEncoder:
         self.model: dict[str, str] = dict(config["model"])
         self.tokenizer = Tokenizer.from_file(folder / "tokenizer.json", config["max_length"], config.get("tokenizer"))
         self.document_tokens: int = config.get("document_tokens", config["max_length"])
-        graphs = {name: open_graph(folder / name) for name in names}
-        self._query, self._document = graphs[config["query"]], graphs[config["document"]]
+        self._paths = folder / config["query"], folder / config["document"]
+        self._query = open_graph(self._paths[0])
+
+    @cached_property
+    def _document(self) -> Any:
+        """The graph of the document tower: only a server that encodes documents holds a transformer in memory."""
+        query, document = self._paths
+        return self._query if document == query else open_graph(document)
 
     def encode_queries(self, queries: Iterable[str]) -> Vectors:
         """(n, dim), each of length 1. Raises ``TypeError`` as ``TwoTowersModel.encode_queries`` does."""

@@ -17,6 +17,12 @@ from freemvmt.storage.sentence_config import SentenceConfig
 
 _METRICS = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100", "recall@1000": "Recall@1000"}
 
+_ROWS = {
+    "table": "token vectors from",
+    "distilled": "token vectors distilled from",
+    "encoded": "tokens, each encoded by",
+}
+
 
 def metadata(base: str, record: dict[str, Any], name: str) -> ModelCardData:
     """The front matter for the model ``name`` on the base model ``base``; ``record`` is empty if it is untrained."""
@@ -122,16 +128,16 @@ def _towers(config: TrainConfig, sentence: SentenceConfig) -> str:
 def _tower(config: TrainConfig, kind: TowerKind, sentence: SentenceConfig) -> str:
     if kind == "transformer":
         return f"the whole transformer `{config.base}`{sentence.words}"
-    rows = "token vectors" if config.rows == "table" else "token vectors distilled"
+    rows = f"{_ROWS[config.initial_rows]} `{config.base}`"
     if kind == "average":
-        return f"the average of {rows} from `{config.base}`"
+        return f"the average of {rows}"
     direction = "from both ends" if config.bidirectional else "from the beginning"
     recurrence = (
         f"a recurrence ({config.cell.upper()}, {config.layers} x {config.hidden}) that reads a text {direction}"
     )
     if config.pooling == "weighted":
-        return f"an average of {rows} from `{config.base}`, weighted by {recurrence}"
-    return f"from {rows} of `{config.base}` by {recurrence}, {config.pooling} pooling"
+        return f"an average of {rows}, weighted by {recurrence}"
+    return f"{recurrence}, {config.pooling} pooling, over {rows}"
 
 
 def _teacher(config: TrainConfig) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from freemvmt.errors import UserError
-from freemvmt.runtime.home import warn_uncached
+from freemvmt.runtime.home import mark_used, trim_cache, warn_uncached
 from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
 
@@ -66,9 +66,11 @@ def load_checked(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def save_cached(path: Path, tensors: dict[str, Tensor], text: str = "") -> None:
-    """As ``save_checked``; if the file cannot be written, nothing is cached, and a note says so once a process."""
+    """As ``save_checked``, for a file of the cache, which is kept within its limit. If the file cannot be written,
+    nothing is cached, and a note says so once a process."""
     try:
         save_checked(path, tensors, text)
+        trim_cache()
     except (UserError, OSError) as error:
         warn_uncached(error)
 
@@ -76,7 +78,9 @@ def save_cached(path: Path, tensors: dict[str, Tensor], text: str = "") -> None:
 def load_cached(path: Path, what: str) -> tuple[dict[str, Tensor], str]:
     """As ``load_checked``, but ({}, "") if the file is missing, or damaged: then a warning says that of ``what``."""
     try:
-        return load_checked(path)
+        content = load_checked(path)
+        mark_used(path)
+        return content
     except FileNotFoundError:
         pass
     except CorruptFile as error:

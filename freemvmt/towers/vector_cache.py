@@ -6,11 +6,13 @@ data sets share the cache. The name of a cache says what encodes: two encoders n
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional as F
 
 from freemvmt.data.values import passage_id
@@ -58,20 +60,39 @@ def _read(folder: Path, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float16], 
     """(the cached vectors of ``keys``; whether each key is cached). ``keys`` are ascending."""
     cached_vectors, is_cached = np.empty((len(keys), 0), np.float16), np.zeros(len(keys), np.bool_)
     for path in sorted(folder.glob("[!.]*.safetensors")):
+        with suppress(SafetensorError, OSError, KeyError):  # ``load_cached`` says what is wrong
+            if not _find(_keys_in(path), keys)[1].any():
+                continue
         tensors, _ = load_cached(path, "vectors")
         if not tensors:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             continue
-        file_keys, vectors = tensors["keys"].numpy().view(np.uint64), tensors["vectors"].numpy()
+        vectors = tensors["vectors"].numpy()
         if not cached_vectors.shape[1]:
             cached_vectors = np.empty((len(keys), vectors.shape[1]), np.float16)
-        position = np.searchsorted(keys, file_keys)
-        position[position == len(keys)] = 0
-        matches = keys[position] == file_keys if len(keys) else np.zeros(len(file_keys), np.bool_)
+        position, matches = _find(tensors["keys"].numpy().view(np.uint64), keys)
         cached_vectors[position[matches]] = vectors[matches]
         is_cached[position[matches]] = True
     return cached_vectors, is_cached
+
+
+def _find(some: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(where in ``keys``, which are ascending, each of ``some`` stands; whether it does)."""
+    if not len(keys):
+        return np.zeros(len(some), np.int64), np.zeros(len(some), np.bool_)
+    position = np.searchsorted(keys, some)
+    position[position == len(keys)] = 0
+    return position, keys[position] == some
+
+
+@cache
+def _keys_in(path: Path) -> NDArray[np.uint64]:
+    """The keys in a cache file, whose name is their digest, so they never change. A corpus is looked up in parts, and
+    each file is read whole only for a part that it has vectors of."""
+    with safe_open(path, framework="np") as file:
+        keys: NDArray[np.uint64] = file.get_tensor("keys").view(np.uint64)
+    return keys
 
 
 def _write(folder: Path, keys: NDArray[np.uint64], vectors: NDArray[np.float16]) -> None:

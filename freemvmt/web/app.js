@@ -198,7 +198,7 @@ function drawLists(lists, columnsOf) {
   const similar = state.like !== null;
   const of = similar ? " like this passage" : ` of ${plural(lists[0].documents, "document")}`;
   const { note } = lists.find((list) => list.note) ?? {};
-  const counted = (hits ? plural(hits, "hit") + of : "No hits") + (note ? `, ${note}` : "");
+  const counted = (hits ? plural(hits, "hit") + of : note ? "No hits yet" : "No hits") + (note ? `, ${note}` : "");
   const status = [counted, similar ? "" : unseen(` for ${state.q}`)];
   const took = Math.max(...lists.map((list) => list.took_ms));
   const found = hits || note ? columns(columnsOf(), state.tints && !similar) : nothing();

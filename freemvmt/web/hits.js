@@ -67,7 +67,7 @@ export function card(hit, rank = null, rankChange = null) {
       tags.slice(0, MOST_TAGS).map((value) => make("span", { class: "tag", dir: "auto" }, String(value))),
       make("span", { class: "acts" },
         rank && make("button", { type: "button", "data-act": "like" }, "More like this"),
-        hit.place && make("button", { type: "button", "data-act": "whole" }, "In the document"),
+        hit.place ? make("button", { type: "button", "data-act": "whole" }, "In the document") : null,
         make("button", { type: "button", "data-act": "expand", "aria-expanded": "false" }, "Show all"))),
     make("dl", { class: "facts" }, terms(facts(hit))));
 }

@@ -216,6 +216,36 @@ def test_words_find_the_first_hits_before_vectors_are_there(visits: Visits, addr
     assert page.locator(".tint").count() > 0
 
 
+def test_without_a_known_word_the_page_says_what_it_waits_for(visits: Visits, address: str) -> None:
+    page = visits(address)
+    held: list[Route] = []
+    page.route("**/data/documents.bin*", lambda route: held.append(route))
+    page.fill("#query", "zzqqxx")
+    expect(page.locator("#status")).to_contain_text(
+        re.compile(r"^No hits yet, no document has a word of this query, [\d.]+ MB of vectors are on their way")
+    )
+    page.wait_for_timeout(50)
+    held[0].continue_()
+    settle(page)
+    expect(page.locator("#status")).to_have_text(re.compile(r"^10 hits of 42 documents for"))
+
+
+def test_the_buttons_of_a_hit_stay_in_its_column(visits: Visits, address: str) -> None:
+    page = visits(f"{address}/?q={QUERIES[0]}")
+    expect(page.locator(".column").nth(1).locator(".hit")).to_have_count(10)
+    assert page.locator(".hit:not([data-start])").count() > 0
+    expect(page.locator(".hit[data-start] .mark").first).to_be_visible()
+    for width in (905, 1100, 1280, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        over = page.locator(".columns:not(.one) .acts").evaluate_all(
+            "nodes => nodes.map((node) => node.getBoundingClientRect().right"
+            " - node.closest('.column').getBoundingClientRect().right)"
+        )
+        assert over
+        assert max(over) < 1
+    assert "undefined" not in page.locator("#results").inner_text()
+
+
 def test_vectors_that_cannot_be_loaded_leave_the_hits_of_words(visits: Visits, address: str) -> None:
     visits.refused = True
     page = visits(address)

@@ -91,12 +91,11 @@ def read_folder(
 def _document_of(file: FoundFile) -> Document | None:
     """The document of a file; None if it has no text."""
     content, changed = read_bytes(file.path)
-    ending = file.path.suffix.lower()
-    made = READERS[ending](content)
+    made = READERS[file.ending](content)
     if not made.text.strip():
         return None
-    metadata: dict[str, Any] = {"path": file.name, "type": ending[1:]}
-    parts = file.name.split("/")[:-1]
+    metadata: dict[str, Any] = {"path": file.name, "type": file.ending[1:]}
+    *parts, own_name = file.name.split("/")
     if folders := ["/".join(parts[: depth + 1]) for depth in range(min(len(parts), _MAX_FOLDERS))]:
         metadata["folder"] = folders
     if date := _date_of(changed):
@@ -106,7 +105,7 @@ def _document_of(file: FoundFile) -> Document | None:
     if made.outline.pages:
         metadata["pages"] = len(made.outline.pages)
     try:
-        return Document(file.name, made.text, made.title or file.path.name, metadata, made.outline)
+        return Document(file.name, made.text, made.title or own_name, metadata, made.outline)
     except UserError as error:
         raise UnreadableError(str(error).partition(";")[0]) from error
 
@@ -123,7 +122,7 @@ def _date_of(nanoseconds: int) -> str | None:
     """A time as ISO 8601 in UTC; None for one that no calendar has."""
     try:
         time = datetime.datetime.fromtimestamp(nanoseconds // 10**9, datetime.UTC)
-        return f"{time:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9 // 1000:06d}Z"
+        return f"{time.isoformat()[:19]}.{nanoseconds % 10**9 // 1000:06d}Z"
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -31,7 +31,7 @@ import numpy as np
 import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
-from freemvmt.runtime.home import cache_folder, warn_uncached
+from freemvmt.runtime.home import cache_folder, mark_used, trim_cache, warn_uncached
 from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
 
@@ -94,7 +94,9 @@ def sample(limit: int | None, seed: int) -> list[Docstring]:
 def _load(file: Path) -> list[Docstring] | None:
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
-            return [Docstring(*json.loads(line)) for line in lines]
+            docstrings = [Docstring(*json.loads(line)) for line in lines]
+        mark_used(file)
+        return docstrings
     except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
         if getattr(error, "errno", None) is None:  # an OSError: the file does not exist or may not be read
             log.warning("%s is damaged and is made anew: %s", file, error)
@@ -105,6 +107,7 @@ def _save(file: Path, docstrings: list[Docstring]) -> None:
     try:
         with atomic_file(file) as temporary, gzip.open(temporary, "wt", encoding="utf-8", compresslevel=4) as lines:
             lines.writelines(json.dumps(astuple(docstring)) + "\n" for docstring in docstrings)
+        trim_cache()
     except (OSError, UserError) as error:
         warn_uncached(error)
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from itertools import islice
@@ -30,7 +30,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Bar, Console, count_of
 from freemvmt.search.bundle import files as bundle
 from freemvmt.search.bundle import milvus as remote
-from freemvmt.search.bundle.chunks import Chunks, encode_chunks
+from freemvmt.search.bundle.chunks import Chunks, encode_chunks, encode_documents
 from freemvmt.search.bundle.recall import probe_queries, recall_of, tenth_scores
 from freemvmt.search.index import analysis
 from freemvmt.search.index import dense as vectors
@@ -78,7 +78,7 @@ def build(
     """Index ``corpus`` with ``model`` into the folder ``output``; return its manifest.
 
     ``files`` and ``report`` are for a folder of files (see ``read_corpus``). ``kind`` None chooses the index by the
-    size of the corpus. ``dim`` reduces the vectors to that many dimensions (see ``with_fewer_dimensions``). ``store``
+    size of the corpus. ``dim`` reduces the vectors to that many dimensions (see ``directions_of``). ``store``
     names a place in Milvus (see ``Place``) for documents and vectors. ``cut`` cuts documents that are longer than the
     document tower reads into passages; in Milvus all stay whole. Raises ``UserError`` for a corpus with errors, an
     ``output`` that holds anything but a bundle, or one that another process is indexing into.
@@ -94,10 +94,10 @@ def build(
         rows, kinds, unseen = _read(source, folder, splitter, place is None, console)
 
         start = time.perf_counter()
-        if dim is not None:
-            sample = [rows.content(row) for row in evenly_spaced(len(rows), DIRECTIONS_FROM)]
-            model = with_fewer_dimensions(model, dim, sample)
-        chunks = encode_chunks(model, rows, CHUNK, work / "chunks", console)
+        directions = _reduced_to(dim, model, rows, console)
+        chunks = encode_chunks(model, directions, rows, CHUNK, work / "chunks", console)
+        if directions is not None:
+            model = model.cut(directions)
         console.line(f"encoding  {len(rows):,} vectors of {model.dim}", _seconds_since(start))
 
         queries = probe_queries(model, rows.texts)
@@ -250,9 +250,15 @@ def _indexed_documents(rows: Rows, bar: Bar) -> Iterator[IndexedDocument]:
         bar.advance(len(chunk))
 
 
-def with_fewer_dimensions(model: TwoTowersModel, dim: int, texts: Sequence[str]) -> TwoTowersModel:
-    """``model`` with vectors of ``dim`` dimensions, along the ``directions_of`` the vectors of ``texts``."""
-    return model.cut(directions_of(model, dim, lambda: model.encode_documents(texts)))
+def _reduced_to(dim: int | None, model: TwoTowersModel, rows: Rows, console: Console) -> torch.Tensor | None:
+    """The ``directions_of`` the vectors of documents from all over the corpus; None where ``dim`` is."""
+
+    def vectors() -> torch.Tensor:
+        texts = [rows.content(row) for row in evenly_spaced(len(rows), DIRECTIONS_FROM)]
+        with console.progress("directions", len(texts)) as bar:
+            return encode_documents(model, texts, bar)
+
+    return None if dim is None else directions_of(model, dim, vectors)
 
 
 def directions_of(model: TwoTowersModel, dim: int, vectors: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Bar, Console
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.rows import Rows
 from freemvmt.storage.files import atomic_file, sha256_of
+
+_PART = 1024  # documents that a transformer encodes between two steps of the progress bar
 
 
 class Chunks(Sequence[Vectors]):
@@ -37,10 +41,17 @@ class Chunks(Sequence[Vectors]):
         return chunk
 
 
-def encode_chunks(model: TwoTowersModel, rows: Rows, size: int, folder: Path, console: Console) -> Chunks:
-    """Encode all rows, ``size`` into each file in ``folder``; a file with the right checksum is reused."""
+def encode_chunks(
+    model: TwoTowersModel, directions: torch.Tensor | None, rows: Rows, size: int, folder: Path, console: Console
+) -> Chunks:
+    """Encode all rows, ``size`` into each file in ``folder``; a file with the right checksum is reused.
+
+    ``directions`` reduce the vectors, see ``TwoTowersModel.cut``.
+    """
     folder.mkdir(exist_ok=True)
     model_digest = model.digest()
+    if directions is not None:
+        model_digest.update(directions.numpy().tobytes())
     paths: list[Path] = []
     with console.progress("encoding", len(rows)) as bar:
         for number, start in enumerate(range(0, len(rows), size)):
@@ -49,13 +60,31 @@ def encode_chunks(model: TwoTowersModel, rows: Rows, size: int, folder: Path, co
             key.update(json.dumps(contents).encode())
             path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
             checksum_file = path.with_suffix(".sha256")
-            if not (path.exists() and checksum_file.exists() and checksum_file.read_text() == sha256_of(path)):
+            if path.exists() and checksum_file.exists() and checksum_file.read_text() == sha256_of(path):
+                bar.advance(len(contents))
+            else:
+                vectors = encode_documents(model, contents, bar)
+                if directions is not None:
+                    vectors = F.normalize(vectors @ directions.T)
                 content = io.BytesIO()  # np.save to a path hides the reason when it fails
-                np.save(content, model.encode_documents(contents).cpu().numpy())
+                np.save(content, vectors.cpu().numpy())
                 with atomic_file(path) as temporary:
                     temporary.write_bytes(content.getbuffer())
                 with atomic_file(checksum_file) as temporary:
                     temporary.write_text(sha256_of(path))
             paths.append(path)
-            bar.advance(len(contents))
     return Chunks(paths)
+
+
+def encode_documents(model: TwoTowersModel, texts: Sequence[str], bar: Bar) -> torch.Tensor:
+    """Vectors of documents, (n, dim). Those of a transformer come from the cache that training fills, or go there."""
+    if model.config.kind_of("document") != "transformer":
+        vectors = model.encode_documents(texts)
+        bar.advance(len(texts))
+        return vectors
+    parts = []
+    for start in range(0, len(texts), _PART):
+        part = texts[start : start + _PART]
+        parts.append(model.cached_vectors("document", part))
+        bar.advance(len(part))
+    return torch.cat(parts)

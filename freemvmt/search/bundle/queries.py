@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle import files as bundle
@@ -45,21 +47,38 @@ def check_swappable(folder: Path) -> None:
 def install(folder: Path, model: TwoTowersModel, by: str, card: str | None = None) -> dict[str, Any]:
     """Install the query tower of ``model``, and keep the one before; return the new manifest.
 
-    ``by`` says in the manifest where the tower comes from, ``card`` is the README.md of the new model folder. Raises
+    ``by`` says in the manifest where the tower comes from, ``card`` is the README.md of the new model folder. Where the
+    bundle keeps fewer dimensions (``index --dim``), those of ``model`` are reduced in the same way. Raises
     ``UserError``, and changes nothing, unless the document tower of ``model`` is that of the bundle.
     """
     with _locked(folder.resolve()) as (manifest, installed):
-        if model.space("document") != installed.space("document"):
+        if (fitting := _in_space_of(installed, model)) is None:
             raise UserError(
                 f"{folder} holds the vectors of another document tower, which this query tower cannot search; "
                 "give a model that was trained over the bundle's own, or index the corpus again"
             )
+        model = fitting
         id = model.space("query")
         if (present := _entry(manifest, "installed")) is not None and present["id"] == id:
             return manifest  # the tower before stays the one to go back to
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         entry = {"id": id, "since": now, "by": by, "training": model.record}
         return _replace(folder.resolve(), manifest, installed, (model, entry, card))
+
+
+def _in_space_of(installed: TwoTowersModel, model: TwoTowersModel) -> TwoTowersModel | None:
+    """``model``, if its document tower is that of ``installed``, or its cut to the dimensions that ``index --dim`` left
+    of it; else None."""
+    space = installed.space("document")
+    if model.space("document") == space:
+        return model
+    if installed.dim >= model.dim:
+        return None
+    cut_head = installed.tensors()["document.head"]  # (dim, width)
+    # Over a head of the model's own, only the first dimensions can be recognised.
+    has_head = "document.head" in model.tensors()
+    reduced = model.cut(torch.eye(installed.dim, model.dim) if has_head else cut_head)
+    return reduced if reduced.space("document") == space else None
 
 
 def go_back(folder: Path) -> dict[str, Any]:

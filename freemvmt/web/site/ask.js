@@ -65,7 +65,8 @@ async function answered(path, body) {
 /** What words alone find, while there are no vectors: `rest` loads them, and then the same is to be asked again. */
 async function provisional(search, { query, method, k }) {
   const found = await searched(search, { query, method: "bm25", k: method === "dense" ? 0 : k, explain: false });
-  const note = `by words so far, ${megabytes(search.manifest)} MB of vectors are on their way`;
+  const sofar = method === "dense" ? "" : found.hits.length ? "by words so far, " : "no document has a word of this query, ";
+  const note = `${sofar}${megabytes(search.manifest)} MB of vectors are on their way`;
   return { ...found, method, k, note: method === "bm25" ? "" : note, rest: () => search.complete() };
 }
 

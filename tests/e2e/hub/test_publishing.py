@@ -147,7 +147,8 @@ def test_two_kinds_go_with_a_file_each_and_say_what_they_keep(
     assert {name for name in there if name.endswith(".safetensors")} == weights  # the one file of before is gone
     assert all(there[name] == (tmp_path / "mixed" / name).read_bytes() for name in weights)
     card = there["README.md"].decode()
-    assert "the query tower the average of token vectors distilled from" in card
+    assert f"the query tower the average of tokens, each encoded by `{tiny_encoder}`" in card
+    assert "each the average of token vectors from `" in (trained / "README.md").read_text()
     assert f"the document tower the whole transformer `{tiny_encoder}`" in card
     assert f"| {scores['frozen_ndcg@10']:.4f} (kept: {scores['retention']:.1%}) |" in card
     assert same(*loaded(hub, tmp_path / "other", "someone/towers", None), TwoTowersModel.load(tmp_path / "mixed"))

@@ -20,8 +20,9 @@ from freemvmt.cli import main
 from freemvmt.config import ModelConfig
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
+from freemvmt.search import onnx_encoder
 from freemvmt.search.bundle.build import build
-from freemvmt.search.onnx_encoder import OnnxEncoder
+from freemvmt.search.onnx_encoder import OnnxEncoder, open_graph
 from freemvmt.search.reranker import Reranker
 from freemvmt.search.retriever import Retriever
 
@@ -123,6 +124,21 @@ def test_graphs_encode_and_explain_as_the_towers_do(
                     split(tokens)
     if "transformer" in kinds.values():
         assert graphs.split_side == model.split_side
+
+
+def test_the_graph_of_the_documents_is_opened_for_the_first_document(
+    tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
+    model.save(tmp_path / "model")
+    opened: list[str] = []
+    monkeypatch.setattr(onnx_encoder, "open_graph", lambda path: (opened.append(path.name), open_graph(path))[1])
+    graphs = OnnxEncoder(export(tmp_path / "model", tmp_path / "onnx"))
+    graphs.encode_queries(TEXTS)
+    assert len(opened) == 1
+    graphs.encode_documents(TEXTS)
+    graphs.encode_documents(TEXTS)
+    assert len(set(opened)) == len(opened) == 2
 
 
 def test_the_api_answers_as_with_torch_and_imports_nothing_of_it(

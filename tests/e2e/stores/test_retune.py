@@ -211,6 +211,37 @@ def test_the_query_tower_of_a_model_is_installed_where_its_documents_are_the_bun
         assert f"{bundle} holds the vectors of another document tower" in said
 
 
+@pytest.mark.parametrize("head", [None, 20], ids=["no head", "a head"])
+@pytest.mark.parametrize("matryoshka", [(), (12,)], ids=["principal", "first"])
+def test_a_bundle_with_fewer_dimensions_takes_the_query_tower_of_the_whole_model(
+    make: Callable[..., Path], tiny_base: str, tmp_path: Path, head: int | None, matryoshka: tuple[int, ...]
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"_id": f"d{n}", "text": f"a river {n} of stone"}) + "\n" for n in range(40)))
+    whole = TwoTowersModel(ModelConfig(base=tiny_base, separate_towers=True, dim=head))
+    whole.record = {"config": {"matryoshka": list(matryoshka)}}
+    bundle = tmp_path / "bundle"
+    build(whole, str(corpus), bundle, dim=12)
+    with torch.no_grad():
+        whole.query_tower.table.mul_(torch.rand(whole.query_tower.table.shape))
+    if head and not matryoshka:
+        with pytest.raises(UserError, match="another document tower"):
+            install(bundle, whole, "retune --queries")
+        return
+    before = kept_files(bundle)
+    install(bundle, whole, "retune --queries")
+    assert kept_files(bundle) == before
+    directions = TwoTowersModel.load(bundle / "model").tensors()["document.head"].detach()
+    query = whole.encode_queries([QUERY])
+    reduced = torch.nn.functional.normalize(query @ directions.T) if head is None else query[:, :12]
+    expected = torch.nn.functional.normalize(reduced)[0].numpy()
+    np.testing.assert_allclose(vector_of(bundle), expected, atol=1e-5)
+    with torch.no_grad():
+        whole.document_tower.table[1000, 0] += 1e-3
+    with pytest.raises(UserError, match="another document tower"):
+        install(bundle, whole, "retune --queries")
+
+
 def test_a_bundle_of_an_older_model_with_all_weights_in_one_file(make: Callable[..., Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -83,6 +83,7 @@ def test_a_teacher_and_a_tower_with_its_weights_share_a_cache(
     model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
     vectors = model.cached_vectors("document", TEXTS)
     with monkeypatch.context() as patch:
+        patch.setattr("freemvmt.trainer.teacher.matrix_dtype", lambda *_: torch.float32)  # on any processor
         patch.setattr(TransformerTower, "forward", lambda *_: pytest.fail("encoded again"))
         assert np.array_equal(Teacher(tiny_encoder, 256, CPU).vectors(TEXTS, "queries"), vectors.half().numpy())
     monkeypatch.setattr("freemvmt.trainer.teacher.matrix_dtype", lambda *_: torch.bfloat16)

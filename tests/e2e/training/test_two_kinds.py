@@ -20,6 +20,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
 from freemvmt.search.retriever import Retriever
 from freemvmt.storage.files import sha256_of
+from freemvmt.towers.transformer import TransformerTower
 from freemvmt.trainer.checkpoints import Checkpoints, last_checkpoint
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.samplers import make_sampler
@@ -115,6 +116,34 @@ def test_the_loop_never_runs_the_frozen_tower(
     prepare(config)  # its vectors are cached now
     monkeypatch.setattr("freemvmt.towers.transformer.TransformerTower.forward", refuse)
     train(config, prepare(config))
+
+
+@pytest.mark.parametrize("dim", [None, 8])
+def test_index_takes_vectors_of_the_cache_and_fills_it(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dim: int | None
+) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path / "cache"))
+    encoded: list[int] = []
+    encode = TransformerTower.forward
+    monkeypatch.setattr(
+        TransformerTower, "forward", lambda self, tokens: (encoded.append(len(tokens)), encode(self, tokens))[1]
+    )
+    texts = [f"tower {number} of stone" for number in range(30)]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": f"d{n}", "text": text}) + "\n" for n, text in enumerate(texts)))
+    model = TwoTowersModel(config.model_config())
+    model.cached_vectors("document", texts[:20])
+    encoded.clear()
+    build(model, str(corpus), tmp_path / "first", dim=dim)
+    assert encoded == [10]  # twenty were there
+    build(model, str(corpus), tmp_path / "second", dim=dim)
+    assert encoded == [10]
+    with contextlib.closing(Retriever.load(tmp_path / "second")) as retriever:
+        served = TwoTowersModel.load(tmp_path / "second" / "model")
+        scores = served.encode_queries(["a tower"]) @ served.encode_documents(texts).T
+        hits = retriever.search("a tower", k=30, method="dense")
+    own = [scores[0, int(hit.id[1:])].item() for hit in hits]
+    assert [hit.score for hit in hits] == pytest.approx(own, abs=1e-3)
 
 
 @pytest.mark.parametrize(

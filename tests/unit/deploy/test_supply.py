@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
+import install
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -18,6 +20,14 @@ def dependencies() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     return [line for line in lines if not line.startswith("two-towers[")]  # one extra is another and more
+
+
+def test_each_extra_is_installed_alone_by_the_script_that_tries_them() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(install.MODULES) == set(project["optional-dependencies"])
+    for modules in install.MODULES.values():
+        for module in modules:
+            assert not module.startswith("freemvmt.") or find_spec(module), module
 
 
 @pytest.mark.skipif(not shutil.which("uv"), reason="there is no uv here, so no list of what is installed was written")

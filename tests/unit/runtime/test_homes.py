@@ -13,10 +13,11 @@ import pytest
 
 from freemvmt.config import TrainConfig
 from freemvmt.data.readers import pydocs
-from freemvmt.runtime.home import cache_folder, ensure_home
+from freemvmt.errors import UserError
+from freemvmt.runtime.home import cache_folder, ensure_home, mark_used, trim_cache
 from freemvmt.trainer.dataset import prepare
 
-NAMES = ("HOME", "XDG_CACHE_HOME", "TWO_TOWERS_CACHE", "USER", "LOGNAME", "LNAME", "USERNAME")
+NAMES = ("HOME", "XDG_CACHE_HOME", "TWO_TOWERS_CACHE", "TWO_TOWERS_CACHE_GB", "USER", "LOGNAME", "LNAME", "USERNAME")
 NOTE = "TWO_TOWERS_CACHE may name a folder for it"
 
 
@@ -48,6 +49,37 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache_folder("tokens") == tmp_path / "given" / "tokens"
     monkeypatch.setenv("TWO_TOWERS_CACHE", "~/given")
     assert cache_folder("tokens") == tmp_path / "home" / "given" / "tokens"
+
+
+def test_the_cache_removes_what_was_not_used_for_longest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
+    monkeypatch.setenv("TWO_TOWERS_CACHE_GB", "3e-6")  # 3 kB
+    (tmp_path / "theirs.safetensors").write_bytes(bytes(5000))  # no cache gives such a name
+    names = [f"{number:032x}.safetensors" for number in range(4)]
+    for number, name in enumerate(names):
+        path = cache_folder("tokens" if number % 2 else "vectors") / name
+        path.write_bytes(bytes(1000))
+        os.utime(path, (number, number))
+    mark_used(tmp_path / "vectors" / names[0])
+    trim_cache()
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == [
+        names[0],
+        *names[2:],
+        "theirs.safetensors",
+    ]
+    trim_cache()  # all fits
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
+    monkeypatch.setenv("TWO_TOWERS_CACHE_GB", "0")
+    trim_cache()
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == [names[0], "theirs.safetensors"]
+
+
+@pytest.mark.parametrize("size", ["much", "-1", "nan"])
+def test_a_size_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
+    monkeypatch.setenv("TWO_TOWERS_CACHE_GB", size)
+    with pytest.raises(UserError, match=f"TWO_TOWERS_CACHE_GB is '{size}'; give a number of gigabytes"):
+        cache_folder("tokens")
 
 
 def bad_places(folder: Path) -> dict[str, dict[str, str]]:
