@@ -85,16 +85,8 @@ class View(Protocol):
         """The ids of the documents with these numbers."""
         ...
 
-    def number_of(self, name: str) -> int | None:
-        """The number of the document with the id ``name``, or None."""
-        ...
-
     def numbers_of(self, names: Sequence[str]) -> list[int | None]:
-        """``number_of`` each of ``names``, looked up together."""
-        ...
-
-    def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` belong to a document."""
+        """The numbers of the documents with these ids; None where there is none."""
         ...
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:

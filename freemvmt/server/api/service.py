@@ -259,22 +259,21 @@ class Service:
         """Load and read what the first requests will need, so that their answers are as fast as later ones."""
         if self.retriever.model is not None:
             self.retriever.model.tokenizer.prepare()
-        self.warm_up()
+        query = "ready"
         for document in self.retriever.sample(1):
             query = " ".join(document.content.split()[:8]) or document.id
-            for method in METHODS:
-                self._search_many([query], (10, method, None, False))
             with contextlib.suppress(UserError):  # not every model can split a score
                 explanation_fields(self.retriever.explain(query, document.id))
+        self.warm_up(query)
         self._info()
 
-    def warm_up(self) -> bytes:
+    def warm_up(self, query: str = "ready") -> bytes:
         """Search once with every method, so that everything is loaded; ``Refusal`` (503) when a search fails."""
         try:
             for method in METHODS:
-                self.retriever.search("ready", k=1, method=method, rerank=0)
+                self._search_many([query], (10, method, None, False))
             for name, kind in list(self.retriever.fields.items())[:1]:
-                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
+                self.retriever.search(query, k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
         except UserError as error:
             raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
         return dumps({"status": "ready", "documents": len(self.retriever)})
