@@ -132,12 +132,10 @@ class TwoTowersModel(nn.Module):
             tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
         return tensors
 
-    def digest(self) -> "hashlib._Hash":
-        """SHA-256 of everything that the vectors depend on, so two models differ in it; a caller may update it."""
-        digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}".encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode() + _bytes(tensor))
-        return digest
+    def digest(self, use: str = "") -> str:
+        """SHA-256 of everything that the vectors depend on, and of the ``use`` that is made of them."""
+        settings = f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}"
+        return _sha256_of(settings, self.state_dict(), use)
 
     @property
     def hybrid_weight(self) -> float:
@@ -155,11 +153,8 @@ class TwoTowersModel(nn.Module):
         tower = tower if tower in self.config.sides else "document"
         kind = self.config.kind_of(tower)
         encoder = self._encoder.key if self._encoder and kind == "transformer" else ""
-        digest = hashlib.sha256(f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}".encode())
-        for name, tensor in sorted(self.tensors().items()):
-            if name.startswith(tower):
-                digest.update(name.encode() + _bytes(tensor))
-        return digest.hexdigest()
+        settings = f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}"
+        return _sha256_of(settings, {name: own for name, own in self.tensors().items() if name.startswith(tower)})
 
     def cached_vectors(
         self, tower: TowerName, texts: Sequence[str], console: Console = QUIET, prompt: TowerName | None = None
@@ -347,9 +342,13 @@ class TwoTowersModel(nn.Module):
         return cls.of(read_light_parts(folder))
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    """The numbers of ``tensor``, of any type, as they lie in memory."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _sha256_of(settings: str, tensors: dict[str, Tensor], use: str = "") -> str:
+    """SHA-256 of settings, of tensors by their names, and of a use, in hexadecimal."""
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    digest.update(use.encode())
+    return digest.hexdigest()
 
 
 def _prompted(tower: Tower, tokens: TokenArray, side: TowerName) -> TokenArray:

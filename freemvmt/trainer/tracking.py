@@ -82,17 +82,18 @@ class WandbTracker(Tracker):
         def hook(run: "wandb.Run") -> None:
             from wandb.integration.torch.wandb_torch import TorchHistory
 
-            record = TorchHistory.log_tensor_stats
+            hooks: Any = TorchHistory
+            record = hooks.log_tensor_stats
 
-            def guarded(history: TorchHistory, tensor: "torch.Tensor", name: str) -> None:
-                self._do(lambda _: record(history, tensor, name))
+            def guarded(*arguments: Any) -> None:
+                self._do(lambda _: record(*arguments))
 
             def unwatch() -> None:
-                TorchHistory.log_tensor_stats = record
+                hooks.log_tensor_stats = record
                 run.unwatch(model)
 
             # The hooks run inside the model's passes, and their errors must not end a pass.
-            TorchHistory.log_tensor_stats = guarded
+            hooks.log_tensor_stats = guarded
             self._unwatch = unwatch
             # Without idx the second run of a process, as in a sweep, would name its histograms `graph_1…`.
             run.watch(model, log="all", log_freq=every, idx=0)

@@ -6,7 +6,6 @@ module then checks their metadata. BM25 uses the same text analysis as bundles, 
 """
 
 import functools
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from freemvmt.search.stores.base import Selection
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import FieldKind, Filter, short_hash
 from freemvmt.search.stores.milvus.client import MAX_RANKED, Client
+from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import is_storable
 
 ROWS_AT_ONCE = 1000  # rows in one request
@@ -227,7 +227,7 @@ class MilvusView:
 
 def key_of(name: str) -> str:
     """The key of the document with the id ``name``."""
-    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return digest_of([name])
 
 
 def ends_of(metadata: Mapping[str, Any]) -> dict[str, float | str]:
