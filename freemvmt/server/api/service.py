@@ -11,11 +11,12 @@ from freemvmt.config import Method
 from freemvmt.data.documents import Document
 from freemvmt.data.values import FirstPlaces
 from freemvmt.errors import NotFound, UserError
+from freemvmt.search.hits import hit_fields
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.api import embeddings
 from freemvmt.server.api import requests as schemas
 from freemvmt.server.api.batching import Batcher
-from freemvmt.server.api.output import dumps, explanation_fields, hit_fields
+from freemvmt.server.api.output import dumps, explanation_fields
 from freemvmt.server.api.thread_pool import ThreadPool, one_core
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.settings import ServeSettings
