@@ -11,7 +11,6 @@ Config = TypeVar("Config", bound="ModelConfig | DataConfig | MiningConfig")
 
 BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-# The share of the dense side in a hybrid, chosen on sources left out of training: docs/quality.md, docs/light-query.md.
 # The share of the dense side in a hybrid (benchmarks/hybrid_weight.py): of two light towers, of light queries over the
 # documents of a transformer, and of a transformer on both sides.
 HYBRID_WEIGHT, LIGHT_QUERY_WEIGHT, TRANSFORMER_WEIGHT = 0.4, 0.6, 0.8
@@ -105,6 +104,12 @@ class ModelConfig:
         if self.rows != "auto":
             return self.rows
         return "encoded" if "transformer" in self.kinds else "table"
+
+    @property
+    def split_side(self) -> TowerName | None:
+        """The side whose score can be split over words, the documents first; None if both are transformers."""
+        sides: tuple[TowerName, TowerName] = ("document", "query")
+        return next((side for side in sides if self.kind_of(side) != "transformer"), None)
 
     @property
     def is_mixed(self) -> bool:

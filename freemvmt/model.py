@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from torch.nn import functional as F
 
 from freemvmt.config import ModelConfig, TowerName
 from freemvmt.data.ragged import TokenArray
-from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.data.values import texts_of
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import QUIET, Console
@@ -30,23 +28,13 @@ from freemvmt.storage import hub
 from freemvmt.storage.files import atomic_folder
 from freemvmt.storage.sentence_config import SentenceConfig
 from freemvmt.storage.tensor_files import save_tensors
-from freemvmt.towers.factory import Tower, make_tower
-from freemvmt.towers.model_folder import (
-    ACCUMULATORS,
-    TOKENIZER,
-    WEIGHTS,
-    check_files,
-    check_output,
-    read_description,
-    stored_config,
-    stored_files,
-    weight_files,
-    write_description,
-)
-from freemvmt.towers.pretrained import encoded_rows, half_whitened, principal_directions, token_table
-from freemvmt.towers.static_models import length_of, read_static_model
-from freemvmt.towers.stored_tensors import check_tensors, make_head, read_tensors, stored_encoder, tensors_of
-from freemvmt.towers.transformer import EncoderConfig, TransformerTower, encoder_of, pretrained_tower
+from freemvmt.towers.factory import Tower
+from freemvmt.towers.initial import initial_parts
+from freemvmt.towers.model_folder import ACCUMULATORS, TOKENIZER, check_output, weight_files
+from freemvmt.towers.parts import ModelParts, tensors_of
+from freemvmt.towers.static_models import static_parts
+from freemvmt.towers.stored_parts import read_light_parts, read_parts, read_query_parts, write_parts
+from freemvmt.towers.transformer import TransformerTower
 from freemvmt.towers.vector_cache import cached_vectors
 
 UNTRAINED = "untrained"
@@ -61,47 +49,27 @@ class TwoTowersModel(nn.Module):
     """
 
     def __init__(self, config: ModelConfig | None = None) -> None:
-        config = config or ModelConfig()
-        files = hub.base_files(config.base)
-        tokenizer = Tokenizer.from_file(files.tokenizer, config.max_length)
-        table = token_table(files.weights, tokenizer.vocabulary_size)
-        encoder, tensors = None, dict[str, Tensor]()
-        if "transformer" in config.kinds:
-            folder = hub.encoder_folder(config.base, "--base")
-            whole = pretrained_tower(folder)
-            encoder = encoder_of(whole, tokenizer.definition)
-        if set(config.kinds) != {"transformer"}:
-            table = _rows(config, table)
-        elif config.dim is not None and table.shape[1] != whole.width:
-            table = encoded_rows(folder, len(table))  # a head is for outputs, which are not as wide as the table
-        for side in config.sides:
-            if config.kind_of(side) == "transformer":
-                tensors |= tensors_of(side, whole, nn.Identity(), config)
-            elif not (config.shared_table and side == "query"):
-                tensors[f"{side}.table"] = table
-            if config.dim is not None and config.dim != table.shape[1]:
-                if config.dim > table.shape[1]:
-                    raise UserError(f"--dim is {config.dim} but the token table is {table.shape[1]} wide; give no more")
-                tensors[f"{side}.head"] = principal_directions(table, config.dim)
-        if len(config.sides) == 2:
-            tensors |= {name: tensor.clone() for name, tensor in tensors.items() if name.startswith("query.")}
-        self._assemble(config, tokenizer, tensors, encoder)
+        self._assemble(initial_parts(config or ModelConfig()))
 
-    def _assemble(
-        self, config: ModelConfig, tokenizer: Tokenizer, tensors: dict[str, Tensor], encoder: EncoderConfig | None
-    ) -> None:
+    @classmethod
+    def of(cls, parts: ModelParts) -> "TwoTowersModel":
+        """The model that ``parts`` make up; ``UserError`` unless its towers' vectors can be compared."""
+        model = cls.__new__(cls)
+        model._assemble(parts)
+        return model
+
+    def _assemble(self, parts: ModelParts) -> None:
         super().__init__()
-        self.config = config
-        self._encoder = encoder
-        self.tokenizer = tokenizer
-        self.record: dict[str, Any] = {}
+        config = self.config = parts.config
+        self.tokenizer = parts.tokenizer
+        self.record = parts.record
         self.accumulators: dict[str, Tensor] = {}
-        self.document_tower = _tower(config, "document", nn.Parameter(tensors["document.table"]), tensors, encoder)
-        self.document_head = make_head(tensors.get("document.head"))
+        self._encoder = parts.encoder
+        self.document_tower = parts.tower("document", nn.Parameter(parts.tensors["document.table"]))
+        self.document_head = parts.head("document")
         if len(config.sides) == 2:
-            table = self.document_tower.table if config.shared_table else nn.Parameter(tensors["query.table"])
-            self.query_tower = _tower(config, "query", table, tensors, encoder)
-            self.query_head = make_head(tensors.get("query.head"))
+            table = self.document_tower.table if config.shared_table else nn.Parameter(parts.tensors["query.table"])
+            self.query_tower, self.query_head = parts.tower("query", table), parts.head("query")
         else:
             self.query_tower, self.query_head = self.document_tower, self.document_head
         widths = {_width(self.query_tower, self.query_head), self.dim}
@@ -111,6 +79,12 @@ class TwoTowersModel(nn.Module):
                 "cannot be compared; give --rows encoded, whose token vectors are as wide as the transformer's"
             )
         self.train(False)
+
+    @property
+    def parts(self) -> ModelParts:
+        """What the model is made of, without gradients; a change of a tensor in place changes the model."""
+        tensors = {name: tensor.detach() for name, tensor in self.tensors().items()}
+        return ModelParts(self.config, self.tokenizer, tensors, self._encoder, self.record)
 
     @property
     def device(self) -> torch.device:
@@ -158,12 +132,10 @@ class TwoTowersModel(nn.Module):
             tensors |= tensors_of("query", self.query_tower, self.query_head, self.config)
         return tensors
 
-    def digest(self) -> "hashlib._Hash":
-        """SHA-256 of everything that the vectors depend on, so two models differ in it; a caller may update it."""
-        digest = hashlib.sha256(f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}".encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode() + _bytes(tensor))
-        return digest
+    def digest(self, use: str = "") -> str:
+        """SHA-256 of everything that the vectors depend on, and of the ``use`` that is made of them."""
+        settings = f"{self.config.max_length}\0{self.tokenizer.definition}{self.sentence.key}"
+        return _sha256_of(settings, self.state_dict(), use)
 
     @property
     def hybrid_weight(self) -> float:
@@ -181,11 +153,8 @@ class TwoTowersModel(nn.Module):
         tower = tower if tower in self.config.sides else "document"
         kind = self.config.kind_of(tower)
         encoder = self._encoder.key if self._encoder and kind == "transformer" else ""
-        digest = hashlib.sha256(f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}".encode())
-        for name, tensor in sorted(self.tensors().items()):
-            if name.startswith(tower):
-                digest.update(name.encode() + _bytes(tensor))
-        return digest.hexdigest()
+        settings = f"{kind}\0{self.config.max_length}\0{encoder}\0{self.tokenizer.definition}"
+        return _sha256_of(settings, {name: own for name, own in self.tensors().items() if name.startswith(tower)})
 
     def cached_vectors(
         self, tower: TowerName, texts: Sequence[str], console: Console = QUIET, prompt: TowerName | None = None
@@ -207,29 +176,22 @@ class TwoTowersModel(nn.Module):
 
     def cut(self, directions: Tensor) -> "TwoTowersModel":
         """The same towers, with their vectors projected on ``directions`` (fewer, dim) and scaled to length 1."""
-        tensors, width = self.tensors(), self.document_tower.width
+        parts, width = self.parts, self.document_tower.width
         for side in self.config.sides:
-            head = tensors.get(f"{side}.head", torch.eye(width))
-            tensors[f"{side}.head"] = (directions @ head.cpu()).to(self.device)
-        return self._with(dataclasses.replace(self.config, dim=len(directions)), tensors, self.record)
+            head = parts.tensors.get(f"{side}.head", torch.eye(width))
+            parts.tensors[f"{side}.head"] = (directions @ head.cpu()).to(self.device)
+        return self.of(dataclasses.replace(parts, config=dataclasses.replace(self.config, dim=len(directions))))
 
     def with_own_queries(self) -> "TwoTowersModel":
         """The same document tower, and a query tower with weights of its own, which start as a copy of this one's."""
-        own, config = self.tensors(), self.config
-        tensors = {name: tensor for name, tensor in own.items() if name.startswith("document.")}
-        queries = {name: tensor for name, tensor in own.items() if name.startswith("query.")}
+        parts, config = self.parts, self.config
+        tensors = {name: tensor for name, tensor in parts.tensors.items() if name.startswith("document.")}
+        queries = {name: tensor for name, tensor in parts.tensors.items() if name.startswith("query.")}
         if not config.is_mixed:  # what both sides share is the document's
             queries = {name.replace("document.", "query.", 1): tensor for name, tensor in tensors.items()} | queries
             config = dataclasses.replace(config, separate_towers=True, shared_table=False)
-        return self._with(config, tensors | {name: tensor.clone() for name, tensor in queries.items()}, self.record)
-
-    def _with(self, config: ModelConfig, tensors: dict[str, Tensor], record: dict[str, Any]) -> "TwoTowersModel":
-        """A model with other weights, and the tokenizer and the encoder of this one."""
-        model = type(self).__new__(type(self))
-        weights = {name: tensor.detach() for name, tensor in tensors.items()}
-        model._assemble(config, self.tokenizer, weights, self._encoder)
-        model.record = record
-        return model
+        tensors |= {name: tensor.clone() for name, tensor in queries.items()}
+        return self.of(dataclasses.replace(parts, config=config, tensors=tensors))
 
     def forward(self, queries: TokenArray, documents: TokenArray) -> tuple[Tensor, Tensor]:
         """Vectors of length 1: (queries, dim) and (documents, dim)."""
@@ -283,8 +245,7 @@ class TwoTowersModel(nn.Module):
     @property
     def split_side(self) -> TowerName | None:
         """The side whose score can be split over words, the documents first; None if both are transformers."""
-        sides: tuple[TowerName, TowerName] = ("document", "query")
-        return next((side for side in sides if self.config.kind_of(side) != "transformer"), None)
+        return self.config.split_side
 
     def split_documents(self, tokens: TokenArray) -> Tensor:
         """What each token adds to its document's vector, (tokens, dim); the sum over a document is its vector."""
@@ -335,25 +296,14 @@ class TwoTowersModel(nn.Module):
         """
         folder = Path(folder)
         check_output(folder)
-        description: dict[str, Any] = {"model": dataclasses.asdict(self.config), "training": self.record}
-        description["tokenizer"] = self.tokenizer.replaced
-        if self._encoder is not None:
-            description["encoder"] = self._encoder.config
-        if self.sentence.key:
-            description["sentence"] = dataclasses.asdict(self.sentence)
         with atomic_folder(folder) as part:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-            for file, sides in weight_files(self.config).items():
-                own = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in sides}
-                save_tensors(own, part / file)
             if self.accumulators:
                 save_tensors(self.accumulators, part / ACCUMULATORS)
-            for name, text in ((TOKENIZER, self.tokenizer.written), ("README.md", card or _plain_card(self))):
-                # The card may name a path that is not UTF-8: such bytes are written as escapes.
-                (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            # The card may name a path that is not UTF-8: such bytes are written as escapes.
+            (part / "README.md").write_text(card or _plain_card(self), encoding="utf-8", errors="backslashreplace")
             if write_extra is not None:
                 write_extra(part)
-            write_description(part, description)
+            write_parts(part, self.parts)
 
     def save_queries(self, folder: Path) -> None:
         """As ``save``, without the files of the document tower; ``with_queries`` reads them."""
@@ -366,15 +316,7 @@ class TwoTowersModel(nn.Module):
 
         Raises ``UserError`` when a file is missing or damaged, or does not fit this document tower.
         """
-        description = read_description(folder / "config.json")
-        config = stored_config(description, folder)
-        files = [name for name, sides in weight_files(config).items() if "query" in sides]
-        check_files(folder, description, *files)
-        tensors = {name: tensor for name, tensor in self.tensors().items() if name.startswith("document.")}
-        for file in files:
-            tensors |= read_tensors(folder / file)
-        check_tensors(folder, config, tensors, self.tokenizer.vocabulary_size, self._encoder)
-        return self._with(config, tensors, description["training"])
+        return self.of(read_query_parts(folder, self.parts))
 
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None, verify: bool = True) -> "TwoTowersModel":
@@ -387,24 +329,9 @@ class TwoTowersModel(nn.Module):
         """
         if str(name) == UNTRAINED:
             return cls()
-        if revision is None and (local := hub.local_folder(str(name))) and (folders := read_static_model(local)):
-            return cls._from_static_model(local, folders)
-        folder = hub.model_folder(str(name), revision)
-        description = read_description(folder / "config.json")
-        config = stored_config(description, folder)
-        files = stored_files(description, config)
-        if verify:
-            check_files(folder, description, *files, TOKENIZER)
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
-        tensors: dict[str, Tensor] = {}
-        for file in files:
-            tensors |= read_tensors(folder / file)
-        encoder = stored_encoder(description, tokenizer.definition, folder)
-        check_tensors(folder, config, tensors, tokenizer.vocabulary_size, encoder)
-        model = cls.__new__(cls)
-        model._assemble(config, tokenizer, tensors, encoder)
-        model.record = description["training"]
-        return model
+        if revision is None and (local := hub.local_folder(str(name))) and (parts := static_parts(local)):
+            return cls.of(parts)
+        return cls.of(read_parts(hub.model_folder(str(name), revision), verify=verify))
 
     @classmethod
     def load_query_tower(cls, folder: Path) -> "TwoTowersModel":
@@ -412,71 +339,21 @@ class TwoTowersModel(nn.Module):
 
         Neither the document tower nor a checksum is read; ``hybrid_weight`` is that of two light towers.
         """
-        description = read_description(folder / "config.json")
-        config = stored_config(description, folder)
-        alone = dataclasses.replace(config, tower=config.kind_of("query"), query_tower=None, document_tower=None)
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.max_length, description.get("tokenizer"))
-        tensors = {
-            f"document.{name.removeprefix('query.')}": weight
-            for name, weight in read_tensors(folder / "query.safetensors").items()
-        }
-        check_tensors(folder, alone, tensors, tokenizer.vocabulary_size, None)
-        model = cls.__new__(cls)
-        model._assemble(alone, tokenizer, tensors, None)
-        model.record = description["training"]
-        return model
-
-    @classmethod
-    def _from_static_model(cls, folder: Path, folders: dict[str, Path]) -> "TwoTowersModel":
-        """A model that averages the static token vectors in ``folders``, one folder for each side."""
-        document = folders["document"]
-        config = ModelConfig(
-            base=str(document),
-            max_length=length_of(document, ModelConfig.max_length),
-            separate_towers=len(folders) == 2,
-        )
-        tokenizer = Tokenizer.from_file(document / TOKENIZER, config.max_length)
-        if any((part / TOKENIZER).read_bytes() != (document / TOKENIZER).read_bytes() for part in folders.values()):
-            raise UserError(f"{folder} has a tokenizer for each side; two towers of ours read with one")
-        size = tokenizer.vocabulary_size
-        tensors = {f"{side}.table": token_table(part / WEIGHTS, size) for side, part in folders.items()}
-        if len({table.shape for table in tensors.values()}) > 1:
-            raise UserError(f"{folder} has tables of two sizes; two towers of ours give vectors of one")
-        model = cls.__new__(cls)
-        model._assemble(config, tokenizer, tensors, None)
-        return model
+        return cls.of(read_light_parts(folder))
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    """The numbers of ``tensor``, of any type, as they lie in memory."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-
-
-def _tower(
-    config: ModelConfig, side: TowerName, table: nn.Parameter, tensors: dict[str, Tensor], encoder: EncoderConfig | None
-) -> Tower:
-    """The tower of a side. Its weights beside the table are those in ``tensors``, if it has any there."""
-    tower = make_tower(config.kind_of(side), config, table, encoder)
-    prefix = f"{side}.tower."
-    if own := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
-        tower.load_state_dict(own | {"table": tower.table})
-    return tower
+def _sha256_of(settings: str, tensors: dict[str, Tensor], use: str = "") -> str:
+    """SHA-256 of settings, of tensors by their names, and of a use, in hexadecimal."""
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    digest.update(use.encode())
+    return digest.hexdigest()
 
 
 def _prompted(tower: Tower, tokens: TokenArray, side: TowerName) -> TokenArray:
     """``tokens`` with the prompt of a side before each text, if the tower is a transformer that has one."""
     return tower.prompted(tokens, side) if isinstance(tower, TransformerTower) else tokens
-
-
-def _rows(config: ModelConfig, table: Tensor) -> Tensor:
-    """The token vectors that averages and recurrences start from, (vocabulary, width)."""
-    rows = config.rows
-    if rows == "auto":
-        rows = "encoded" if "transformer" in config.kinds else "table"
-    if rows == "table":
-        return table
-    outputs = encoded_rows(hub.encoder_folder(config.base, "--base"), len(table))
-    return outputs if rows == "encoded" else half_whitened(outputs, float(table.std()))
 
 
 def _width(tower: Tower, head: nn.Module) -> int:

@@ -173,12 +173,12 @@ def _check_model(name: str) -> None:
     from freemvmt.search.bundle.files import is_bundle
     from freemvmt.storage import hub
     from freemvmt.towers.model_folder import read_description
-    from freemvmt.towers.static_models import read_static_model
+    from freemvmt.towers.static_models import static_folders
 
     if name in ("bm25", UNTRAINED) or _is_file(name) or is_bundle(Path(name)):
         return
     folder = hub.local_folder(name)
-    if folder is None or not read_static_model(folder):
+    if folder is None or not static_folders(folder):
         read_description(hub.model_folder(name) / "config.json")
 
 

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from freemvmt.search.retriever import Hit, Retriever
 
 
-_OPTIONAL = ("place", "rerank")  # fields of a hit that stand in the JSON object only where they have a value
-
-
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(RerankConfig, Options):
     """Search a bundle."""
@@ -50,6 +47,7 @@ def search(argv: Sequence[str]) -> int:
     no_collection_at_exit()
     console = options.console()
     retriever = _load(options)
+    from freemvmt.search.hits import hit_fields
     from freemvmt.search.stores.filters import parse_filters
 
     conditions = parse_filters(options.filter, retriever.fields)
@@ -62,9 +60,7 @@ def search(argv: Sequence[str]) -> int:
     results: list[dict[str, Any]] = []
     for rank, hit in enumerate(hits, start=1):
         console.line(f"{rank:>3}  {hit.score:.3f}  {_headline(hit)}")
-        results.append(
-            {name: value for name, value in asdict(hit).items() if name not in _OPTIONAL or value is not None}
-        )
+        results.append(hit_fields(hit))
         if hit.place is not None:
             console.line(f"            {hit.place}")
         if options.explain:

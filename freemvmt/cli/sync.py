@@ -1,5 +1,6 @@
 """`two-towers sync`: bring a bundle in step with a folder of files."""
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -45,16 +46,15 @@ def sync(argv: Sequence[str]) -> int:
 
 
 def _watch(retriever: "Retriever", options: SyncOptions, console: Console) -> None:
-    """Bring the bundle in step again and again; an error is a line, since the next look may find the folder whole."""
-    from freemvmt.errors import UserError
-    from freemvmt.search.bundle.sync import INTERVAL
+    """Bring the bundle in step again and again; a problem is a line."""
+    from freemvmt.search.bundle.sync import INTERVAL, follow
 
-    while True:
-        time.sleep(INTERVAL)
-        try:
-            _sync(retriever, options, console, quiet=True)
-        except UserError as error:
-            console.line(f"note      {error}")
+    time.sleep(INTERVAL)
+    follow(
+        lambda: _sync(retriever, options, console, quiet=True),
+        lambda problem: console.line(f"note      {problem}"),
+        threading.Event(),
+    )
 
 
 def _sync(retriever: "Retriever", options: SyncOptions, console: Console, quiet: bool = False) -> "SyncCounts":

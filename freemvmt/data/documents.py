@@ -16,7 +16,6 @@ from freemvmt.data.values import (
     check_document,
     content_of,
     first_duplicate,
-    is_storable,
 )
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "Outline",
     "check_distinct",
     "content_of",
-    "is_storable",
     "unchecked_document",
 ]
 

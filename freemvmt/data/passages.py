@@ -15,7 +15,8 @@ from itertools import takewhile
 
 from freemvmt.data.documents import Document, Heading, unchecked_document
 from freemvmt.data.tokenizer import Tokenizer
-from freemvmt.data.values import content_of, is_storable
+from freemvmt.data.values import content_of
+from freemvmt.storage.files import is_storable
 
 BETWEEN = " › "  # headings of a trail
 

@@ -30,16 +30,13 @@ class RowSource(Protocol):
     @property
     def count(self) -> int | None:
         """The number of rows; None if it is unknown before the last row is read."""
-        ...
 
     @property
     def identity(self) -> str:
         """A hash or a text that differs for other rows."""
-        ...
 
     def windows(self, size: int, seed: Sequence[int] | None, first: int) -> Iterator[Judgements]:
         """The windows from number ``first`` on, ``size`` rows each, in the order of ``seed``; None: in file order."""
-        ...
 
 
 @dataclass(frozen=True)

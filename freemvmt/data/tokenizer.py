@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
-from freemvmt.storage.digests import digest_of
+from freemvmt.storage.digests import digest_of, sha256_of_text
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,11 @@ class Tokenizer:
     def replaced(self) -> dict[str, str | None]:
         """The settings of ``definition`` that ``written`` replaces, for ``from_file``."""
         return settings_of(self.definition)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ``definition``, by which a manifest names the tokenizer."""
+        return sha256_of_text(self.definition)
 
     @property
     def engine(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from freemvmt.errors import UserError
 from freemvmt.storage.digests import digest_of
+from freemvmt.storage.files import is_storable
 
 T = TypeVar("T", bound=Hashable)
 Metadata = dict[str, Any]  # JSON values; filters work on text, numbers, booleans and lists of these
@@ -212,15 +213,6 @@ def check_document(id: object, title: object, text: object, metadata: object) ->
         raise UserError(f"an id has 1 to {MAX_ID_BYTES} bytes, not {actual}; give another id")
     if metadata != {}:
         _check_metadata(metadata)
-
-
-def is_storable(text: str) -> bool:
-    """Whether UTF-8 can encode ``text``, which it cannot for a lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_metadata(metadata: object) -> None:

@@ -9,7 +9,6 @@ which add up to 1. int8 quantizes the token table, with one scale for each row, 
 are nodes of ONNX; a transformer is traced (``onnx_trace``).
 """
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +71,7 @@ def _model_ids(model: TwoTowersModel) -> dict[str, str]:
         model.save(Path(folder) / MODEL_FOLDER)
         ids = weight_ids(hash_files(Path(folder), [f"{MODEL_FOLDER}/{name}" for name in weight_files(model.config)]))
     assert ids is not None
-    return {"id": ids[0], "tokenizer": hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()}
+    return {"id": ids[0], "tokenizer": model.tokenizer.digest}
 
 
 def _write(graph: Any, path: Path) -> None:

@@ -7,7 +7,6 @@ The key is a digest of the model and the shard's documents, and a shard is encod
 that was stopped continues, a repeated run does nothing, and a run over a corpus that grew encodes only the end.
 """
 
-import hashlib
 import itertools
 import json
 import time
@@ -29,6 +28,7 @@ from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.search.index.ranking import Vectors
+from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.files import atomic_file, remove_leftovers
 from freemvmt.storage.hidden_files import is_not_ours
 from freemvmt.storage.manifest import Shape, hash_files, read_manifest, verify_files, write_manifest
@@ -144,15 +144,12 @@ def shard_tasks(
             if document_id in seen:
                 raise duplicate_document_error(corpus, document_id)
             seen.add(document_id)
-        digest = hashlib.sha256(json.dumps([model_fingerprint, ids, texts]).encode())
-        yield ShardTask(number, digest.hexdigest(), ids, texts)
+        yield ShardTask(number, sha256_of_text(json.dumps([model_fingerprint, ids, texts])), ids, texts)
 
 
 def fingerprint(model: TwoTowersModel, side: Side, stored: Stored) -> str:
     """A digest of everything but the text that vectors depend on: model, side and number type."""
-    digest = model.digest()
-    digest.update(f"{FORMAT} {side} {stored}".encode())
-    return digest.hexdigest()
+    return model.digest(f"{FORMAT} {side} {stored}")
 
 
 def vectors_of(model: TwoTowersModel, texts: Sequence[str], side: Side) -> Vectors:

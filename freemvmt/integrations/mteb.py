@@ -35,7 +35,7 @@ class TwoTowersEncoder(AbsEncoder):
         self.mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": model_name if "/" in model_name else f"two-towers/{model_name}",
-                "revision": revision or self.model.digest().hexdigest()[:16],
+                "revision": revision or self.model.digest()[:16],
                 "embed_dim": self.model.dim,
                 "max_tokens": self.model.config.max_length,
                 "n_parameters": parameter_count,

@@ -1,6 +1,7 @@
 """Hits: the documents of a ranking, with their texts and scores; of a long document, with its best passage."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,22 @@ class Hit:
     bm25: float | None = None
     place: Place | None = None
     rerank: float | None = None
+
+
+def hit_fields(hit: Hit) -> dict[str, Any]:
+    """The fields of a hit for JSON; ``place`` and ``rerank`` only where they have a value."""
+    fields = {
+        "id": hit.id,
+        "score": hit.score,
+        "dense": hit.dense,
+        "bm25": hit.bm25,
+        "title": hit.title,
+        "text": hit.text,
+        "metadata": hit.metadata,
+    }
+    if hit.place is not None:
+        fields["place"] = asdict(hit.place)
+    return fields if hit.rerank is None else fields | {"rerank": hit.rerank}
 
 
 def with_title(hit: Hit) -> Metadata:

@@ -72,8 +72,7 @@ class LazyModel:
     @property
     def split_side(self) -> TowerName | None:
         """The side whose score can be split over words, the documents first; None if both are transformers."""
-        sides: tuple[TowerName, TowerName] = ("document", "query")
-        return next((side for side in sides if side in self._towers), None)
+        return self.config.split_side
 
     def encode_queries(self, queries: Iterable[str]) -> Vectors:
         """As ``TwoTowersModel.encode_queries``."""
@@ -86,19 +85,19 @@ class LazyModel:
     def encode_query_tokens(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.encode_query_tokens``."""
         tower = self._towers.get("query")
-        return to_numpy(self.whole.encode_query_tokens(tokens)) if tower is None else tower.encode(tokens)
+        return tower.encode(tokens) if tower else to_numpy(self.whole.encode_query_tokens(tokens))
 
     def encode_document_tokens(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.encode_document_tokens``."""
         tower = self._towers.get("document")
-        return to_numpy(self.whole.encode_document_tokens(tokens)) if tower is None else tower.encode(tokens)
+        return tower.encode(tokens) if tower else to_numpy(self.whole.encode_document_tokens(tokens))
 
     def split_queries(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.split_queries``."""
         tower = self._towers.get("query")
-        return to_numpy(self.whole.split_queries(tokens)) if tower is None else tower.split(tokens)
+        return tower.split(tokens) if tower else to_numpy(self.whole.split_queries(tokens))
 
     def split_documents(self, tokens: TokenArray) -> Vectors:
         """As ``TwoTowersModel.split_documents``."""
         tower = self._towers.get("document")
-        return to_numpy(self.whole.split_documents(tokens)) if tower is None else tower.split(tokens)
+        return tower.split(tokens) if tower else to_numpy(self.whole.split_documents(tokens))

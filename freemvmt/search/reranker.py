@@ -41,11 +41,9 @@ class _Model(Protocol):
 
     def __call__(self, inputs: Inputs, /) -> NDArray[np.float32]:
         """(texts, outputs)."""
-        ...
 
     def in_threads(self, work: Callable[[int], object], pieces: range, threads: int, /) -> None:
         """Call ``work`` with each of ``pieces`` in ``threads`` threads."""
-        ...
 
 
 class Reranker:

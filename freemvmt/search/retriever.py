@@ -217,14 +217,18 @@ class Retriever:
 
     def rank(self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None) -> Ranking:
         """As ``search``, but document numbers in place of hits; in memory, they are positions in ``documents``."""
+        return self._ranking(queries, k, method, weight)[1]
+
+    def _ranking(self, queries: Iterable[str], k: int, method: Method, weight: float | None) -> tuple[View, Ranking]:
+        """The current documents, and their ranking by numbers."""
         model, view = self._snapshot()
         ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
-        return Ranking(view.owners(ranking.documents), ranking.scores)
+        return view, Ranking(view.owners(ranking.documents), ranking.scores)
 
     def check_ids(self, ids: Sequence[str], name: str) -> None:
         """Raise ``UserError`` unless the documents are exactly those of ``ids``; ``name`` is their collection."""
         view = self._snapshot()[1]
-        missing = len(ids) - view.known(ids)
+        missing = view.numbers_of(ids).count(None)
         if missing or len(view) != len(ids):
             problem = (
                 f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
@@ -235,11 +239,10 @@ class Retriever:
         self, queries: Iterable[str], k: int, method: Method = "hybrid", weight: float | None = None
     ) -> list[dict[str, float]]:
         """For each query, the scores of its best ``k`` documents by id, best first, as in a TREC run."""
-        model, view = self._snapshot()
-        ranking, _ = rank_by(model, view, texts_of(queries, "queries"), k, method, weight)
+        view, ranking = self._ranking(queries, k, method, weight)
         return [
             dict(zip(view.ids(numbers[numbers >= 0].tolist()), scores[numbers >= 0].tolist(), strict=True))
-            for numbers, scores in zip(view.owners(ranking.documents), ranking.scores, strict=True)
+            for numbers, scores in zip(ranking.documents, ranking.scores, strict=True)
         ]
 
     def contents(
@@ -313,7 +316,7 @@ class Retriever:
                 raise UserError("adding documents needs a model; give one")
             view = store.view()
             cuts, vectors = encode_new(model, view, unique, tokens_of(about))
-            gone = view.known(deleted)
+            gone = len(deleted) - view.numbers_of(deleted).count(None)
             replaced = store.add(unique, vectors, cuts, deleted)
             unseen = count_ignored(document.metadata for document in unique)
             return AddedCounts(len(unique) - replaced, replaced, unseen, gone)
@@ -387,7 +390,7 @@ def _number_of(view: View, id: str | int) -> int:
         document_id = id if isinstance(id, str) else id_of(id, "id", "")
     except UserError:
         raise UserError(f"the id is {type(id).__name__}, not text or a whole number; give one") from None
-    number = view.number_of(document_id)
+    (number,) = view.numbers_of([document_id])
     if number is None:
         raise NotFound(f"there is no document {document_id[:200]!r}; check the id")
     return number

@@ -6,8 +6,7 @@ from types import TracebackType
 
 from freemvmt.config import FolderConfig
 from freemvmt.data.files.report import FolderReport
-from freemvmt.errors import UserError
-from freemvmt.search.bundle.sync import INTERVAL, folder_of, sync
+from freemvmt.search.bundle.sync import folder_of, follow, sync
 from freemvmt.search.retriever import Retriever
 
 logger = logging.getLogger(__name__)
@@ -36,15 +35,9 @@ class Follower:
         self._thread.join()
 
     def _run(self) -> None:
-        problem = ""
-        while not self._stop.is_set():
-            try:
-                counts = sync(self._retriever, self._folder, self._config, FolderReport())
-                problem = ""
-                if counts.changes:
-                    logger.info("%s: %d documents added, replaced or deleted", self._folder, counts.changes)
-            except UserError as error:
-                if str(error) != problem:  # a folder that stays away is one line
-                    problem = str(error)
-                    logger.warning("%s", problem)
-            self._stop.wait(INTERVAL)
+        def step() -> None:
+            counts = sync(self._retriever, self._folder, self._config, FolderReport())
+            if counts.changes:
+                logger.info("%s: %d documents added, replaced or deleted", self._folder, counts.changes)
+
+        follow(step, lambda problem: logger.warning("%s", problem), self._stop)

@@ -37,6 +37,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_storable(text: str) -> bool:
+    """Whether UTF-8 can encode ``text``, which it cannot for a lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_regular(path: Path) -> None:
     """Raise ``UserError`` if ``path`` is neither a file nor a folder: reading a pipe could wait forever."""
     mode = path.stat().st_mode

@@ -1,6 +1,5 @@
 """Detects changed files: a manifest has the size and SHA-256 of each file, and a checksum of itself."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from freemvmt.errors import UserError
+from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.files import atomic_file, sha256_of
 
 Shape = Mapping[str, Any]  # name -> the type of its value, or the shape of an object
@@ -115,5 +115,4 @@ def verify_manifest(path: Path, text: str, content: dict[str, Any], hint: str) -
 def manifest_text(content: Mapping[str, Any]) -> str:
     """``content`` as JSON with its checksum: the only valid text for it, byte by byte."""
     plain = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    checksum = hashlib.sha256(plain.encode()).hexdigest()
-    return json.dumps({**content, "checksum": checksum}, indent=1) + "\n"
+    return json.dumps({**content, "checksum": sha256_of_text(plain)}, indent=1) + "\n"

@@ -3,18 +3,46 @@
 from pathlib import Path
 from typing import Any
 
+from freemvmt.config import ModelConfig
+from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import MODULES, module_class, read_json, subfolder
+from freemvmt.towers.model_folder import TOKENIZER, WEIGHTS
+from freemvmt.towers.parts import ModelParts
+from freemvmt.towers.pretrained import token_table
 
 _UNLIMITED = 1_000_000  # tokens, for a static model without a maximal length
 _MODEL2VEC_LENGTH = 512  # tokens that model2vec keeps of a text
 
 
-def read_static_model(folder: Path) -> dict[str, Path] | None:
+def static_parts(folder: Path) -> ModelParts | None:
+    """The parts of a model that averages the static token vectors in ``folder``; None when it holds none.
+
+    Raises ``UserError`` for a model of sentence-transformers that does more than that, and for two sides that do not
+    read alike.
+    """
+    if (folders := static_folders(folder)) is None:
+        return None
+    document = folders["document"]
+    config = ModelConfig(
+        base=str(document),
+        max_length=_length_of(document, ModelConfig.max_length),
+        separate_towers=len(folders) == 2,
+    )
+    tokenizer = Tokenizer.from_file(document / TOKENIZER, config.max_length)
+    if any((part / TOKENIZER).read_bytes() != (document / TOKENIZER).read_bytes() for part in folders.values()):
+        raise UserError(f"{folder} has a tokenizer for each side; two towers of ours read with one")
+    size = tokenizer.vocabulary_size
+    tensors = {f"{side}.table": token_table(part / WEIGHTS, size) for side, part in folders.items()}
+    if len({table.shape for table in tensors.values()}) > 1:
+        raise UserError(f"{folder} has tables of two sizes; two towers of ours give vectors of one")
+    return ModelParts(config, tokenizer, tensors)
+
+
+def static_folders(folder: Path) -> dict[str, Path] | None:
     """For each side the folder with its token table and tokenizer, or None when ``folder`` holds no such model.
 
-    The only key is ``document`` where both sides are one. Raises ``UserError`` for a model of sentence-transformers
-    that does more than average static token vectors.
+    The only key is ``document`` where both sides are one.
     """
     if (folder / MODULES).is_file():
         return _sentence_transformers_folders(folder, read_json(folder / MODULES))
@@ -24,9 +52,9 @@ def read_static_model(folder: Path) -> dict[str, Path] | None:
     return None
 
 
-def length_of(folder: Path, default: int) -> int:
+def _length_of(folder: Path, default: int) -> int:
     """Maximal tokens of a text: as tokenizer.json says, else by the type of the model, else ``default``."""
-    definition = read_json(folder / "tokenizer.json")
+    definition = read_json(folder / TOKENIZER)
     truncation = definition.get("truncation") if isinstance(definition, dict) else None
     length = truncation.get("max_length") if isinstance(truncation, dict) else None
     if isinstance(length, int) and length > 0:

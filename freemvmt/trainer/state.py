@@ -66,9 +66,10 @@ class Progress:
         self.window = self.taken = self.losses = 0
         self.loss = 0.0
         if self.best is None or score > self.best.score:
-            weights = {name: weight.detach() for name, weight in trained_tensors(model).items()}
-            if not is_last:
-                weights = {name: weight.clone() for name, weight in weights.items()}
+            weights = {
+                name: weight.detach() if is_last else weight.detach().clone()
+                for name, weight in trained_tensors(model).items()
+            }
             self.best = Best(score, self.epoch, weights, optimizers.accumulators(model))
 
 

@@ -80,13 +80,23 @@ class WandbTracker(Tracker):
 
     def watch(self, model: "torch.nn.Module", every: int) -> None:
         def hook(run: "wandb.Run") -> None:
+            from wandb.integration.torch.wandb_torch import TorchHistory
+
+            hooks: Any = TorchHistory
+            record = hooks.log_tensor_stats
+
+            def guarded(*arguments: Any) -> None:
+                self._do(lambda _: record(*arguments))
+
+            def unwatch() -> None:
+                hooks.log_tensor_stats = record
+                run.unwatch(model)
+
+            # The hooks run inside the model's passes, and their errors must not end a pass.
+            hooks.log_tensor_stats = guarded
+            self._unwatch = unwatch
             # Without idx the second run of a process, as in a sweep, would name its histograms `graph_1…`.
             run.watch(model, log="all", log_freq=every, idx=0)
-            self._unwatch = lambda: run.unwatch(model)
-            # The hooks run inside the model's passes, and their errors must not end a pass.
-            hooks: Any = run._torch
-            record = hooks.log_tensor_stats
-            hooks.log_tensor_stats = lambda tensor, name: self._do(lambda _: record(tensor, name))
 
         self._do(hook)
 

@@ -10,7 +10,7 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.storage import hub
 from freemvmt.towers.model_folder import ACCUMULATORS, check_files, read_description
 from freemvmt.towers.pretrained import idf
-from freemvmt.towers.stored_tensors import read_tensors
+from freemvmt.towers.stored_parts import read_tensors
 
 
 def initial_model(config: TrainConfig) -> TwoTowersModel:
@@ -55,7 +55,7 @@ def warm_start(model: TwoTowersModel, name: str) -> dict[str, Tensor]:
     if not path.exists():
         return {}
     check_files(folder, read_description(folder / "config.json"), ACCUMULATORS)
-    sums = read_tensors(path)
+    sums = read_tensors(folder, [ACCUMULATORS])
     if any(tensor.ndim != 1 or len(tensor) != len(target["document.table"]) for tensor in sums.values()):
         raise UserError(f"{path} does not fit the model beside it; save the model again")
     return {

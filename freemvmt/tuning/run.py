@@ -6,7 +6,6 @@ flags of the best trial, and a plot.
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import logging
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from freemvmt.config import NOT_THE_RESULT, TrainConfig, replace
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import QUIET, Console
+from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.outputs import check_sweeps
 from freemvmt.trainer import tracking
 from freemvmt.trainer.tracking import Tracker, WandbTracker
@@ -234,7 +234,7 @@ class _Sweep:
         }
         data = [self._data.name, len(self._data.examples.pairs()[0])]
         text = json.dumps([self._definition, fixed_settings, data], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return sha256_of_text(text)[:12]
 
 
 def _trial(frozen: "FrozenTrial") -> Trial:

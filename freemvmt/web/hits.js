@@ -3,7 +3,7 @@
 // Text from the corpus only ever becomes text nodes and attributes, never HTML.
 
 const FAINTEST = 0.12; // of the largest share of a hit: what is below it is not tinted
-const BETWEEN = " › "; // headings of a trail
+export const BETWEEN = " › "; // headings of a trail
 const MOST_TAGS = 3; // values of the metadata that a hit shows before it is opened
 
 // ------------------------------------------------------------------------------------------------ elements and numbers

@@ -43,9 +43,10 @@ def _check_archive(content: bytes) -> None:
 
 def _content_of(document: Any) -> FileContent:
     blocks, title = Blocks(), ""
-    for block in document.iter_inner_content():
+    elements = document.element.body.inner_content_elements
+    for block, element in zip(document.iter_inner_content(), elements, strict=True):
         if hasattr(block, "rows"):
-            rows = ("\t".join(_cells_of(row)) for row in block._tbl.tr_lst)
+            rows = ("\t".join(_cells_of(row)) for row in element.tr_lst)
             if table := "\n".join(row for row in rows if row.strip()):
                 blocks.add(table)
         elif block.text.strip():

@@ -7,7 +7,7 @@ from freemvmt.data.documents import Heading
 from freemvmt.data.files.content import Blocks, FileContent, UnreadableError, first_title, line_starts
 from freemvmt.data.files.markdown import markdown_headings
 from freemvmt.data.files.text import decode
-from freemvmt.data.values import is_storable
+from freemvmt.storage.files import is_storable
 
 
 def read_notebook(content: bytes) -> FileContent:

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 from freemvmt.config import FolderConfig
 from freemvmt.data.files.content import MAX_FILE_BYTES, UnreadableError
 from freemvmt.data.files.text import decode
-from freemvmt.data.values import MAX_ID_BYTES, is_storable
+from freemvmt.data.values import MAX_ID_BYTES
 from freemvmt.errors import UserError
 from freemvmt.runtime.optional import require
+from freemvmt.storage.files import is_storable
 from freemvmt.storage.hidden_files import is_not_ours
 
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.export.site.texts import PIECE_BYTES
 from freemvmt.search.index.analysis import words_of
 
-PIECE_BYTES = 16_000  # of lists and words, after which a piece ends
 _EXACT_BELOW = 40  # lengths below this are exact
 
 

@@ -21,7 +21,7 @@ from freemvmt.data.passages import Passage
 from freemvmt.export.site.links import LinkTemplate
 from freemvmt.search.hits import Place
 
-PIECE_BYTES = 16_000  # of JSON, after which a piece ends: the ten hits of a page need at most ten small files
+PIECE_BYTES = 16_000  # after which a piece ends, of texts or of words: ten hits need at most ten small files
 
 Row = dict[str, Any]
 

@@ -6,7 +6,6 @@ continues where the last one stopped.
 """
 
 import datetime
-import hashlib
 import os
 import shutil
 import time
@@ -157,7 +156,7 @@ def _write_indexes(
 def _work_folder(output: Path) -> Iterator[Path]:
     """A folder beside ``output`` to build in, locked for this process; an interrupted build leaves it to the next."""
     work = output.with_name(f".{output.name}.indexing")
-    has_chunks = work.is_dir() and any((work / "chunks").glob("*.npy"))
+    has_chunks = work.is_dir() and any((work / "chunks").glob("*.safetensors"))
     work.mkdir(exist_ok=True)
     busy = f"another process is indexing into {output}; wait for it, or name another"
     with ExitStack() as stack:
@@ -282,7 +281,6 @@ def _manifest(
     ids = weight_ids(hashes)
     assert ids is not None  # the model is saved by now
     id, space = ids
-    tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     return {
         "bundle": bundle.FORMAT,
         "analysis": analysis.signature(),
@@ -295,7 +293,7 @@ def _manifest(
         "fields": kinds,
         "model": {
             "id": id,
-            "tokenizer": tokenizer,
+            "tokenizer": model.tokenizer.digest,
             "base": model.config.base,
             "tower": model.config.kind_of("query"),
             "document_tower": model.config.kind_of("document"),

@@ -1,12 +1,10 @@
-"""The vectors of a corpus while it is indexed, in files of one chunk each, with checksums."""
+"""The vectors of a corpus while it is indexed, in checked files of one chunk each."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -14,7 +12,11 @@ from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Bar, Console
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.rows import Rows
-from freemvmt.storage.files import atomic_file, sha256_of
+from freemvmt.storage.digests import digest_of
+from freemvmt.storage.mapped_tensors import map_tensors
+from freemvmt.storage.tensor_files import load_cached, save_checked
+
+_NAME = "vectors"  # of the one tensor in a file
 
 _PART = 1024  # documents that a transformer encodes between two steps of the progress bar
 
@@ -37,41 +39,30 @@ class Chunks(Sequence[Vectors]):
     def __getitem__(self, number: int | slice) -> "Vectors | Chunks":
         if isinstance(number, slice):
             return Chunks(self._paths[number])
-        chunk: Vectors = np.load(self._paths[number], mmap_mode="r", allow_pickle=False)
-        return chunk
+        return map_tensors(self._paths[number])[_NAME]
 
 
 def encode_chunks(
     model: TwoTowersModel, directions: torch.Tensor | None, rows: Rows, size: int, folder: Path, console: Console
 ) -> Chunks:
-    """Encode all rows, ``size`` into each file in ``folder``; a file with the right checksum is reused.
+    """Encode all rows, ``size`` into each file in ``folder``; a sound file of the same model and texts is reused.
 
     ``directions`` reduce the vectors, see ``TwoTowersModel.cut``.
     """
     folder.mkdir(exist_ok=True)
-    model_digest = model.digest()
-    if directions is not None:
-        model_digest.update(directions.numpy().tobytes())
+    model_parts = [model.digest(), *([] if directions is None else [directions.contiguous().numpy()])]
     paths: list[Path] = []
     with console.progress("encoding", len(rows)) as bar:
         for number, start in enumerate(range(0, len(rows), size)):
             contents = [rows.content(row) for row in range(start, min(start + size, len(rows)))]
-            key = model_digest.copy()
-            key.update(json.dumps(contents).encode())
-            path = folder / f"{number:06d}-{key.hexdigest()[:32]}.npy"
-            checksum_file = path.with_suffix(".sha256")
-            if path.exists() and checksum_file.exists() and checksum_file.read_text() == sha256_of(path):
+            path = folder / f"{number:06d}-{digest_of([*model_parts, json.dumps(contents)])}.safetensors"
+            if load_cached(path, _NAME)[0]:
                 bar.advance(len(contents))
             else:
                 vectors = encode_documents(model, contents, bar)
                 if directions is not None:
                     vectors = F.normalize(vectors @ directions.T)
-                content = io.BytesIO()  # np.save to a path hides the reason when it fails
-                np.save(content, vectors.cpu().numpy())
-                with atomic_file(path) as temporary:
-                    temporary.write_bytes(content.getbuffer())
-                with atomic_file(checksum_file) as temporary:
-                    temporary.write_text(sha256_of(path))
+                save_checked(path, {_NAME: vectors.cpu().contiguous()})
             paths.append(path)
     return Chunks(paths)
 

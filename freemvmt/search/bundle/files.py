@@ -19,6 +19,7 @@ from freemvmt.search.stores.layout import (
     Identity,
     identity_of,
 )
+from freemvmt.storage.files import is_storable
 from freemvmt.storage.hidden_files import is_stray
 from freemvmt.storage.manifest import Shape, check_shape, read_manifest, verify_files
 from freemvmt.storage.outputs import check_output_folder
@@ -40,10 +41,8 @@ def check_output(output: Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 def _check_name(folder: Path) -> None:
-    try:
-        str(folder.absolute()).encode()  # FAISS and tantivy name files in UTF-8
-    except UnicodeEncodeError:
-        raise UserError(f"the name of the folder {str(folder)!a} is not UTF-8; give it another name") from None
+    if not is_storable(str(folder.absolute())):  # FAISS and tantivy name files in UTF-8
+        raise UserError(f"the name of the folder {str(folder)!a} is not UTF-8; give it another name")
 
 
 def is_bundle(folder: Path) -> bool:

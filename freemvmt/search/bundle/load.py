@@ -13,7 +13,6 @@ words/ words.json          tantivy's index, which also records documents added a
 A bundle whose documents are in Milvus has the first three and ``store.json``, the location of its collection.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -144,10 +143,9 @@ def _check_vectors(
 
 
 def _check_model_ids(folder: Path, manifest: dict[str, Any], model: Encoder, dim: int) -> None:
-    tokenizer = hashlib.sha256(model.tokenizer.definition.encode()).hexdigest()
     ids = weight_ids(manifest["files"])  # verified with the other files
-    same = ids is not None and manifest["vectors_by"] == ids[1] and manifest["model"]["tokenizer"] == tokenizer
-    if not same or dim != model.dim:
+    same_tokenizer = manifest["model"]["tokenizer"] == model.tokenizer.digest
+    if ids is None or manifest["vectors_by"] != ids[1] or not same_tokenizer or dim != model.dim:
         raise _wrong_model(folder)
 
 

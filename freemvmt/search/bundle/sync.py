@@ -7,7 +7,8 @@ anew.
 """
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +57,21 @@ def sync(retriever: Retriever, folder: Path, config: FolderConfig, report: Folde
         return SyncCounts(0, 0, 0, unchanged)
     counts = retriever.add(changed, delete=sorted(gone))
     return SyncCounts(counts.added, counts.replaced, counts.deleted, unchanged)
+
+
+def follow(step: Callable[[], object], note: Callable[[str], object], stop: threading.Event) -> None:
+    """Call ``step`` every two seconds until ``stop`` is set. A problem does not end this, since the next look may find
+    the folder whole: ``note`` gets its line, once while it lasts."""
+    problem = ""
+    while not stop.is_set():
+        try:
+            step()
+            problem = ""
+        except UserError as error:
+            if str(error) != problem:
+                problem = str(error)
+                note(problem)
+        stop.wait(INTERVAL)
 
 
 def _documents(retriever: Retriever) -> Iterator[Document]:

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from freemvmt.storage.digests import digest_of
+
 MAX_WORD_LENGTH = 255  # characters
 STOP_WORDS = {
     "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not",
@@ -182,4 +184,4 @@ def _pairs(letters: list[str]) -> Iterator[str]:
 @functools.cache
 def signature() -> str:
     """The version of the rules, and a hash of the words that this installation makes of a sample text."""
-    return f"{_VERSION}-{hashlib.blake2b(spaced_words(_PROBE).encode(), digest_size=4).hexdigest()}"
+    return f"{_VERSION}-{digest_of([spaced_words(_PROBE)], size=4)}"

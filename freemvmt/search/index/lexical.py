@@ -22,11 +22,10 @@ import numpy as np
 import tantivy
 from numpy.typing import NDArray
 
-from freemvmt.data.documents import is_storable
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import spaced_words, words_of
 from freemvmt.search.index.ranking import Ranking
-from freemvmt.storage.files import flush
+from freemvmt.storage.files import flush, is_storable
 
 LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _TANTIVY_FILE = re.compile(r"meta\.json|\.managed\.json|[0-9a-f]{32}(\.[0-9]+)?\.[a-z]+")

@@ -32,78 +32,54 @@ class View(Protocol):
 
     def __len__(self) -> int:
         """The number of documents."""
-        ...
 
     @property
     def kinds(self) -> dict[str, FieldKind]:
         """The kind of each metadata field that can be filtered on."""
-        ...
 
     @property
     def is_cut(self) -> bool:
         """Whether a document is cut into passages."""
-        ...
 
     @property
     def passage_count(self) -> int:
         """The number of passages."""
-        ...
 
     def owners(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The numbers of the documents of these passages; -1 for -1."""
-        ...
 
     def passages(self, numbers: Sequence[int]) -> list[Passage | None]:
         """The passages with these numbers; None where a whole document is one."""
-        ...
 
     def passages_of(self, number: int) -> range:
         """The numbers of the passages of the document with this number, in the order of its text."""
-        ...
 
     def among(self, conditions: Filter) -> Selection:
         """The documents that meet ``conditions``; ``UserError`` unless they are a filter on ``kinds``."""
-        ...
 
     def dense(self, queries: Vectors, k: int, selection: Selection | None) -> Ranking:
         """The ``k`` passages with the vectors nearest to each of ``queries`` (n, dim), of ``selection`` or of all."""
-        ...
 
     def lexical(self, queries: Sequence[str], k: int, selection: Selection | None) -> Ranking:
         """The ``k`` best passages by BM25, of ``selection`` or of all; a hit shares a word with the query."""
-        ...
 
     def documents(self, numbers: Sequence[int]) -> list[Document]:
         """The documents with these numbers."""
-        ...
 
     def sample(self, most: int) -> list[Document]:
         """At most ``most`` of the documents, from all over the collection where that is cheap."""
-        ...
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of the documents with these numbers."""
-        ...
-
-    def number_of(self, name: str) -> int | None:
-        """The number of the document with the id ``name``, or None."""
-        ...
 
     def numbers_of(self, names: Sequence[str]) -> list[int | None]:
-        """``number_of`` each of ``names``, looked up together."""
-        ...
-
-    def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` belong to a document."""
-        ...
+        """The numbers of the documents with these ids; None where there is none."""
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """The vectors of the passages with these numbers, (numbers, dim), as they are stored."""
-        ...
 
     def counts(self, field: str) -> dict[str, int]:
         """The number of documents with each value of a string field; a value has its most frequent spelling."""
-        ...
 
 
 class Store(Protocol):
@@ -112,20 +88,16 @@ class Store(Protocol):
     @property
     def writable(self) -> bool:
         """Whether documents can be added and deleted."""
-        ...
 
     @property
     def replaced(self) -> bool:
         """Whether another bundle has replaced this one on disk; this store then answers as it did before."""
-        ...
 
     def refresh(self) -> bool:
         """Load the changes of other processes; True when there were any."""
-        ...
 
     def view(self) -> View:
         """The current state."""
-        ...
 
     def add(self, documents: Sequence[Document], vectors: Vectors, cuts: Cuts = (), deleted: Sequence[str] = ()) -> int:
         """Add documents, each replacing the one with its id; return how many were replaced. Delete ``deleted``.
@@ -134,12 +106,9 @@ class Store(Protocol):
         ``vectors`` has a row for each passage and each whole document, in order. When it returns, the change is on
         disk. When it raises ``UserError``, nothing has changed.
         """
-        ...
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete documents for good; return the ids of those that existed."""
-        ...
 
     def close(self) -> None:
         """Close files and connections."""
-        ...

@@ -9,7 +9,6 @@ so case and Unicode variants do not matter. A range of strings follows the order
 are in order.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import normalized
+from freemvmt.storage.digests import digest_of
 
 FieldKind = Literal["string", "number", "boolean"]
 Filter = Mapping[str, Any]
@@ -192,12 +192,12 @@ def facet_groups(conditions: Filter) -> list[list[str]]:
 
 def short_hash(name: str) -> str:
     """A hash of a field's name, for places that do not take every text."""
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return digest_of([name], size=8)
 
 
 def _facet(name: str, value: str | bool) -> str:
     plain = normalized(value) if isinstance(value, str) else value
-    return hashlib.blake2b(json.dumps([name, plain]).encode(), digest_size=16).hexdigest()
+    return digest_of([json.dumps([name, plain])])
 
 
 def parse_filters(arguments: Sequence[str], kinds: Mapping[str, FieldKind]) -> dict[str, Any]:

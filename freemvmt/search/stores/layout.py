@@ -1,9 +1,10 @@
 """The names of a bundle's files, and a stamp that tells one version of a bundle from another."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from freemvmt.storage.digests import sha256_of_text
 
 MANIFEST_FILE, STATE_FILE, WORDS_FOLDER, LOCK_FILE = "manifest.json", "words.json", "words", "lock"
 
@@ -42,5 +43,5 @@ def weight_ids(files: Mapping[str, Any]) -> tuple[str, str] | None:
     digests = [str(files[name]["sha256"]) for name in WEIGHT_FILES if name in files]
     if not digests:
         return None
-    id = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    id = digests[0] if len(digests) == 1 else sha256_of_text("".join(digests))
     return id, digests[0]

@@ -166,17 +166,9 @@ class MemoryStore:
         """The ids of the documents with these numbers."""
         return [self._ids[number] for number in numbers]
 
-    def number_of(self, name: str) -> int | None:
-        """The number of the document with the id ``name``, or None."""
-        return self._numbers.get(name)
-
     def numbers_of(self, names: Sequence[str]) -> list[int | None]:
-        """``number_of`` each of ``names``."""
-        return [self.number_of(name) for name in names]
-
-    def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` belong to a document."""
-        return sum(self.number_of(id) is not None for id in ids)
+        """The numbers of the documents with these ids; None where there is none."""
+        return [self._numbers.get(name) for name in names]
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """The vectors of the passages with these numbers, (numbers, dim)."""

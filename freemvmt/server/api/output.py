@@ -1,30 +1,12 @@
-"""Hits and explanations as JSON in UTF-8."""
+"""Explanations and whole responses as JSON in UTF-8."""
 
 import json
 import math
-from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from freemvmt.search.explain import Explanation
-from freemvmt.search.hits import Hit
-
-
-def hit_fields(hit: Hit) -> dict[str, Any]:
-    """The fields of a hit, as in ``responses.FoundDocument``."""
-    fields = {
-        "id": hit.id,
-        "score": hit.score,
-        "dense": hit.dense,
-        "bm25": hit.bm25,
-        "title": hit.title,
-        "text": hit.text,
-        "metadata": hit.metadata,
-    }
-    if hit.place is not None:
-        fields["place"] = asdict(hit.place)
-    return fields if hit.rerank is None else fields | {"rerank": hit.rerank}
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from freemvmt.config import Method
 from freemvmt.data.documents import Document
 from freemvmt.data.values import FirstPlaces
 from freemvmt.errors import NotFound, UserError
+from freemvmt.search.hits import hit_fields
 from freemvmt.search.retriever import Retriever
 from freemvmt.server.api import embeddings
 from freemvmt.server.api import requests as schemas
 from freemvmt.server.api.batching import Batcher
-from freemvmt.server.api.output import dumps, explanation_fields, hit_fields
+from freemvmt.server.api.output import dumps, explanation_fields
 from freemvmt.server.api.thread_pool import ThreadPool, one_core
 from freemvmt.server.http.errors import Refusal
 from freemvmt.server.settings import ServeSettings
@@ -259,22 +260,21 @@ class Service:
         """Load and read what the first requests will need, so that their answers are as fast as later ones."""
         if self.retriever.model is not None:
             self.retriever.model.tokenizer.prepare()
-        self.warm_up()
+        query = "ready"
         for document in self.retriever.sample(1):
             query = " ".join(document.content.split()[:8]) or document.id
-            for method in METHODS:
-                self._search_many([query], (10, method, None, False))
             with contextlib.suppress(UserError):  # not every model can split a score
                 explanation_fields(self.retriever.explain(query, document.id))
+        self.warm_up(query)
         self._info()
 
-    def warm_up(self) -> bytes:
+    def warm_up(self, query: str = "ready") -> bytes:
         """Search once with every method, so that everything is loaded; ``Refusal`` (503) when a search fails."""
         try:
             for method in METHODS:
-                self.retriever.search("ready", k=1, method=method, rerank=0)
+                self._search_many([query], (10, method, None, False))
             for name, kind in list(self.retriever.fields.items())[:1]:
-                self.retriever.search("ready", k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
+                self.retriever.search(query, k=1, filter={name: _SAMPLE_VALUES[kind]}, rerank=0)
         except UserError as error:
             raise Refusal(503, "busy", f"the bundle cannot be searched: {error}", {"Retry-After": "10"}) from error
         return dumps({"status": "ready", "documents": len(self.retriever)})

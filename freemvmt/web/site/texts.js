@@ -1,9 +1,8 @@
 // The texts of the site: what a hit shows, and whole documents, from pieces that are fetched when they are shown.
 
 import { Pieces } from "./files.js";
+import { BETWEEN } from "./hits.js";
 import { lastAtMost } from "./ranking.js";
-
-const BETWEEN = " › "; // headings of a trail
 
 export class Texts {
   /** From start.bin: the first row of each piece, and how many rows each document has; null: one. */

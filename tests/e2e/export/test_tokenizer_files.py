@@ -48,16 +48,16 @@ def test_every_tokenizer_file_that_leaves_gives_our_ids_and_names_stay(
 ) -> None:
     model = TwoTowersModel(ModelConfig(base=tiny_base, max_length=length))
     assert settings_of(model.tokenizer.definition)["padding"] not in (None, "null")  # as bases come
-    digest = model.digest().hexdigest()
+    digest = model.digest()
     if before:
         save_as_base_has_it(model, tmp_path / "model")
     else:
         model.save(tmp_path / "model")
         check_file(tmp_path / "model" / "tokenizer.json", model, length)
     model = TwoTowersModel.load(tmp_path / "model")
-    assert model.digest().hexdigest() == digest
+    assert model.digest() == digest
     model.save(tmp_path / "again")
-    assert TwoTowersModel.load(tmp_path / "again").digest().hexdigest() == digest
+    assert TwoTowersModel.load(tmp_path / "again").digest() == digest
 
     export_onnx(model, tmp_path / "onnx")
     export_sentence_transformers(model, tmp_path / "static")

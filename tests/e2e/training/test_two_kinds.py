@@ -379,6 +379,6 @@ def test_what_the_data_does_not_allow_is_one_line(config: TrainConfig, rows_file
 def test_vectors_of_two_sizes_are_refused(tiny_encoder: str, tmp_path: Path) -> None:
     model = TwoTowersModel(ModelConfig(base=tiny_encoder, query_tower="average", document_tower="transformer"))
     model.save(tmp_path / "model")
-    tensors = model.tensors() | {"query.table": model.tensors()["query.table"][:, :12].detach()}
+    tensors = model.parts.tensors | {"query.table": model.parts.tensors["query.table"][:, :12]}
     with pytest.raises(UserError, match="have 12 numbers, the document tower's 24, so they cannot be compared"):
-        model._assemble(model.config, model.tokenizer, tensors, model._encoder)
+        TwoTowersModel.of(dataclasses.replace(model.parts, tensors=tensors))

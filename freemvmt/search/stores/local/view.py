@@ -259,12 +259,8 @@ class LocalView:
         return None if row is None else int(self.owners(self._numbers(np.array([row])))[0])
 
     def numbers_of(self, names: Sequence[str]) -> list[int | None]:
-        """``number_of`` each of ``names``."""
+        """The numbers of the documents with these ids; None where there is none."""
         return [self.number_of(name) for name in names]
-
-    def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` belong to a document."""
-        return sum(self.number_of(id) is not None for id in ids)
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """The vectors of the passages with these numbers, (numbers, dim), as they are stored."""

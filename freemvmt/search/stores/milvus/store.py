@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from freemvmt.data.documents import Document, is_storable, unchecked_document
+from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import plain_words
 from freemvmt.search.index.ranking import Vectors
@@ -16,6 +16,7 @@ from freemvmt.search.stores.filters import FieldKind, check_kinds, facets_of, ki
 from freemvmt.search.stores.layout import Identity, identity_of
 from freemvmt.search.stores.milvus.client import Client, MilvusAddress
 from freemvmt.search.stores.milvus.view import ROWS_AT_ONCE, MilvusView, ends_of, existing_keys, key_of
+from freemvmt.storage.files import is_storable
 
 MAX_TEXT_BYTES = 65_535  # the longest text that Milvus stores
 _FIELD_PREFIX = "two-towers.field."  # of the properties of a collection that name its metadata fields

@@ -6,7 +6,6 @@ module then checks their metadata. BM25 uses the same text analysis as bundles, 
 """
 
 import functools
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freemvmt.data.documents import Document, is_storable, unchecked_document
+from freemvmt.data.documents import Document, unchecked_document
 from freemvmt.data.passages import Passage
 from freemvmt.errors import UserError
 from freemvmt.search.index.analysis import normalized, plain_words
@@ -26,6 +25,8 @@ from freemvmt.search.stores.base import Selection
 from freemvmt.search.stores.columns import Columns
 from freemvmt.search.stores.filters import FieldKind, Filter, short_hash
 from freemvmt.search.stores.milvus.client import MAX_RANKED, Client
+from freemvmt.storage.digests import digest_of
+from freemvmt.storage.files import is_storable
 
 ROWS_AT_ONCE = 1000  # rows in one request
 _QUERIES_AT_ONCE = 64
@@ -204,19 +205,11 @@ class MilvusView:
         """The ids of the documents with these numbers."""
         return [self._ids[number] for number in numbers]
 
-    def number_of(self, name: str) -> int | None:
-        """The number of the document with the id ``name``, or None."""
-        return self.numbers_of([name])[0]
-
     def numbers_of(self, names: Sequence[str]) -> list[int | None]:
-        """``number_of`` each of ``names``, looked up together."""
+        """The numbers of the documents with these ids, looked up together; None where there is none."""
         keys = {name: key_of(name) for name in names if is_storable(name)}
         existing = set(existing_keys(self._client, self._collection, list(keys.values())))
         return [self._number(keys[name], name) if keys.get(name) in existing else None for name in names]
-
-    def known(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` belong to a document."""
-        return len(existing_keys(self._client, self._collection, [key_of(name) for name in ids if is_storable(name)]))
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """The vectors of the documents with these numbers, (numbers, dim), as they are stored."""
@@ -234,7 +227,7 @@ class MilvusView:
 
 def key_of(name: str) -> str:
     """The key of the document with the id ``name``."""
-    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return digest_of([name])
 
 
 def ends_of(metadata: Mapping[str, Any]) -> dict[str, float | str]:
