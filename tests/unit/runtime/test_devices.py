@@ -1,4 +1,4 @@
-"""How memory is used, seen from outside."""
+"""How memory is used, seen from outside; and the numbers of matrix products."""
 
 import re
 import subprocess
@@ -6,7 +6,9 @@ import sys
 import threading
 
 import pytest
+import torch
 
+from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.runtime.threads import side_by_side
 
 HEAPS = """
@@ -65,3 +67,22 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC 9R14"}, torch.bfloat16),
+        ({"avx512_bf16": False, "cpu_name": "AMD EPYC 7R13"}, torch.float32),
+        ({"architecture": "aarch64"}, torch.float32),
+    ],
+)
+def test_products_are_in_bf16_where_the_processor_is_faster_in_it(
+    processor: dict[str, object], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert matrix_dtype("auto", torch.device("cpu")) == expected
+    assert matrix_dtype("bf16", torch.device("cpu")) == torch.bfloat16
+    assert matrix_dtype("fp32", torch.device("cpu")) == torch.float32
