@@ -75,6 +75,12 @@ def share_freed_memory() -> None:
     _set_malloc_options({_ARENA_MAX: 2})
 
 
+def return_freed_memory() -> None:
+    """Let the C library return to the system what it keeps after many texts were freed; no effect without glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _set_malloc_options(options: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,7 @@
 """The initial token vectors: a model's token table, or the model's output for each token alone."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.runtime.home import cache_folder
+from freemvmt.runtime.threads import in_threads
 from freemvmt.storage.files import sha256_of
 from freemvmt.storage.sentence_config import read_sentence_config
 from freemvmt.storage.tensor_files import load_cached, save_cached
@@ -81,14 +83,20 @@ def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
     N is the number of documents, df the number of documents with the token (Spärck Jones 1972, smoothed).
     """
     frequency = np.zeros(vocabulary_size, np.int64)
-    for start in range(0, len(documents), _IDF_BLOCK):
+    lock = threading.Lock()
+
+    def count(start: int) -> None:
         block = documents.slice(start, min(start + _IDF_BLOCK, len(documents)))
         # One code for each (document, token); equal codes are counted once, at the first.
         document_of_token = np.repeat(np.arange(len(block), dtype=np.int64), block.lengths)
         codes = (document_of_token * vocabulary_size + block.ids).astype(np.uint32)
         codes.sort()
         first = np.diff(codes, prepend=np.uint32(2**32 - 1)) != 0
-        frequency += np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
+        counts = np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
+        with lock:
+            np.add(frequency, counts, out=frequency)
+
+    in_threads(count, range(0, len(documents), _IDF_BLOCK))
     return np.log1p(len(documents) / (1.0 + frequency)).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from freemvmt.data.judgements import Judgements, from_pairs, numbers
+from freemvmt.data.judgements import Judgements, from_pairs, index_column, numbers
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
 from freemvmt.errors import UserError
 
@@ -162,8 +162,7 @@ def from_table(table: pa.Table, where: str, query_field: str, passage_field: str
     # The positive of a row comes before its negatives, as in JSONL and TSV.
     rows = np.concatenate([rows, np.repeat(rows, counts)])
     order = np.argsort(rows, kind="stable")
-    in_order = pa.Array.from_buffers(pa.int64(), len(order), [None, pa.py_buffer(order)])
-    texts = pa.concat_arrays([passages, negatives]).take(in_order)
+    texts = pa.concat_arrays([passages, negatives]).take(index_column(order))
     return Judgements(queries, texts.dictionary_encode(), rows[order], order < len(table))
 
 
