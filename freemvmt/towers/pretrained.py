@@ -17,7 +17,7 @@ from freemvmt.runtime.home import cache_folder
 from freemvmt.runtime.threads import in_threads
 from freemvmt.storage.files import sha256_of
 from freemvmt.storage.sentence_config import read_sentence_config
-from freemvmt.storage.tensor_files import load_cached, save_cached
+from freemvmt.storage.tensor_files import all_finite, load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
             f"{weights}: a token table of shape {tuple(table.shape)} has no row for each of the tokenizer's "
             f"{vocabulary_size} tokens; give a --base whose tokenizer belongs to its weights"
         )
-    if not bool(table.isfinite().all()):
+    if not all_finite(table):
         raise UserError(f"{weights}: the token table holds numbers that are not finite; give another --base")
     return table
 

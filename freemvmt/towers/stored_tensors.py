@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from freemvmt.config import ModelConfig, TowerName
 from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig
+from freemvmt.storage.tensor_files import all_finite
 from freemvmt.towers.factory import Tower, make_tower
 from freemvmt.towers.model_folder import check_types, do_not_fit, stored_config
 from freemvmt.towers.transformer import EncoderConfig
@@ -87,5 +88,5 @@ def check_tensors(
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
         raise do_not_fit(folder)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    if not all(map(all_finite, tensors.values())):
         raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")

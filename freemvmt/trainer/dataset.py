@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -125,9 +124,6 @@ def prepare(
     data set, if it was read before.
     """
     started = time.perf_counter()
-    pa.set_memory_pool(
-        pa.system_memory_pool()
-    )  # Arrow's own takes large pieces and clears them: a second for 100,000 rows
     tokenizer = tokenizer or Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
     if config.streaming and (source := open_rows(config)) is not None:
         return _prepare_stream(config, console, tokenizer, *source)
