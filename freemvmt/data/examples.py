@@ -133,10 +133,11 @@ def _matching_queries(queries: list[str], texts: pa.LargeStringArray) -> NDArray
 def _may_begin_as(queries: list[str], texts: pa.LargeStringArray) -> NDArray[np.bool_]:
     """Whether each of ``texts``, when it is folded, may begin as one of the folded ``queries`` does."""
     starts = strings([query[:_START].rstrip() for query in queries])
-    first = pc.ascii_rtrim_whitespace(pc.utf8_slice_codeunits(texts, 0, _START))
+    first = pc.utf8_slice_codeunits(texts, 0, _START)
     # Folding changes more than the case of letters where these characters are.
     special = pc.or_(pc.invert(pc.string_is_ascii(first)), pc.match_substring_regex(first, r"^ |  |[\x00-\x1f]"))
-    return numbers(pc.or_(special, pc.is_in(pc.ascii_lower(first), starts)), np.bool_)
+    same = pc.is_in(pc.ascii_rtrim_whitespace(pc.ascii_lower(first)), starts)
+    return numbers(pc.or_(special, same), np.bool_)
 
 
 def _numbers_of(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:

@@ -29,6 +29,15 @@ def test_training_lifts_validation_far_above_untrained(tiny_config: TrainConfig,
     assert validate(result.model, tiny_data) == result.val_ndcg_10
 
 
+def test_the_loop_needs_no_text(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:
+    without = tiny_data.without_texts()
+    assert not without.examples.queries
+    assert not without.examples.passages
+    config = dataclasses.replace(tiny_config, negatives="given", self_mine_every=1, epochs=2)
+    tables = [train(config, data).model.document_tower.table for data in (tiny_data, without)]
+    assert torch.equal(*tables)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,5 +1,6 @@
 """How memory is used, seen from outside; and the numbers of matrix products."""
 
+import os
 import re
 import subprocess
 import sys
@@ -86,3 +87,18 @@ def test_products_are_in_bf16_where_the_processor_is_faster_in_it(
     assert matrix_dtype("auto", torch.device("cpu")) == expected
     assert matrix_dtype("bf16", torch.device("cpu")) == torch.bfloat16
     assert matrix_dtype("fp32", torch.device("cpu")) == torch.float32
+
+
+@pytest.mark.parametrize(("before", "expected"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_a_command_lets_arrow_allocate_by_malloc_unless_the_user_chose(before: str | None, expected: str) -> None:
+    code = (
+        "from freemvmt.runtime.exit_codes import run\n"
+        "def pool():\n"
+        "    import pyarrow\n"
+        "    print(pyarrow.default_memory_pool().backend_name)\n"
+        "run(pool)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environment |= {"ARROW_DEFAULT_MEMORY_POOL": before} if before else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == f"{expected}\n"
