@@ -38,6 +38,20 @@ def test_the_loop_needs_no_text(tiny_config: TrainConfig, tiny_data: TrainingDat
     assert torch.equal(*tables)
 
 
+def test_only_tokens_of_a_slow_tokenizer_are_cached(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
+    fast = prepare(tiny_config)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    monkeypatch.setattr("freemvmt.data.tokenizer.Tokenizer.engine", "tokenizers")
+    slow = [prepare(tiny_config) for _ in range(2)]  # the second reads the cache
+    assert len(list((tmp_path / "tokens").glob("*.safetensors"))) == 4
+    for data in slow:
+        np.testing.assert_array_equal(data.passages.ids, fast.passages.ids)
+        np.testing.assert_array_equal(data.queries.offsets, fast.queries.offsets)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
