@@ -18,7 +18,7 @@ class _UnitVectors(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_(min=_SMALLEST)
-        units = vectors / lengths
+        units: Tensor = vectors / lengths
         ctx.save_for_backward(units, lengths)
         return units
 
@@ -27,5 +27,5 @@ class _UnitVectors(torch.autograd.Function):
         units, lengths = ctx.saved_tensors
         # What is left of the gradient without its share along the vector, which does not turn it.
         along = (gradient * units).sum(1, keepdim=True)  # (n, 1); no library's product, whose bits may depend on memory
-        turning: Tensor = torch.addcmul(gradient, units, along, value=-1)
-        return turning.div_(lengths)
+        across: Tensor = torch.addcmul(gradient, units, along, value=-1)
+        return across.div_(lengths)
