@@ -19,8 +19,8 @@ TRIALS, ROWS, ROUNDS = 5, 20_000, 3
 OURS = "sweep"
 PROTOCOL = (
     f"whole processes: a sweep of {TRIALS} trials by Optuna, its report among them, and {TRIALS} runs of train one "
-    f"after the other; one epoch of the first {ROWS:,} rows of qa, batch 2,048, the rate searched; tokens in the "
-    "cache; in turns, ratios within a round, their median"
+    f"after the other; one epoch of the first {ROWS:,} rows of qa, batch 2,048, the rate searched; in "
+    "turns, ratios within a round, their median"
 )
 
 

@@ -278,7 +278,7 @@ class OptimizerConfig:
     train_length: int | None = None
     """Tokens of a text that count in training; None: --max-length."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Numbers of the similarity matrix; auto: bf16 where the processor multiplies it natively."""
+    """Numbers of the matrix products; auto: bf16 where the processor multiplies it faster."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
 

@@ -35,6 +35,7 @@ from freemvmt.towers.parts import ModelParts, tensors_of
 from freemvmt.towers.static_models import static_parts
 from freemvmt.towers.stored_parts import read_light_parts, read_parts, read_query_parts, write_parts
 from freemvmt.towers.transformer import TransformerTower
+from freemvmt.towers.unit_vectors import unit_vectors
 from freemvmt.towers.vector_cache import cached_vectors
 
 UNTRAINED = "untrained"
@@ -198,17 +199,17 @@ class TwoTowersModel(nn.Module):
         if self.query_tower is self.document_tower:  # one pass over the table, so its gradient is computed once
             tower, head = self._side("document")
             tokens = _prompted(tower, queries, "query").followed_by(_prompted(tower, documents, "document"))
-            vectors = F.normalize(head(tower(tokens)))
+            vectors = unit_vectors(head(tower(tokens)))
             return vectors[: len(queries)], vectors[len(queries) :]
         return self.query_vectors(queries), self.document_vectors(documents)
 
     def query_vectors(self, tokens: TokenArray) -> Tensor:
         """Vectors of length 1, (queries, dim), with a gradient."""
-        return F.normalize(self.query_head(self.query_tower(_prompted(self.query_tower, tokens, "query"))))
+        return unit_vectors(self.query_head(self.query_tower(_prompted(self.query_tower, tokens, "query"))))
 
     def document_vectors(self, tokens: TokenArray) -> Tensor:
         """Vectors of length 1, (documents, dim), with a gradient."""
-        return F.normalize(self.document_head(self.document_tower(_prompted(self.document_tower, tokens, "document"))))
+        return unit_vectors(self.document_head(self.document_tower(_prompted(self.document_tower, tokens, "document"))))
 
     def freeze(self, side: TowerName) -> None:
         """Keep the weights of a side as they are in training."""

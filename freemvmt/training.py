@@ -11,7 +11,7 @@ from pathlib import Path
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import QUIET, Console
-from freemvmt.runtime.devices import pick_device
+from freemvmt.runtime.devices import pick_device, return_freed_memory
 from freemvmt.towers.model_folder import check_output
 from freemvmt.trainer.callbacks import Callback, EarlyStopping, OnEpoch, ProgressBar, SelfMining, TrackMetrics
 from freemvmt.trainer.checkpoints import Checkpoints, SavedRun
@@ -126,7 +126,8 @@ def train_and_save(
     output = Path(config.output or default_output(config.dataset))
     check_output(output, config.dataset)
     ranks = process_group(pick_device(config.device))  # a wrong one is said before the data is read
-    data: TrainingData = ranks.first_rank_first(lambda: prepare(config, console))
+    data: TrainingData = ranks.first_rank_first(lambda: prepare(config, console).without_texts())
+    return_freed_memory()
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
         check_output(output, config.dataset)

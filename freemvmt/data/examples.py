@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from freemvmt.data.judgements import Judgements, numbers
+from freemvmt.data.judgements import Judgements, index_column, numbers, strings
 from freemvmt.data.ragged import IdLists
 from freemvmt.data.values import folded
 from freemvmt.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+_START = 32  # characters of a text that are compared before it is folded
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +49,13 @@ class Examples:
         rows = np.concatenate([np.repeat(np.arange(len(lists)), lists.lengths) for lists in both])
         return IdLists.from_pairs(rows, np.concatenate([lists.ids for lists in both]).astype(np.int64), len(both[0]))
 
+    def without_texts(self) -> "Examples":
+        """The same lists of numbers, without queries and passages."""
+        return Examples([], [], self.positives, self.negatives, self.identical)
+
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every (query number, positive passage number), as two arrays."""
-        return np.repeat(np.arange(len(self.queries)), self.positives.lengths), self.positives.ids.astype(np.int64)
+        return np.repeat(np.arange(len(self.positives)), self.positives.lengths), self.positives.ids.astype(np.int64)
 
 
 def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) -> Examples:
@@ -66,7 +74,9 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     blank_query = np.array([not text for text in queries], np.bool_)
     query_of = row_query[judgements.rows]
     keep = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
-    matching_query = np.full(len(passages), -1) if as_judged else _matching_queries(queries, passages)
+    matching_query = (
+        np.full(len(passages), -1) if as_judged else _matching_queries(queries, judgements.passages.dictionary)
+    )
     self_matches = keep & (matching_query[passage_of] == query_of)
     if self_matches.any():
         logger.info("%s: %d passages are the query itself; left out", where, self_matches.sum())
@@ -109,19 +119,25 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     )
 
 
-def _matching_queries(queries: list[str], passages: list[str]) -> NDArray[np.int64]:
-    """For each passage the number of the query with the same text (folded), or -1."""
+def _matching_queries(queries: list[str], texts: pa.LargeStringArray) -> NDArray[np.int64]:
+    """For each text the number of the query, of folded ``queries``, that it is when it is folded; -1: none."""
     number_of = {query: number for number, query in enumerate(queries)}
-    # Folding is slow, so it is done only for passages whose first two words begin a query.
-    starts = {_folded_start(query) for query in queries}
-    return np.array(
-        [number_of.get(folded(text), -1) if _folded_start(text) in starts else -1 for text in passages], np.int64
-    )
+    matches = np.full(len(texts), -1)
+    # Folding is slow, so it is done only for texts that begin as a query does.
+    candidates = np.flatnonzero(_may_begin_as(queries, texts))
+    for place, text in zip(candidates, texts.take(index_column(candidates)).to_pylist(), strict=True):
+        matches[place] = number_of.get(folded(text), -1)
+    return matches
 
 
-def _folded_start(text: str) -> str:
-    """The first two words of ``folded(text)``."""
-    return " ".join(text.split(None, 2)[:2]).lower()
+def _may_begin_as(queries: list[str], texts: pa.LargeStringArray) -> NDArray[np.bool_]:
+    """Whether each of ``texts``, when it is folded, may begin as one of the folded ``queries`` does."""
+    starts = strings([query[:_START].rstrip() for query in queries])
+    first = pc.utf8_slice_codeunits(texts, 0, _START)
+    # Folding changes more than the case of letters where these characters are.
+    special = pc.or_(pc.invert(pc.string_is_ascii(first)), pc.match_substring_regex(first, r"^ |  |[\x00-\x1f]"))
+    same = pc.is_in(pc.ascii_rtrim_whitespace(pc.ascii_lower(first)), starts)
+    return numbers(pc.or_(special, same), np.bool_)
 
 
 def _numbers_of(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
@@ -145,18 +161,21 @@ def no_examples() -> Examples:
 def select(examples: Examples, index: NDArray[np.int64]) -> Examples:
     """The examples of the queries at ``index``, with their positives and negatives."""
     positives, negatives = examples.positives.take(index), examples.negatives.take(index)
-    used = np.unique(np.concatenate([positives.ids, negatives.ids]))
+    used = np.zeros(len(examples.passages), np.bool_)
+    used[positives.ids] = True
+    used[negatives.ids] = True
+    new_passage = (np.cumsum(used) - 1).astype(np.int32)
     identical = None
     if examples.identical is not None:
         lists = examples.identical.take(index)
-        in_use = np.isin(lists.ids, used)
+        in_use = used[lists.ids]
         rows = np.repeat(np.arange(len(index)), lists.lengths)[in_use]
-        identical = IdLists.from_pairs(rows, np.searchsorted(used, lists.ids[in_use]), len(index))
+        identical = IdLists.from_pairs(rows, new_passage[lists.ids[in_use]].astype(np.int64), len(index))
     return Examples(
         queries=[examples.queries[number] for number in index],
-        passages=[examples.passages[number] for number in used],
-        positives=IdLists(np.searchsorted(used, positives.ids).astype(np.int32), positives.offsets),
-        negatives=IdLists(np.searchsorted(used, negatives.ids).astype(np.int32), negatives.offsets),
+        passages=[examples.passages[number] for number in np.flatnonzero(used)],
+        positives=IdLists(new_passage[positives.ids], positives.offsets),
+        negatives=IdLists(new_passage[negatives.ids], negatives.offsets),
         identical=identical,
     )
 
@@ -179,8 +198,7 @@ def with_queries_alone(examples: Examples, queries: Sequence[str], excluded: Seq
 
 def without_queries(examples: Examples, queries: Sequence[str]) -> Examples:
     """The examples whose query is none of ``queries`` (case and spacing do not count)."""
-    excluded = {folded(query) for query in queries}
-    keep = np.array([folded(query) not in excluded for query in examples.queries], np.bool_)
+    keep = _matching_queries([folded(query) for query in queries], strings(examples.queries)) < 0
     return examples if keep.all() else select(examples, np.flatnonzero(keep))
 
 

@@ -24,6 +24,11 @@ def strings(texts: Sequence[str]) -> pa.LargeStringArray:
     return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers)
 
 
+def index_column(values: NDArray[np.int64]) -> pa.Int64Array:
+    """A column of ``values``; ``pyarrow.array`` would import pandas."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
 @dataclass(frozen=True, eq=False)
 class Judgements:
     """The rows of a data set.
@@ -60,7 +65,7 @@ class Judgements:
         return first, rest
 
     def _filter_passages(self, mask: NDArray[np.bool_]) -> pa.DictionaryArray:
-        return self.passages.filter(pa.array(mask))
+        return self.passages.take(index_column(np.flatnonzero(mask)))
 
 
 def from_pairs(pairs: Iterable[tuple[str, list[str], list[str]]]) -> Judgements:

@@ -96,6 +96,11 @@ class Tokenizer:
         """Load nanotoken now, and not when ``FEW`` texts are encoded."""
         self._engines.expect(FEW)
 
+    def clear_cache(self) -> None:
+        """Free the words that nanotoken keeps with their ids: some 50 MB after 100,000 texts."""
+        if (fast := self._engines.expect(0)) is not None:
+            fast.clear_cache()
+
     def encode(self, texts: Sequence[str]) -> TokenArray:
         """The token ids of ``texts``, each truncated to ``max_length``.
 
@@ -127,7 +132,7 @@ class Tokenizer:
         fast = self._engines.expect(len(texts))
         if fast is not None:
             flat, offsets = fast.encode_batch(list(texts), add_special_tokens=False, max_length=max_length)
-            return TokenArray(flat.astype(np.int32, copy=False), offsets)
+            return TokenArray(flat.view(np.int32), offsets)
         encoded = [
             encoding.ids[:max_length]
             for encoding in self._engines.reference.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -121,7 +121,12 @@ class MarginMSE(_TripletSelection):
 def _cosines(queries: Tensor, documents: Tensor, triplets: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     """(cosines of the positives, of the negatives) for the triplets of each direction, (batch,)."""
     positive = (queries * documents[: len(queries)]).sum(1)
-    return [(positive, (queries[row.clamp(min=0)] * documents[column.clamp(min=0)]).sum(1)) for row, column in triplets]
+    return [(positive, (_rows(queries, row) * _rows(documents, column)).sum(1)) for row, column in triplets]
+
+
+def _rows(vectors: Tensor, numbers: Tensor) -> Tensor:
+    """``vectors[numbers]``, (batch, dim); any row for -1."""
+    return vectors.index_select(0, numbers.clamp(min=0))
 
 
 def _mean_of_triplets(

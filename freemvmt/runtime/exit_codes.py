@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import print_json
 from freemvmt.runtime.cores import limit_to_container
+from freemvmt.runtime.devices import keep_arrow_to_malloc
 from freemvmt.runtime.home import ensure_home
 
 NOT_IN_SERVE_LITE = (
@@ -36,6 +37,7 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         limit_to_container()
+        keep_arrow_to_malloc()
         ensure_home()
         result = action()
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file with a checksum, which detects a damaged file."""
+"""Tensors in a safetensors file with a checksum, which detects a damaged file; and whether numbers are finite."""
 
 import logging
 import os
@@ -24,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 class CorruptFile(Exception):  # noqa: N818 - the name says what is wrong
     """A file is not as it was written; the message says what is wrong."""
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no number of ``tensor`` is NaN or infinite. ``isfinite`` would first write a tensor of truth values."""
+    return not tensor.numel() or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

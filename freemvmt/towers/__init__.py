@@ -1,7 +1,8 @@
 """The towers of a ``TwoTowersModel``: token ids in, vectors out.
 
 ``average``, ``recurrent`` (with ``cells`` and ``packing``) and ``transformer`` are the towers; ``factory`` creates the
-one that a config names. ``sparse_rows`` gives the token vectors a sparse gradient.
+one that a config names. ``sparse_rows`` gives the token vectors a sparse gradient, ``unit_vectors``
+scales vectors to length 1.
 
 ``parts`` says what a model is made of. ``initial`` makes the parts from a base model, whose token vectors
 ``pretrained`` computes; ``stored_parts`` writes them into a model folder and reads them; ``static_models`` reads those

@@ -1,6 +1,7 @@
 """The initial token vectors: a model's token table, or the model's output for each token alone."""
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from freemvmt.data.ragged import TokenArray
 from freemvmt.errors import UserError
 from freemvmt.runtime.home import cache_folder
+from freemvmt.runtime.threads import in_threads
 from freemvmt.storage.files import sha256_of
 from freemvmt.storage.sentence_config import read_sentence_config
-from freemvmt.storage.tensor_files import load_cached, save_cached
+from freemvmt.storage.tensor_files import all_finite, load_cached, save_cached
 from freemvmt.towers.transformer import pretrained_tower
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def token_table(weights: Path, vocabulary_size: int) -> Tensor:
             f"{weights}: a token table of shape {tuple(table.shape)} has no row for each of the tokenizer's "
             f"{vocabulary_size} tokens; give a --base whose tokenizer belongs to its weights"
         )
-    if not bool(table.isfinite().all()):
+    if not all_finite(table):
         raise UserError(f"{weights}: the token table holds numbers that are not finite; give another --base")
     return table
 
@@ -81,14 +83,20 @@ def idf(documents: TokenArray, vocabulary_size: int) -> NDArray[np.float32]:
     N is the number of documents, df the number of documents with the token (Spärck Jones 1972, smoothed).
     """
     frequency = np.zeros(vocabulary_size, np.int64)
-    for start in range(0, len(documents), _IDF_BLOCK):
+    lock = threading.Lock()
+
+    def count(start: int) -> None:
         block = documents.slice(start, min(start + _IDF_BLOCK, len(documents)))
         # One code for each (document, token); equal codes are counted once, at the first.
         document_of_token = np.repeat(np.arange(len(block), dtype=np.int64), block.lengths)
         codes = (document_of_token * vocabulary_size + block.ids).astype(np.uint32)
         codes.sort()
         first = np.diff(codes, prepend=np.uint32(2**32 - 1)) != 0
-        frequency += np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
+        counts = np.bincount(codes[first] % vocabulary_size, minlength=vocabulary_size)
+        with lock:
+            np.add(frequency, counts, out=frequency)
+
+    in_threads(count, range(0, len(documents), _IDF_BLOCK))
     return np.log1p(len(documents) / (1.0 + frequency)).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.storage.sentence_config import SentenceConfig
-from freemvmt.storage.tensor_files import save_tensors
+from freemvmt.storage.tensor_files import all_finite, save_tensors
 from freemvmt.towers.factory import make_tower
 from freemvmt.towers.model_folder import (
     TOKENIZER,
@@ -147,5 +147,5 @@ def _check_tensors(folder: Path, parts: ModelParts) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected or len(widths) > 1 or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
         raise do_not_fit(folder)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    if not all(map(all_finite, tensors.values())):
         raise UserError(f"{folder}: the weights hold numbers that are not finite; save the model again")

@@ -1,5 +1,6 @@
 """The data set of a training, read and tokenised, with a teacher's vectors where the loss needs them."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ class TrainingData:
     start: TwoTowersModel | None = None  # the model that training starts from, if it was made before
     stream: Stream | None = None  # if set, examples, queries and passages are those of its first rows
 
+    def without_texts(self) -> "TrainingData":
+        """The same without the training texts: the loop reads tokens."""
+        return dataclasses.replace(self, examples=self.examples.without_texts())
+
 
 def prepare(
     config: TrainConfig,
@@ -113,7 +118,7 @@ def prepare(
     start: TwoTowersModel | None = None,
     data: Dataset | None = None,
 ) -> TrainingData:
-    """Read and tokenise ``config.dataset``, by default with the tokenizer of ``config.base``. Tokens are cached.
+    """Read and tokenise ``config.dataset``, by default with the tokenizer of ``config.base``.
 
     ``start`` is the model that training starts from, in place of ``config.base`` and ``config.init``. ``data`` is the
     data set, if it was read before.
@@ -123,7 +128,6 @@ def prepare(
     if config.streaming and (source := open_rows(config)) is not None:
         return _prepare_stream(config, console, tokenizer, *source)
     data = data or load(config)
-    folder = cache_folder("tokens")
     train, validation = data.train, data.validation
     if not config.aligns_texts and not train.positives.lengths.all():
         raise UserError(f"{data.name} has queries alone; learn from them by --loss align")
@@ -135,17 +139,25 @@ def prepare(
     prepared = TrainingData(
         name=data.name,
         examples=train,
-        queries=tokenizer.encode_cached(train.queries, folder),
-        passages=tokenizer.encode_cached(train.passages, folder),
+        queries=_tokens(tokenizer, train.queries),
+        passages=_tokens(tokenizer, train.passages),
         validation=validation,
-        validation_queries=tokenizer.encode_cached(validation.queries, folder),
-        validation_documents=tokenizer.encode_cached(validation.documents, folder),
+        validation_queries=_tokens(tokenizer, validation.queries),
+        validation_documents=_tokens(tokenizer, validation.documents),
         teacher_vectors=teacher_vectors,
         frozen=frozen,
         start=start,
     )
+    tokenizer.clear_cache()
     _report(console, prepared, "", started)
     return prepared
+
+
+def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenArray:
+    """The tokens of ``texts``; cached, but for nanotoken, which makes them as fast as a cache is checked."""
+    if tokenizer.engine == "nanotoken":
+        return tokenizer.encode(texts)
+    return tokenizer.encode_cached(texts, cache_folder("tokens"))
 
 
 Encode = Callable[[Sequence[str], Side], NDArray[np.float16]]
@@ -207,15 +219,14 @@ def _prepare_stream(
     window = stream.window(judgements)
     if not window.examples.queries:
         raise UserError(f"{name}: every query of the first rows is a validation query too; give other rows")
-    folder = cache_folder("tokens")
     prepared = TrainingData(
         name=name,
         examples=window.examples,
         queries=window.queries,
         passages=window.passages,
         validation=validation,
-        validation_queries=tokenizer.encode_cached(validation.queries, folder),
-        validation_documents=tokenizer.encode_cached(validation.documents, folder),
+        validation_queries=_tokens(tokenizer, validation.queries),
+        validation_documents=_tokens(tokenizer, validation.documents),
         stream=stream,
     )
     count = "rows" if rows.count is None else f"{rows.count:,} rows"

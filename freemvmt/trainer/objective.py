@@ -20,6 +20,7 @@ from freemvmt.losses.softmax import Distillation, InfoNCE, Temperature
 from freemvmt.losses.triplet import MarginMSE, TripletLoss
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.devices import matrix_dtype
+from freemvmt.towers.unit_vectors import unit_vectors
 from freemvmt.trainer.dataset import TrainingData, Window
 from freemvmt.trainer.distributed import SingleProcess
 
@@ -39,7 +40,7 @@ class _Batch:
 
     def cut(self, dim: int) -> "_Batch":
         """The batch with the first ``dim`` numbers of each vector, scaled to length 1."""
-        queries, documents = F.normalize(self.queries[:, :dim]), F.normalize(self.documents[:, :dim])
+        queries, documents = unit_vectors(self.queries[:, :dim]), unit_vectors(self.documents[:, :dim])
         return _Batch(queries, documents, self.known, self.given_negatives, self.teacher)
 
 

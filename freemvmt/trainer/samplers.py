@@ -113,7 +113,7 @@ def _texts_of(config: TrainConfig, data: TrainingData) -> Pairs:
     examples = data.examples
     alone, pairs = np.flatnonzero(examples.positives.lengths == 0), _pairs_of(data)
     if config.learns_without_labels:
-        alone, pairs = np.arange(len(examples.queries)), pairs[:0]
+        alone, pairs = np.arange(len(examples.positives)), pairs[:0]
     if config.frozen == "query":
         alone = alone[:0]
     return np.concatenate([pairs, np.stack([alone, np.full(len(alone), -1)], axis=1)])

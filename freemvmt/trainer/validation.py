@@ -7,6 +7,7 @@ from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.exact import top_k
 from freemvmt.search.index.ranking import Ranking
+from freemvmt.storage.tensor_files import all_finite
 from freemvmt.trainer.dataset import TrainingData
 
 
@@ -33,4 +34,4 @@ def is_sound(model: TwoTowersModel, data: TrainingData) -> bool:
     """Whether all weights are finite and most validation texts have a vector: it is 0 where its norm overflowed."""
     sides: tuple[TowerName, TowerName] = ("document", "query")
     have_vectors = [(_vectors(model, data, side, 1000) != 0).any(1).float().mean() > 0.5 for side in sides]
-    return all(map(bool, have_vectors)) and all(bool(weight.isfinite().all()) for weight in model.parameters())
+    return all(map(bool, have_vectors)) and all(all_finite(weight.detach()) for weight in model.parameters())

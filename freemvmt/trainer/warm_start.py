@@ -79,6 +79,9 @@ def scale_by_idf(model: TwoTowersModel, passages: TokenArray, scale: float) -> N
     """
     weights = torch.from_numpy(idf(passages, model.tokenizer.vocabulary_size)).to(model.device) * scale
     for table in model.learning_tables().values():
-        table.data[: len(weights)] *= weights.unsqueeze(1)
+        factors = torch.ones(len(table), device=table.device)
+        factors[: len(weights)] = weights
+        # Not in place: the table may be mapped from its file, and to copy such pages one by one takes twice the time.
+        table.data = table.data * factors.unsqueeze(1)
     for tower in model.towers().values():
         tower.measure()

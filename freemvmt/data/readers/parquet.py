@@ -1,7 +1,6 @@
 """Read Parquet files and Arrow tables of MS MARCO rows or of pairs.
 
-A file is read in batches and each distinct text is held once, so the memory depends on the distinct text. Only the
-needed columns are decoded.
+Each distinct text is held once, so the memory depends on the distinct text. Only the needed columns are decoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from freemvmt.data.judgements import Judgements, from_pairs, numbers
+from freemvmt.data.judgements import Judgements, from_pairs, index_column, numbers
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
 from freemvmt.errors import UserError
 
 BATCH_ROWS = 4096  # rows to decode at a time
+_MAX_GROUP = 2**28  # bytes of the passages, as the file stores them, in a row group that is decoded at once
 _PASSAGE_FIELDS = {"is_selected", "passage_text"}  # the needed fields of MS MARCO's ``passages``
 
 
@@ -28,7 +28,7 @@ def read_parquet(path: Path, rows: int | None, query_field: str, passage_field: 
     """The rows of a Parquet file: MS MARCO rows or pairs. Each distinct text is held once."""
     chunks: list[Judgements] = []
     rows_read = 0
-    for table in _one_ahead(parquet_tables(path, query_field, passage_field, min(rows or BATCH_ROWS, BATCH_ROWS))):
+    for table in _one_ahead(_tables(path, rows, query_field, passage_field)):
         chunk = table.slice(0, len(table) if rows is None else rows - rows_read)
         with parquet_errors(path):
             chunks.append(from_table(chunk, str(path), query_field, passage_field, before=rows_read))
@@ -50,26 +50,54 @@ def _one_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
             yield table
 
 
+def _tables(path: Path, rows: int | None, query_field: str, passage_field: str) -> Iterator[pa.Table]:
+    """The needed columns of a Parquet file, in tables that together have its first ``rows`` rows or more.
+
+    A file stores repeated passages as numbers and a dictionary. Where all rows are read and the dictionary is not
+    large, they stay so: to decode each row's passages, only to find the distinct ones again, takes five times as long.
+    """
+    with parquet_errors(path):
+        file = pq.ParquetFile(path, memory_map=True)
+        leaf = _passage_leaf(file)
+    if rows is not None or leaf is None:
+        return parquet_tables(path, query_field, passage_field, min(rows or BATCH_ROWS, BATCH_ROWS))
+    with parquet_errors(path):
+        columns = _columns(file, path, query_field, passage_field)
+        file = pq.ParquetFile(path, memory_map=True, read_dictionary=[leaf])
+    groups = range(file.num_row_groups)
+    return _checked(path, (file.read_row_group(number, columns, use_threads=False) for number in groups))
+
+
+def _passage_leaf(file: pq.ParquetFile) -> str | None:
+    """The path of the passages' texts in MS MARCO rows, if no row group has too many of them for one table."""
+    for number in range(len(file.schema)):
+        leaf = file.schema.column(number).path
+        if leaf.startswith("passages.") and "passage_text" in leaf.split("."):
+            groups = (file.metadata.row_group(group).column(number) for group in range(file.num_row_groups))
+            return leaf if all(group.total_uncompressed_size <= _MAX_GROUP for group in groups) else None
+    return None
+
+
 def parquet_tables(
     path: Path, query_field: str, passage_field: str, batch_size: int, group: int | None = None
 ) -> Iterator[pa.Table]:
     """The needed columns of a Parquet file or of one of its row groups, ``batch_size`` rows at a time."""
     with parquet_errors(path):
         file = pq.ParquetFile(path, memory_map=True)
-        schema = file.schema_arrow
-        if not _is_ms_marco(schema.names):
-            check_columns(schema.names, str(path), query_field, passage_field)
-        columns = _columns(file, query_field, passage_field)
-        check_distinct(columns, schema.names, path)
+        columns = _columns(file, path, query_field, passage_field)
         groups = None if group is None else [group]
         # Arrow's own threads are not faster, and they do not free their memory.
         batches = file.iter_batches(batch_size, groups, columns, use_threads=False)
+    return _checked(path, (pa.Table.from_batches([batch]) for batch in batches))
+
+
+def _checked(path: Path, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The tables of the file ``path``. Raises ``UserError`` if one is damaged."""
     while True:
         with parquet_errors(path):
-            batch = next(batches, None)
-            if batch is None:
+            table = next(tables, None)
+            if table is None:
                 return
-            table = pa.Table.from_batches([batch])
             table.validate(full=True)
         yield table
 
@@ -99,15 +127,22 @@ def check_distinct(needed: Sequence[str], columns: Sequence[str], path: Path) ->
         raise UserError(f'{path}: a column "{duplicate}" stands twice; keep one of them')
 
 
-def _columns(file: pq.ParquetFile, query_field: str, passage_field: str) -> list[str]:
-    """The columns to read. Of MS MARCO's ``passages`` only the needed fields, if the column has them all."""
+def _columns(file: pq.ParquetFile, path: Path, query_field: str, passage_field: str) -> list[str]:
+    """The columns to read. Of MS MARCO's ``passages`` only the needed fields, if the column has them all.
+
+    Raises ``UserError`` if a column is missing or stands twice.
+    """
+    names = file.schema_arrow.names
+    if not _is_ms_marco(names):
+        check_columns(names, str(path), query_field, passage_field)
     candidates = dict.fromkeys(("query", "passages", query_field, passage_field, "negative"))
-    columns = [name for name in candidates if name in file.schema_arrow.names]
+    columns = [name for name in candidates if name in names]
     leaves = [file.schema.column(number).path for number in range(len(file.schema))]
     passages = [leaf for leaf in leaves if leaf.startswith("passages.") and _PASSAGE_FIELDS & set(leaf.split("."))]
     if len(passages) == len(_PASSAGE_FIELDS):
         columns.remove("passages")
         columns += passages
+    check_distinct(columns, names, path)
     return columns
 
 
@@ -127,8 +162,7 @@ def from_table(table: pa.Table, where: str, query_field: str, passage_field: str
     # The positive of a row comes before its negatives, as in JSONL and TSV.
     rows = np.concatenate([rows, np.repeat(rows, counts)])
     order = np.argsort(rows, kind="stable")
-    in_order = pa.Array.from_buffers(pa.int64(), len(order), [None, pa.py_buffer(order)])
-    texts = pa.concat_arrays([passages, negatives]).take(in_order)
+    texts = pa.concat_arrays([passages, negatives]).take(index_column(order))
     return Judgements(queries, texts.dictionary_encode(), rows[order], order < len(table))
 
 
@@ -172,13 +206,13 @@ def _from_ms_marco(table: pa.Table, where: str, before: int) -> Judgements:
         texts, labels = (_fields(objects, where)[name] for name in ("passage_text", "is_selected"))
     else:
         raise UserError(f'{where}: column "passages" holds {column.type}, {NOT_PASSAGES}')
-    strings = _strings(texts)
-    if strings is None:
+    distinct = _encoded(texts)
+    if distinct is None:
         raise UserError(f'{where}: "passage_text" holds {texts.type}, not text; write texts, one a passage')
-    _check_no_nulls(strings, "passage_text", where, before, counts)
+    _check_no_nulls(distinct, "passage_text", where, before, counts)
     _check_no_nulls(labels, "is_selected", where, before, counts)
     rows = np.repeat(np.arange(len(table)), counts)
-    return Judgements(queries, strings.dictionary_encode(), rows, _is_selected(labels, where, rows + before))
+    return Judgements(queries, distinct, rows, _is_selected(labels, where, rows + before))
 
 
 def _fields(objects: pa.StructArray, where: str) -> dict[str, Any]:
@@ -247,6 +281,16 @@ def _strings(column: Any) -> pa.LargeStringArray | None:
     if any(test(dtype) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
         return column.cast(pa.large_string())
     return pa.nulls(len(column), pa.large_string()) if pa.types.is_null(dtype) else None
+
+
+def _encoded(column: Any) -> pa.DictionaryArray | None:
+    """A column of any text type of Arrow as numbers of its distinct texts; None if it is not of text."""
+    if pa.types.is_dictionary(column.type) and not column.dictionary.null_count:
+        values = _strings(column.dictionary)
+        if values is not None and len(values.unique()) == len(values):  # Arrow does not promise it
+            return pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), values)
+    strings = _strings(column)
+    return None if strings is None else strings.dictionary_encode()
 
 
 def _check_no_nulls(column: Any, name: str, where: str, before: int, counts: NDArray[np.int64] | None = None) -> None:

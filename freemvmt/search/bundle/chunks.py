@@ -50,12 +50,12 @@ def encode_chunks(
     ``directions`` reduce the vectors, see ``TwoTowersModel.cut``.
     """
     folder.mkdir(exist_ok=True)
-    model_parts = [model.digest(), *([] if directions is None else [directions.contiguous().numpy()])]
+    model_digest = digest_of([model.digest(), b"" if directions is None else directions.contiguous().numpy()])
     paths: list[Path] = []
     with console.progress("encoding", len(rows)) as bar:
         for number, start in enumerate(range(0, len(rows), size)):
             contents = [rows.content(row) for row in range(start, min(start + size, len(rows)))]
-            path = folder / f"{number:06d}-{digest_of([*model_parts, json.dumps(contents)])}.safetensors"
+            path = folder / f"{number:06d}-{digest_of([model_digest, json.dumps(contents)])}.safetensors"
             if load_cached(path, _NAME)[0]:
                 bar.advance(len(contents))
             else:

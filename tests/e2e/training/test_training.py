@@ -29,6 +29,29 @@ def test_training_lifts_validation_far_above_untrained(tiny_config: TrainConfig,
     assert validate(result.model, tiny_data) == result.val_ndcg_10
 
 
+def test_the_loop_needs_no_text(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:
+    without = tiny_data.without_texts()
+    assert not without.examples.queries
+    assert not without.examples.passages
+    config = dataclasses.replace(tiny_config, negatives="given", self_mine_every=1, epochs=2)
+    tables = [train(config, data).model.document_tower.table for data in (tiny_data, without)]
+    assert torch.equal(*tables)
+
+
+def test_only_tokens_of_a_slow_tokenizer_are_cached(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWO_TOWERS_CACHE", str(tmp_path))
+    fast = prepare(tiny_config)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    monkeypatch.setattr("freemvmt.data.tokenizer.Tokenizer.engine", "tokenizers")
+    slow = [prepare(tiny_config) for _ in range(2)]  # the second reads the cache
+    assert len(list((tmp_path / "tokens").glob("*.safetensors"))) == 4
+    for data in slow:
+        np.testing.assert_array_equal(data.passages.ids, fast.passages.ids)
+        np.testing.assert_array_equal(data.queries.offsets, fast.queries.offsets)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -64,6 +64,51 @@ def test_ms_marco_rows_from_parquet_and_from_jsonl_give_equal_examples(tmp_path:
         assert as_lists(to_examples(from_lines, "lines")) == as_lists(to_examples(from_columns, "columns"))
 
 
+def test_passages_are_the_same_from_the_dictionary_of_a_file_and_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, wanted = ms_marco()
+    for name, options in {"numbered": {}, "plain": {"use_dictionary": False}}.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(records), path, row_group_size=7, **options)
+        whole = read_parquet(path, None, "query", "passage")
+        with monkeypatch.context() as patch:
+            patch.setattr("freemvmt.data.readers.parquet._MAX_GROUP", 0)  # no row group is small enough
+            by_rows = read_parquet(path, None, "query", "passage")
+        assert plain(whole) == plain(by_rows) == wanted
+        assert as_lists(to_examples(whole, "whole")) == as_lists(to_examples(by_rows, "by rows"))
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [([0, 1, 2, 1], ["x", "y", "x"]), ([2, 0, 2, 0], ["y", None, "x"])],
+    ids=["a text twice", "a null that no row has"],
+)
+def test_a_dictionary_with_a_text_twice_or_a_null_gives_each_text_once(
+    indices: list[int], words: list[str | None]
+) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), pa.array(words))
+    offsets = pa.array([0, 2, 4], pa.int32())
+    passages = pa.StructArray.from_arrays(
+        [pa.ListArray.from_arrays(offsets, pa.array([1, 0, 0, 1])), pa.ListArray.from_arrays(offsets, texts)],
+        ["is_selected", "passage_text"],
+    )
+    judgements = from_table(pa.table({"query": ["a", "b"], "passages": passages}), "here", "query", "passage")
+    assert plain(judgements) == [("a", ["x"], ["y"]), ("b", ["y"], ["x"])]
+    assert sorted(judgements.passages.dictionary.to_pylist()) == ["x", "y"]
+
+
+def test_a_null_in_the_dictionary_of_a_row_is_named() -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["x"]))
+    offsets = pa.array([0, 1, 2], pa.int32())
+    passages = pa.StructArray.from_arrays(
+        [pa.ListArray.from_arrays(offsets, pa.array([1, 1])), pa.ListArray.from_arrays(offsets, texts)],
+        ["is_selected", "passage_text"],
+    )
+    with pytest.raises(UserError, match='row 2: "passage_text" is null'):
+        from_table(pa.table({"query": ["a", "b"], "passages": passages}), "here", "query", "passage")
+
+
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("mark", [pa.int8(), pa.int64(), pa.bool_(), pa.float32()], ids=str)
 def test_ms_marco_columns_of_every_width_are_read(large: bool, mark: pa.DataType) -> None:

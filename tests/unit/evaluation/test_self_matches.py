@@ -11,9 +11,10 @@ import pytest
 from freemvmt.cli import main
 from freemvmt.config import DataConfig, MiningConfig, ModelConfig, TrainConfig
 from freemvmt.data.collection import Collection, merge, to_collection
-from freemvmt.data.examples import select, to_examples
+from freemvmt.data.examples import select, to_examples, without_queries
 from freemvmt.data.judgements import from_pairs
 from freemvmt.data.load import load_collection, validation_of
+from freemvmt.data.values import folded
 from freemvmt.evaluation.metrics import evaluate, measure, ndcg_10
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.ranking import Ranking
@@ -187,3 +188,39 @@ def test_neither_a_batch_nor_mining_makes_a_negative_of_the_query(tiny_base: str
     assert mined.identical > 0
     for number, negatives in enumerate(mined.negatives):
         assert examples.queries[number] not in {examples.passages[one] for one in negatives}
+
+
+LONG = "How do I change the oil of a tractor without a pit, and how often?"
+SPELLINGS = (
+    LONG,
+    LONG.upper(),
+    f"  {LONG} ",
+    LONG.replace(" ", "\n"),
+    LONG.replace(" of a ", "  of\x1ca\t"),
+    LONG.replace("o", "O").replace("k", "\u212a"),  # the sign of Kelvin is an upper case of k
+    "how",
+    "HOW\u00a0",
+    "\u039f\u0394\u039f\u03a3",  # the last letter has a lower case of its own at the end of a word
+    " " * 40 + "how",
+)
+OTHERS = (
+    LONG[:-1],
+    LONG[:32],
+    LONG[:33],
+    LONG.replace(" ", ""),
+    LONG + " Yes",
+    "ho",
+    "\u039f\u0394\u039f\u03a3\u0391",
+    "",
+)
+
+
+@pytest.mark.parametrize("query", [LONG, "how", "\u03bf\u03b4\u03bf\u03c2", LONG[:32]])
+def test_a_passage_is_the_query_in_any_spelling_and_no_other_is(query: str) -> None:
+    texts = [*SPELLINGS, *OTHERS]
+    pairs = from_pairs([(query, ["an answer", *texts], [])])
+    expected = [text for text in ["an answer", *texts] if folded(text) != folded(query) and text]
+    assert to_examples(pairs, "here").passages == list(dict.fromkeys(expected))
+    examples = to_examples(from_pairs([(text, ["an answer"], []) for text in texts if text]), "here")
+    rest = [text for text in examples.queries if folded(text) != folded(query)]
+    assert without_queries(examples, [query]).queries == rest

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from freemvmt.errors import UserError
 from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file, atomic_folder
 from freemvmt.storage.outputs import check_writable
-from freemvmt.storage.tensor_files import load_cached, save_cached
+from freemvmt.storage.tensor_files import all_finite, load_cached, save_cached
 
 
 class Whole(Protocol):
@@ -263,3 +264,15 @@ def test_a_cache_file_is_read_if_it_is_whole(tmp_path: Path, caplog: pytest.LogC
     assert load_cached(path, "rows") == ({}, "")
     assert f"the rows in {path} are damaged" in caplog.text
     save_cached(path / "below", {"rows": torch.ones(3)})  # a file is in the way: nothing is cached, and nothing raised
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found(bad: float, dtype: torch.dtype) -> None:
+    tensor = torch.arange(1000, dtype=dtype).view(10, 100)
+    assert all_finite(tensor)
+    for place in (0, 501, 999):
+        changed = tensor.clone()
+        changed.view(-1)[place] = bad
+        assert not all_finite(changed)
+    assert all_finite(torch.empty(0, 3))
