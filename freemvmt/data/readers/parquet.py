@@ -226,7 +226,8 @@ def _fields(objects: pa.StructArray, where: str) -> dict[str, Any]:
 
 def _list_column(column: Any, name: str, where: str) -> tuple[NDArray[np.int64], Any]:
     if not _is_list(column.type):
-        raise UserError(f'{where}: "{name}" holds {column.type}, not a list a row; write MS MARCO\'s own columns')
+        dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        raise UserError(f'{where}: "{name}" holds {dtype}, not a list a row; write MS MARCO\'s own columns')
     return _lists(column)
 
 
