@@ -410,7 +410,7 @@ def test_a_bundle_that_was_indexed_anew_meanwhile_is_refused(
 ) -> None:
     bundle = make(tmp_path / "bundle")
     model = TwoTowersModel.load(trained_over(bundle, tmp_path / "model"))
-    other = TwoTowersModel(ModelConfig(base=tiny_base, dim=8))
+    other = TwoTowersModel(ModelConfig(base=tiny_base, tower="recurrent"))
     build(other, corpus_of(tmp_path / "corpus.jsonl", 30), bundle)
     before = contents(bundle)
     with pytest.raises(UserError, match="another document tower"):

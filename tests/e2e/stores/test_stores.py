@@ -142,7 +142,7 @@ def test_a_light_query_finds_a_transformers_documents(engine: Engine, tiny_encod
     corpus = write_corpus(tmp_path / "corpus.jsonl", documents.values())
     build(model, str(corpus), tmp_path / "bundle", kind="exact", store=engine.address)
     retriever = Retriever.load(tmp_path / "bundle")
-    truth = Truth(model, documents)
+    truth = Truth(model, documents, tolerance=1e-4)  # the cache of a transformer's vectors holds fp16
     added = make_documents(["d3", "new"], seed=6)
     assert retriever.add(added) == AddedCounts(1, 1)
     truth.documents |= {document.id: document for document in added}
