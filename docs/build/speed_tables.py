@@ -176,6 +176,8 @@ def scaling_table() -> str:
     head = ["", *(f"{int(size):,}" for size in sizes), "slope: time", "memory"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for stage, title in titles.items():
+        if not any(stage in result["stages"][size] for size in sizes):
+            continue  # measured before there was such a stage
         cells = []
         for size in sizes:
             found = result["stages"][size].get(stage)
