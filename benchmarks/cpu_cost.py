@@ -27,7 +27,7 @@ import minilm
 import numpy as np
 import record
 import torch
-from passages import questions, recombined
+from passages import indexed, questions, recombined
 from rounds import in_turns
 from scaling import COMMAND
 
@@ -84,10 +84,12 @@ def main() -> int:
 
 def _ways(texts: list[str], work: Path, encode: minilm.Encode) -> dict[str, Callable[[str], object]]:
     """By name, what answers one query over ``texts``."""
-    average, recurrent = (_bundle(work, name, texts) for name in ("average", "gru"))
-    view = average.store.view()
-    blocks = [range(start, min(start + 8192, len(texts))) for start in range(0, len(texts), 8192)]
-    vectors = np.concatenate([view.vectors(block) for block in blocks])
+    corpus = work / "corpus.jsonl"
+    with corpus.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts):
+            file.write(json.dumps({"id": str(number), "text": text}) + "\n")
+    average, recurrent = (_bundle(work / name, corpus, work / f"{name}-{len(texts)}") for name in ("average", "gru"))
+    _, _, vectors = indexed(average)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     words = Anserini(texts)
@@ -116,13 +118,9 @@ def _ways(texts: list[str], work: Path, encode: minilm.Encode) -> dict[str, Call
     return ways
 
 
-def _bundle(work: Path, model: str, texts: list[str]) -> Retriever:
-    corpus, bundle = work / "corpus.jsonl", work / f"{model}-{len(texts)}"
-    with corpus.open("w", encoding="utf-8") as file:
-        for number, text in enumerate(texts):
-            file.write(json.dumps({"id": str(number), "text": text}) + "\n")
+def _bundle(model: Path, corpus: Path, bundle: Path) -> Retriever:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    line = [COMMAND, "index", str(work / model), str(corpus), "--output", str(bundle), "--no-cut"]
+    line = [COMMAND, "index", str(model), str(corpus), "--output", str(bundle), "--no-cut"]
     subprocess.run(line, env=environment, check=True, stdout=subprocess.DEVNULL)
     return Retriever.load(bundle, verify=False)
 

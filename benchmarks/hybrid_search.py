@@ -16,7 +16,7 @@ from typing import Any
 import faiss
 import numpy as np
 import record
-from passages import training_questions
+from passages import indexed, training_questions
 from rounds import in_turns, summary
 
 from freemvmt.search.index.bm25 import Anserini
@@ -41,12 +41,9 @@ def main() -> int:
     given = arguments.parse_args()
     record.require_quiet()
     served = Retriever.load(given.bundle)
-    model, view = served.model, served.store.view()
+    model = served.model
     assert model is not None
-    blocks = [range(start, min(start + 8192, len(served))) for start in range(0, len(served), 8192)]
-    texts = [document.content for block in blocks for document in view.documents(block)]
-    ids = [name for block in blocks for name in view.ids(block)]
-    vectors = np.concatenate([view.vectors(block) for block in blocks])
+    ids, texts, vectors = indexed(served)
     asked = training_questions(given.data, given.queries)
     queries = model.encode_queries(asked)
     memory = Retriever(model, texts, ids, cut=False)

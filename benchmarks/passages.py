@@ -11,11 +11,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from freemvmt.data.readers.beir import beir
+from freemvmt.search.retriever import Retriever
 
 SEED = 0
 
@@ -66,6 +69,15 @@ def recombined(data: Path, size: int) -> list[str]:
         " ".join(sentences[number] for number in order[start : max(end, start + 1)])
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def indexed(retriever: Retriever) -> tuple[list[str], list[str], NDArray[Any]]:
+    """The ids, the texts and the vectors, (documents, dim), of a bundle whose documents are whole."""
+    view, size = retriever.store.view(), len(retriever)
+    blocks = [range(start, min(start + 8192, size)) for start in range(0, size, 8192)]
+    ids = [name for block in blocks for name in view.ids(block)]
+    texts = [document.content for block in blocks for document in view.documents(block)]
+    return ids, texts, np.concatenate([view.vectors(block) for block in blocks])
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 import record
 import torch
-from passages import questions
+from passages import indexed, questions
 
 from freemvmt.data.documents import Document
 from freemvmt.search.index.bm25 import Anserini
@@ -109,14 +109,7 @@ def growing_search(folder: Path) -> Callable[[str], object]:
 
 def _ways(retriever: Retriever, asked: list[str]) -> dict[str, Callable[[int], object]]:
     assert retriever.model is not None
-    view = retriever.store.view()
-    numbers = range(len(retriever))
-    vectors = np.concatenate([view.vectors(numbers[start : start + 8192]) for start in range(0, len(numbers), 8192)])
-    texts = [
-        document.content
-        for start in range(0, len(numbers), 8192)
-        for document in view.documents(numbers[start : start + 8192])
-    ]
+    _, texts, vectors = indexed(retriever)
     queries = retriever.model.encode_queries(asked)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)

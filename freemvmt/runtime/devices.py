@@ -1,10 +1,9 @@
 """The device that computes, the number type of its large matrices, and how malloc reuses memory."""
 
-import ctypes
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from freemvmt.errors import UserError
 
@@ -87,11 +86,17 @@ def keep_arrow_to_malloc() -> None:
 def return_freed_memory() -> None:
     """Let the C library return to the system what it keeps after many texts were freed; no effect without glibc."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _c_library().malloc_trim(0)
+
+
+def _c_library() -> Any:
+    import ctypes  # every command imports this module, and ctypes is a tenth of the start of `--help`
+
+    return ctypes.CDLL(None)
 
 
 def _set_malloc_options(options: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
+        mallopt = _c_library().mallopt
         for option, value in options.items():
             mallopt(option, value)
