@@ -23,7 +23,7 @@ from freemvmt.errors import UserError
 from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
-from freemvmt.runtime.devices import pick_device
+from freemvmt.runtime.devices import pick_device, share_freed_memory
 from freemvmt.runtime.home import cache_folder
 from freemvmt.search.index.exact import top_k
 from freemvmt.storage import hub
@@ -124,6 +124,7 @@ def prepare(
     data set, if it was read before.
     """
     started = time.perf_counter()
+    share_freed_memory()  # the texts that one thread frees serve the tokens of another
     tokenizer = tokenizer or Tokenizer.from_file(hub.base_files(config.base).tokenizer, config.max_length)
     if config.streaming and (source := open_rows(config)) is not None:
         return _prepare_stream(config, console, tokenizer, *source)
