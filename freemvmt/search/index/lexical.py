@@ -183,7 +183,7 @@ class LexicalSnapshot:
             values, addresses = zip(*hits, strict=True)
             if len(hits) < limit or self._is_in_order or values[-1] < values[k - 1]:
                 break
-            limit *= 4
+            limit *= 2
         rows, scores = self._rows(addresses), np.array(values, np.float32)
         if self._is_in_order:
             return LexicalHits(rows, scores)

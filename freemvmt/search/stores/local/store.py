@@ -103,19 +103,20 @@ class LocalStore:
             return False
 
     def refresh(self) -> bool:
-        """Load what other processes have committed; True when there was anything."""
-        if self._stamp() in (None, self._view_stamp) or self.replaced:
+        """Load what other processes have committed; True when there was anything.
+
+        While this store commits, no other process can, and the writer makes the next view: a search does not wait for it.
+        """
+        if self._is_committing or self._stamp() in (None, self._view_stamp) or self.replaced:
             return False
         with self._view_lock:
             stamp = self._stamp()
-            if stamp in (None, self._view_stamp) or self.replaced:
+            if self._is_committing or stamp in (None, self._view_stamp) or self.replaced:
                 return False
             pending = False
             try:
                 state = self._read_state()
                 pending = state["pending"]
-                if pending and self._is_committing:
-                    return False  # our own change is in progress, and it loaded all earlier ones when it began
                 view = self._view.after(self._index.snapshot(), state["fields"])
             except UserError:
                 if self._stamp() == stamp and not pending and not self.replaced:
@@ -164,9 +165,7 @@ class LocalStore:
             except (UserError, OSError) as error:  # the change is permanent; the next writer notes the hashes
                 logger.warning("%s: a change is made but its sums are not noted: %s", self._folder, error)
             with self._view_lock:
-                if self._view is not view:  # a search has already loaded the change, and numbers may differ
-                    deleted_numbers = []
-                self._view = self._view.after(self._index.snapshot(), state["fields"], deleted_numbers)
+                self._view = view.after(self._index.snapshot(), state["fields"], deleted_numbers)
                 self._view_stamp = self._stamp()
         finally:
             self._is_committing = False
