@@ -71,7 +71,7 @@ class LocalStore:
             try:
                 if verify:
                     _check_words(self._folder, state)
-                self._index = LexicalIndex(self._folder / WORDS_FOLDER, writable=self._writable)
+                self._index = LexicalIndex(self._folder / WORDS_FOLDER, writable=self._writable, base=len(self._base.rows))
                 self._view_stamp = self._stamp()
                 self._view = LocalView.first(self._base, self._index.snapshot(), state["fields"])
                 return
