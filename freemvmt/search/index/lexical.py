@@ -149,7 +149,8 @@ class LexicalSnapshot:
         keeps the order of each.
         """
         sample = np.linspace(0, base - 1, _SAMPLE, dtype=np.int64).tolist() if base else []
-        query = tantivy.Query.term_set_query(self._schema, "row", sample)
+        rows_of_sample = [tantivy.Query.term_query(self._schema, "row", row, "basic") for row in sample]
+        query = tantivy.Query.boolean_query([(tantivy.Occur.Should, row) for row in rows_of_sample])
         addresses = [address for _, address in self._searcher.search(query, _SAMPLE, count=False).hits]
         rows = self._rows(addresses).tolist()
         places = {(address.segment_ord, address.doc - row) for address, row in zip(addresses, rows, strict=True)}
