@@ -55,8 +55,8 @@ def _follower(retriever: Retriever, settings: ServeSettings) -> contextlib.Abstr
 def load(bundle: Path, settings: ServeSettings, modules: Sequence[str] = _MODULES) -> Retriever:
     """Load ``bundle`` while ``modules``, the server's, are imported with their libraries.
 
-    The collector passes over all of it from then on: to look through it would stop every request for 15 ms, with PyTorch
-    for 90, and at the end a client would wait for it.
+    The garbage collector passes over all of it from then on: to look through it would stop every request for 15 ms,
+    with PyTorch for 90, and take as long at the end.
     """
     share_freed_memory()
     with no_collection(), ThreadPoolExecutor(1) as pool:

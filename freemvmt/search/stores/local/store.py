@@ -19,6 +19,7 @@ from typing import Any
 
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
+from freemvmt.runtime.threads import behind_others
 from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex, files_in
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.base import BundleReplaced, Cuts
@@ -71,7 +72,9 @@ class LocalStore:
             try:
                 if verify:
                     _check_words(self._folder, state)
-                self._index = LexicalIndex(self._folder / WORDS_FOLDER, writable=self._writable, base=len(self._base.rows))
+                self._index = LexicalIndex(
+                    self._folder / WORDS_FOLDER, writable=self._writable, base=len(self._base.rows)
+                )
                 self._view_stamp = self._stamp()
                 self._view = LocalView.first(self._base, self._index.snapshot(), state["fields"])
                 return
@@ -105,7 +108,7 @@ class LocalStore:
     def refresh(self) -> bool:
         """Load what other processes have committed; True when there was anything.
 
-        While this store commits, no other process can, and the writer makes the next view: a search does not wait for it.
+        While this store commits, no other process can, and the writer makes the next view: searches leave it to that.
         """
         if self._is_committing or self._stamp() in (None, self._view_stamp) or self.replaced:
             return False
@@ -153,6 +156,7 @@ class LocalStore:
                 self._commit(existing, [], state)
             return existing
 
+    @behind_others()
     def _commit(self, deleted: Sequence[str], added: Sequence[IndexedDocument], state: dict[str, Any]) -> None:
         self._is_committing = True
         try:
