@@ -193,9 +193,9 @@ class LexicalSnapshot:
         """The ``k`` best hits of ``tantivy_query``; of two equal scores, the lower row comes first.
 
         tantivy orders equal scores by segment, and by place in it. This is the order of rows only in an unchanged index
-        of one segment. From any other index, more hits are read, and are sorted here, until none that is left out can be
-        better than hit ``k``: it has a lower score, or the last hit is a row of the base, and all after it have higher
-        rows.
+        of one segment. From any other index, more hits are read and sorted here, until none that is left out can be
+        better than hit ``k``: it has a lower score, or the last hit is a row of the base, after which all rows are
+        higher.
         """
         limit = k if self._is_in_order else k + _TIES
         while True:
