@@ -1,8 +1,9 @@
 """Parallel work in the threads of one process."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from freemvmt.runtime.cores import cores
@@ -36,6 +37,25 @@ def _forget_pool() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
+
+
+@contextmanager
+def behind_others() -> Iterator[None]:
+    """In this block, the thread and those that it starts do not interrupt other threads; no effect outside Linux.
+
+    It keeps its share of the cores. But when it has waited, for a disk perhaps, it does not take the core from a thread
+    that runs: a search goes on beside a change that is written.
+    """
+    is_batch = False
+    with suppress(AttributeError, OSError):  # another system, or a sandbox that forbids it
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            is_batch = True
+    try:
+        yield
+    finally:
+        if is_batch:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def in_threads(work: Callable[[int], object], pieces: Sequence[int], threads: int | None = None) -> None:

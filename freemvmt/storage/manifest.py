@@ -11,6 +11,7 @@ from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.files import atomic_file, sha256_of
 
 Shape = Mapping[str, Any]  # name -> the type of its value, or the shape of an object
+_THREADED_FROM = 2**20  # bytes; fewer are hashed sooner than threads start
 FileHashes = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, "sha256": digest}
 
 
@@ -18,8 +19,13 @@ def hash_files(folder: Path, names: Iterable[str]) -> FileHashes:
     """The size and SHA-256 of the files ``names`` in ``folder``."""
     sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
     largest_first = sorted(sizes, key=lambda name: -sizes[name])
-    with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL
-        digests = dict(zip(largest_first, pool.map(lambda name: sha256_of(folder / name), largest_first), strict=True))
+    if sum(sizes.values()) < _THREADED_FROM:
+        digests = {name: sha256_of(folder / name) for name in sizes}
+    else:
+        with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL
+            digests = dict(
+                zip(largest_first, pool.map(lambda name: sha256_of(folder / name), largest_first), strict=True)
+            )
     return {name: {"bytes": size, "sha256": digests[name]} for name, size in sizes.items()}
 
 

@@ -31,6 +31,7 @@ LOCKS = (".tantivy-meta.lock", ".tantivy-writer.lock")
 _TANTIVY_FILE = re.compile(r"meta\.json|\.managed\.json|[0-9a-f]{32}(\.[0-9]+)?\.[a-z]+")
 _BULK_MEMORY, _COMMIT_MEMORY = 256_000_000, 15_000_000  # bytes; the second is the minimum of tantivy
 _MAX_ROW = 2**62
+_SAMPLE = 16  # rows of the base whose places are compared
 _TIES = 64  # more hits than are wanted, in which the last ones with equal scores mostly end
 
 
@@ -67,11 +68,15 @@ def ranking_of(hits: Sequence[LexicalHits], k: int) -> Ranking:
 
 
 class LexicalIndex:
-    """The index in ``folder``, made by ``create``; it is read through a ``LexicalSnapshot``."""
+    """The index in ``folder``, made by ``create``; it is read through a ``LexicalSnapshot``.
 
-    def __init__(self, folder: Path, *, writable: bool) -> None:
+    ``base`` is the number of rows of the first indexing, if it is known: equal scores are then ordered sooner.
+    """
+
+    def __init__(self, folder: Path, *, writable: bool, base: int = 0) -> None:
         self._folder = folder
         self._writable = writable
+        self._base = base
         self._remove_links: Callable[[], object] | None = None
         self._open()
 
@@ -113,7 +118,7 @@ class LexicalIndex:
                 raise UserError(f"{self._folder} cannot be read ({error}); index the corpus again") from error
         else:
             self._open()
-        return LexicalSnapshot(self._index)
+        return LexicalSnapshot(self._index, self._base)
 
     def close(self) -> None:
         """Delete the temporary links, if there are any."""
@@ -131,10 +136,25 @@ class LexicalIndex:
 class LexicalSnapshot:
     """One committed state of an index; several threads may read it."""
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, base: int = 0) -> None:
         self._schema = index.schema
         self._searcher = index.searcher()
         self._is_in_order = self._searcher.num_segments <= 1 and not self._from_row(len(self), 1)
+        self._end_of_base = 0 if self._is_in_order else self._end_of(base)
+
+    def _end_of(self, base: int) -> int:
+        """The end of the rows of the ``base``, if they are in one segment, which then holds them in order; else 0.
+
+        It is so if all rows of a sample have the same distance to their places in one segment. A merge of segments
+        keeps the order of each.
+        """
+        sample = np.linspace(0, base - 1, _SAMPLE, dtype=np.int64).tolist() if base else []
+        rows_of_sample = [tantivy.Query.term_query(self._schema, "row", row, "basic") for row in sample]
+        query = tantivy.Query.boolean_query([(tantivy.Occur.Should, row) for row in rows_of_sample])
+        addresses = [address for _, address in self._searcher.search(query, _SAMPLE, count=False).hits]
+        rows = self._rows(addresses).tolist()
+        places = {(address.segment_ord, address.doc - row) for address, row in zip(addresses, rows, strict=True)}
+        return max(rows) + 1 if len(places) == 1 else 0
 
     @classmethod
     def of(cls, contents: Iterable[str]) -> "LexicalSnapshot":
@@ -172,8 +192,10 @@ class LexicalSnapshot:
     def _best(self, tantivy_query: Any, k: int) -> LexicalHits:
         """The ``k`` best hits of ``tantivy_query``; of two equal scores, the lower row comes first.
 
-        tantivy returns this order only from an unchanged index of one segment. From any other index, hits are read
-        until the last has a lower score than hit ``k``, and are then sorted here.
+        tantivy orders equal scores by segment, and by place in it. This is the order of rows only in an unchanged index
+        of one segment. From any other index, more hits are read and sorted here, until none that is left out can be
+        better than hit ``k``: it has a lower score, or the last hit is a row of the base, after which all rows are
+        higher.
         """
         limit = k if self._is_in_order else k + _TIES
         while True:
@@ -181,14 +203,14 @@ class LexicalSnapshot:
             if not hits:
                 return LexicalHits(np.empty(0, np.int64), np.empty(0, np.float32))
             values, addresses = zip(*hits, strict=True)
-            if len(hits) < limit or self._is_in_order or values[-1] < values[k - 1]:
-                break
-            limit *= 4
-        rows, scores = self._rows(addresses), np.array(values, np.float32)
-        if self._is_in_order:
-            return LexicalHits(rows, scores)
-        order = np.lexsort((rows, -scores))[:k]
-        return LexicalHits(rows[order], scores[order])
+            rows, scores = self._rows(addresses), np.array(values, np.float32)
+            if self._is_in_order:
+                return LexicalHits(rows, scores)
+            order = np.lexsort((rows, -scores))[:k]
+            last = max(rows[-1], rows[order[-1]])
+            if len(hits) < limit or values[-1] < values[k - 1] or last < self._end_of_base:
+                return LexicalHits(rows[order], scores[order])
+            limit *= 2
 
     def _term(self, word: str, count: int) -> Any:
         query = tantivy.Query.term_query(self._schema, "words", word, "freq")

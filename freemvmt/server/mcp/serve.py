@@ -4,7 +4,6 @@ The SDK takes longer to import than most bundles to load, so a thread loads the 
 """
 
 import contextlib
-import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,6 @@ def serve_stdio(bundle: Path, settings: ServeSettings) -> int:
     from freemvmt.server.mcp.server import make_server
     from freemvmt.server.mcp.stdio import run_stdio
 
-    gc.freeze()  # to collect what was imported takes a third of a second at the end, and a client waits for that
     with contextlib.closing(retriever):
         run_stdio(make_server(retriever, settings))
     return 0

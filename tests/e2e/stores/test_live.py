@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from freemvmt.search.bundle.build import build
 from freemvmt.search.index.dense import IndexKind, Quantization
 from freemvmt.search.retriever import AddedCounts, Retriever
 from freemvmt.search.stores.layout import LOCK_FILE
+from freemvmt.search.stores.local import store as stored
 from freemvmt.search.stores.local import view as live
 from freemvmt.storage.locks import locked
 from freemvmt.storage.manifest import read_manifest, write_manifest
@@ -322,6 +324,24 @@ def test_what_was_acknowledged_is_seen_while_the_next_change_is_under_way(bundle
     assert other.add([Document("n2", "zebra")]) == AddedCounts(1, 0)
     assert {hit.id for hit in opened.search("zebra", 2, "bm25")} == {"n1", "n2"}
     other.close()
+
+
+def test_a_search_reads_no_files_of_a_change_of_its_own_retriever(
+    opened: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer makes the next view: until then a search sees the documents before, whatever is on disk."""
+    before, seen = len(opened), list[int]()
+
+    def written(*arguments: Any) -> None:
+        write_manifest(*arguments)
+        with monkeypatch.context() as context:
+            context.setattr(stored, "read_manifest", None)
+            seen.append(len(opened))
+
+    monkeypatch.setattr(stored, "write_manifest", written)
+    opened.add([Document("new", "zebra")])
+    assert seen == [before, before]  # the state is written before the change, and after it
+    assert len(opened) == before + 1
 
 
 def test_a_bundle_is_opened_while_another_process_changes_it(children: Forks, bundle: Path) -> None:

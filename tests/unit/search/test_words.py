@@ -205,3 +205,29 @@ def test_of_equal_scores_in_several_segments_the_lower_row_comes_first(tmp_path:
     hits = index.snapshot().rank("tower", k)
     assert hits.rows.tolist() == [entry.row for entry in (*better, *same)][:k]
     assert index.snapshot().rank("moat", k).rows.tolist() == []
+
+
+@pytest.mark.parametrize("size", [300, 20_000])  # tantivy merges the smaller base with the documents that are added
+def test_equal_scores_beside_a_base_are_in_the_order_of_rows(tmp_path: Path, size: int) -> None:
+    """Each ranking is the beginning of that of all documents; rows are added, and rows of the base deleted."""
+    draw = random.Random(size)
+
+    def entries(first: int, count: int) -> list[IndexedDocument]:
+        texts = (
+            " ".join(draw.choices(["river", "tower", "moat"], [30, 5, 1], k=draw.randint(1, 3))) for _ in range(count)
+        )
+        return [IndexedDocument(row, f"d{row}", text) for row, text in enumerate(texts, first)]
+
+    LexicalIndex.create(tmp_path, entries(0, size))
+    index = LexicalIndex(tmp_path, writable=True, base=size)
+    for change in range(12):
+        deleted = [f"d{draw.randrange(size)}" for _ in range(change % 3)]
+        index.commit(deleted, entries(size + 20 * change, 20))
+        snapshot = index.snapshot()
+        for query in ("river", "tower river", "moat"):
+            every = snapshot.rank(query, len(snapshot))
+            assert (np.lexsort((every.rows, -every.scores)) == np.arange(len(every.rows))).all()
+            for k in (5, 100):
+                few = snapshot.rank(query, k)
+                assert few.rows.tolist() == every.rows[:k].tolist()
+                assert few.scores.tolist() == every.scores[:k].tolist()

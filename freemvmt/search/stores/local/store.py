@@ -19,6 +19,7 @@ from typing import Any
 
 from freemvmt.data.documents import Document
 from freemvmt.errors import UserError
+from freemvmt.runtime.threads import behind_others
 from freemvmt.search.index.lexical import IndexedDocument, LexicalIndex, files_in
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.search.stores.base import BundleReplaced, Cuts
@@ -71,7 +72,9 @@ class LocalStore:
             try:
                 if verify:
                     _check_words(self._folder, state)
-                self._index = LexicalIndex(self._folder / WORDS_FOLDER, writable=self._writable)
+                self._index = LexicalIndex(
+                    self._folder / WORDS_FOLDER, writable=self._writable, base=len(self._base.rows)
+                )
                 self._view_stamp = self._stamp()
                 self._view = LocalView.first(self._base, self._index.snapshot(), state["fields"])
                 return
@@ -103,19 +106,20 @@ class LocalStore:
             return False
 
     def refresh(self) -> bool:
-        """Load what other processes have committed; True when there was anything."""
-        if self._stamp() in (None, self._view_stamp) or self.replaced:
+        """Load what other processes have committed; True when there was anything.
+
+        While this store commits, no other process can, and the writer makes the next view: searches leave it to that.
+        """
+        if self._is_committing or self._stamp() in (None, self._view_stamp) or self.replaced:
             return False
         with self._view_lock:
             stamp = self._stamp()
-            if stamp in (None, self._view_stamp) or self.replaced:
+            if self._is_committing or stamp in (None, self._view_stamp) or self.replaced:
                 return False
             pending = False
             try:
                 state = self._read_state()
                 pending = state["pending"]
-                if pending and self._is_committing:
-                    return False  # our own change is in progress, and it loaded all earlier ones when it began
                 view = self._view.after(self._index.snapshot(), state["fields"])
             except UserError:
                 if self._stamp() == stamp and not pending and not self.replaced:
@@ -152,6 +156,7 @@ class LocalStore:
                 self._commit(existing, [], state)
             return existing
 
+    @behind_others()
     def _commit(self, deleted: Sequence[str], added: Sequence[IndexedDocument], state: dict[str, Any]) -> None:
         self._is_committing = True
         try:
@@ -164,9 +169,7 @@ class LocalStore:
             except (UserError, OSError) as error:  # the change is permanent; the next writer notes the hashes
                 logger.warning("%s: a change is made but its sums are not noted: %s", self._folder, error)
             with self._view_lock:
-                if self._view is not view:  # a search has already loaded the change, and numbers may differ
-                    deleted_numbers = []
-                self._view = self._view.after(self._index.snapshot(), state["fields"], deleted_numbers)
+                self._view = view.after(self._index.snapshot(), state["fields"], deleted_numbers)
                 self._view_stamp = self._stamp()
         finally:
             self._is_committing = False
