@@ -19,6 +19,7 @@ from freemvmt.runtime.console import Console
 from freemvmt.tuning import run as sweeps
 from freemvmt.tuning.report import SweepResult
 from freemvmt.tuning.spaces import definition
+from freemvmt.tuning.trial import Training
 
 PAIRS = 3000
 OnEpoch = Callable[[int, float], None]
@@ -43,6 +44,7 @@ def train(config: TrainConfig, data: Any, *, tracker: Any, console: Console, on_
 def sweep(name: Any = "quick", count: int = 3, **changes: Any) -> SweepResult:
     """A sweep of the formula without W&B, in the current folder."""
     settings = {"config": TrainConfig(wandb=False), "prepare": prepare, "train": train} | changes
+    settings["training"] = Training(settings.pop("prepare"), settings.pop("train"))
     return sweeps.run_sweep(definition(name), settings.pop("config"), count=count, **settings)
 
 
