@@ -34,8 +34,8 @@ from freemvmt.trainer.teacher import Teacher
 from freemvmt.training import train_and_save
 from freemvmt.tuning.run import run_sweep
 from freemvmt.tuning.spaces import definition
-from freemvmt.tuning.trial import Training
 from freemvmt.tuning.study import open_study
+from freemvmt.tuning.trial import Training
 
 _TEXTS = ["a river of stone", "the piano", "a tower of glass and a tower of stone", ""]
 

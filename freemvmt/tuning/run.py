@@ -297,7 +297,7 @@ class _Sweep:
 def _is_pruned(trial: "optuna.Trial", epoch: int, score: float, epochs: int) -> bool:
     """Store the score of an epoch; whether the trial ends with it."""
     trial.report(score, epoch)
-    return epoch < epochs and trial.should_prune()
+    return epoch < epochs and bool(trial.should_prune())  # a pruner may return numpy's bool
 
 
 def _trial(frozen: "FrozenTrial") -> Trial:
