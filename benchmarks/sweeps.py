@@ -20,8 +20,8 @@ TRIALS, ROWS, ROUNDS = 20, 20_000, 3
 OURS = "sweep"
 PROTOCOL = (
     f"whole processes: a sweep of {TRIALS} trials by Optuna, its report among them, by default and with --jobs 1, and "
-    f"{TRIALS} runs of train one after the other; one epoch of the first {ROWS:,} rows of qa, batch 2,048, the rate searched; in "
-    "turns, ratios within a round, their median"
+    f"{TRIALS} runs of train one after the other; one epoch of the first {ROWS:,} rows of qa, batch 2,048, the rate "
+    "searched; in turns, ratios within a round, their median"
 )
 
 
