@@ -7,7 +7,7 @@ from freemvmt.runtime.devices import pick_device
 
 AT_A_TIME = 2
 START = 0.5  # seconds that a worker takes beside what this process took to import its libraries and to read the data
-_WORTH = 4  # two processes on two cores make 1.4 trials in the time of one: they save 0.3 of the time that is left
+_WORTH = 8  # two processes save a quarter of the time that is left, twice what their start then costs
 _ROOM = 1.5  # other settings take more memory than those so far
 
 
@@ -15,7 +15,8 @@ def jobs_for(config: TrainConfig, left: int, trial_seconds: float | None, read_s
     """Two, if the ``left`` trials take long enough and two more processes like this one fit; else one.
 
     ``trial_seconds`` is the mean of the trials so far, None before the first; ``read_seconds`` is what reading the data
-    took, the import of PyTorch with it. A GPU trains one trial at a time: how much of its memory a trial takes is not known.
+    took, the import of PyTorch with it. A GPU trains one trial at a time: how much memory of it a trial takes is not
+    known.
     """
     if trial_seconds is None or left < AT_A_TIME or left * trial_seconds < _WORTH * (START + read_seconds):
         return 1
