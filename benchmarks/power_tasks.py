@@ -35,6 +35,7 @@ from freemvmt.training import train_and_save
 from freemvmt.tuning.run import run_sweep
 from freemvmt.tuning.spaces import definition
 from freemvmt.tuning.study import open_study
+from freemvmt.tuning.trial import Training
 
 _TEXTS = ["a river of stone", "the piano", "a tower of glass and a tower of stone", ""]
 
@@ -131,7 +132,7 @@ class Sweep(Task):
                     done("sweep", text.split()[1].rstrip(":"))
 
         config = TrainConfig(wandb=False)
-        given: dict[str, Any] = {"prepare": prepare, "train": train, "console": Announcing()}
+        given: dict[str, Any] = {"training": Training(prepare, train), "console": Announcing()}
         run_sweep(definition("quick"), config, count=count, folder=folder / "sweeps", **given)
 
     def judge(self, said: Sequence[str]) -> None:

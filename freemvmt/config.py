@@ -1,7 +1,7 @@
 """Every choice that a user can make, once: flags, the W&B config and the sweep parameters all come from here."""
 
 import dataclasses
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Optional, TypeVar
 
@@ -439,6 +439,12 @@ def replace(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
     if unknown := sorted(set(changes) - known):
         raise UserError(f"no setting is called {unknown[0]}; the settings are {', '.join(sorted(known))}")
     return dataclasses.replace(config, **changes)
+
+
+def config_of(settings: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of which JSON kept the settings; a name that is no field is a ``TypeError``."""
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    return TrainConfig(**{**settings, **lists})
 
 
 def changed_flags(config: TrainConfig, names: Container[str] | None = None) -> list[str]:

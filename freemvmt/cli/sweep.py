@@ -17,6 +17,9 @@ class SweepOptions(TrainConfig, Options):
     """Which settings are searched: quick: 2 of them on few rows. basic: 4. extensive: 9."""
     count: int = 10
     """Training runs to make now; a sweep that was stopped goes on from what it has."""
+    jobs: int = 0
+    """Trials at a time, each in a process of its own; 0: two where cores and memory allow it and it saves time. With a
+    W&B server always one."""
     folder: Path = Path("sweeps")
     """Folder for the study of an offline sweep, and for the plot."""
 
@@ -32,7 +35,12 @@ def run_sweep_command(argv: Sequence[str], prog: str = "sweep_config.py") -> int
     sweep_definition = definition(options.config, fixed=_given(argv))
     console = options.console()
     result = run_sweep(
-        sweep_definition, options.train_config(), count=options.count, folder=options.folder, console=console
+        sweep_definition,
+        options.train_config(),
+        count=options.count,
+        jobs=options.jobs,
+        folder=options.folder,
+        console=console,
     )
     return options.finish(result.as_dict(), int(result.stopped))
 

@@ -4,12 +4,12 @@ import math
 import os
 from pathlib import Path
 
-_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+from freemvmt.runtime.control_groups import OWN_FILE, ROOT, control_groups
 
 
 def cores() -> int:
     """The number of cores that this process may use, at least 1: those it is bound to, limited by its container."""
-    quota = _granted(_CGROUPS, _OWN_CGROUPS)
+    quota = _granted()
     return max(1, min(bound(), bound() if quota is None else math.ceil(quota)))
 
 
@@ -20,26 +20,10 @@ def bound() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _granted(root: Path, own_file: Path) -> float | None:
-    """The CPU quota of this process' Linux control groups, in cores; None without a limit.
-
-    ``root`` is where control groups are mounted, the file ``own_file`` lists those of this process. The smallest quota
-    of a group and its ancestors counts.
-    """
-    try:
-        lines = [line.split(":", 2) for line in own_file.read_text().splitlines()]
-    except OSError:  # not Linux
-        return None
-    quotas = []
-    for _, controllers, path in (line for line in lines if len(line) == 3):
-        hierarchy = root if not controllers else root / controllers if (root / controllers).is_dir() else root / "cpu"
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        own_group = hierarchy / path.lstrip("/")
-        for group in (own_group, *own_group.parents):
-            if group.is_relative_to(hierarchy) and (quota := _quota_of(group)) is not None:
-                quotas.append(quota)
-    return min(quotas, default=None)
+def _granted(root: Path = ROOT, own_file: Path = OWN_FILE) -> float | None:
+    """The CPU quota of this process' control groups, in cores; None without a limit. The smallest quota counts."""
+    quotas = (_quota_of(group) for group in control_groups("cpu", root, own_file))
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota_of(group: Path) -> float | None:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from freemvmt.config import NOT_THE_RESULT, TrainConfig
+from freemvmt.config import NOT_THE_RESULT, TrainConfig, config_of
 from freemvmt.errors import UserError
 from freemvmt.runtime.devices import matrix_dtype, pick_device
 from freemvmt.storage.digests import digest_of
@@ -145,9 +145,7 @@ class SavedRun:
     def config(self) -> TrainConfig:
         """The settings of the run; ``UserError`` when this version does not know them."""
         try:
-            settings = dict(self.plain["identity"]["settings"])
-            lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
-            return TrainConfig(**settings | lists)
+            return config_of(dict(self.plain["identity"]["settings"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.path} is of another version ({error}); start without --resume") from error
 

@@ -1,7 +1,8 @@
 """Run a sweep that is defined in W&B's format: by W&B's agent, or by Optuna where W&B is offline or off.
 
-Both train with the same function, on data that is read once. Both end with the same report: a table of the trials, the
-flags of the best trial, and a plot.
+Both train with the same function. Both end with the same report: a table of the trials, the flags of the best trial,
+and a plot. Optuna's trials train one at a time in this process, on data that is read once, or several at a time in
+workers.
 """
 
 import contextlib
@@ -11,34 +12,33 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemvmt.config import NOT_THE_RESULT, TrainConfig, replace
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import QUIET, Console
+from freemvmt.runtime.console import QUIET, Console, count_of
+from freemvmt.runtime.devices import return_freed_memory
 from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.outputs import check_sweeps
 from freemvmt.trainer import tracking
-from freemvmt.trainer.tracking import Tracker, WandbTracker
+from freemvmt.trainer.signals import interruption
+from freemvmt.trainer.tracking import WandbTracker
+from freemvmt.tuning.jobs import jobs_for
 from freemvmt.tuning.report import State, SweepResult, Trial, report
 from freemvmt.tuning.study import distribution, missing_packages, open_study
+from freemvmt.tuning.trial import OWN, Trainer, Training, identity, offline_runs, offline_tracker
+from freemvmt.tuning.workers import End, Epoch, Started, Workers, threads_of_each
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
-
-    from freemvmt.trainer.dataset import TrainingData
-    from freemvmt.trainer.result import TrainingResult
 
 
 _logger = logging.getLogger(__name__)
-
-
-Prepare = Callable[[TrainConfig, Console], "TrainingData"]
-Train = Callable[..., "TrainingResult"]  # as freemvmt.training.train
 
 
 def run_sweep(
@@ -46,26 +46,28 @@ def run_sweep(
     config: TrainConfig,
     *,
     count: int,
+    jobs: int = 0,
     folder: Path = Path("sweeps"),
     console: Console = QUIET,
-    prepare: Prepare | None = None,
-    train: Train | None = None,
+    training: Training = OWN,
 ) -> SweepResult:
     """Train ``count`` times with settings that ``definition`` searches, all others as in ``config``, and report.
 
     A W&B server chooses the settings if ``config.wandb`` is set and W&B is online with a key; else Optuna chooses them.
     Optuna keeps its study in ``folder``, and the next call continues it. After SIGINT the sweep ends with its report.
 
+    Optuna's trials train ``jobs`` at a time; 0: two at a time where that saves time (``jobs_for``). More than one train
+    in processes of their own, each of which reads the data; with another ``training`` all train in this one.
+
     Raises ``UserError`` if there is nothing to search, if Optuna is needed and missing, if W&B refuses the sweep, and
     if no trial is complete.
     """
     if count < 1:
         raise UserError(f"--count is {count}; give 1 or more")
-    if prepare is None or train is None:
-        from freemvmt import training
-        from freemvmt.trainer import dataset as preparation
-
-        prepare, train = prepare or preparation.prepare, train or training.train
+    if jobs < 0:
+        raise UserError(f"--jobs is {jobs}; give 0 or more")
+    if training != OWN:
+        jobs = 1
     parameters = definition["parameters"]
     config = replace(config, {name: spec["value"] for name, spec in parameters.items() if "value" in spec})
     if not any("value" not in spec for spec in parameters.values()):
@@ -74,15 +76,18 @@ def run_sweep(
     if not online and (missing := missing_packages()):
         raise UserError(f"a sweep without a W&B server needs {', '.join(missing)}; install two-towers[sweep]")
     check_sweeps(folder)
-    data = prepare(config, console)
-    definition = _fitting(definition, len(data.examples.pairs()[0]))
-    sweep = _Sweep(definition, config, data, train, console)
+    start = time.perf_counter()
+    trainer = Trainer(training.train, training.prepare(config, console), console)
+    read_seconds = time.perf_counter() - start
+    data = identity(trainer.data)
+    sweep = _Sweep(_fitting(definition, data[1]), config, data, trainer, console)
+    del trainer  # workers take its place
     if config.wandb and not online:
         console.line("wandb     there is no key, or it is off or offline, so Optuna chooses the settings")
     if online:
         sweep.with_wandb(count)
     else:
-        sweep.with_optuna(count, folder)
+        sweep.with_optuna(count, folder, jobs, read_seconds)
     if not any(trial.state == "complete" for trial in sweep.trials) and not sweep.stopped:
         raise UserError("no trial came to its end; see the warnings above")
     return report(definition["name"], config, sweep.trials, folder, console, sweep.stopped)
@@ -101,13 +106,19 @@ class _Sweep:
     """One call of ``run_sweep``: the input that all its trials share, and the trials so far."""
 
     def __init__(
-        self, definition: dict[str, Any], config: TrainConfig, data: "TrainingData", train: Train, console: Console
+        self,
+        definition: dict[str, Any],
+        config: TrainConfig,
+        data: tuple[str, int],
+        trainer: Trainer,
+        console: Console,
     ) -> None:
         self._definition, self._config, self._data = definition, config, data
-        self._train, self._console = train, console
+        self._trainer, self._console = trainer, console
         self._name: str = definition["name"]
         self._space = {name: spec for name, spec in definition["parameters"].items() if "value" not in spec}
         self.trials: list[Trial] = []
+        self._seconds: list[float] = []  # of each trial
         self.stopped = False
         self._offline_runs = ""  # path pattern of W&B's offline runs
 
@@ -137,7 +148,8 @@ class _Sweep:
         scores: list[float] = []
         state: State = "complete"
         try:
-            scores.append(self._run(settings, tracker, lambda epoch, score: scores.append(score)))
+            config = replace(self._config, settings)
+            scores.append(self._trainer.score(config, tracker, lambda epoch, score: scores.append(score)))
         except Exception as error:
             state = "pruned" if tracking.stopped_by_agent(error) else "failed"
             if state == "failed" and not isinstance(error, UserError):
@@ -147,11 +159,8 @@ class _Sweep:
         finally:
             self._add(Trial(number, max(scores, default=None), state, settings), start)
 
-    def with_optuna(self, count: int, folder: Path) -> None:
+    def with_optuna(self, count: int, folder: Path, jobs: int, read_seconds: float) -> None:
         """Run ``count`` trials; Optuna chooses their settings, and continues the study in ``folder``."""
-        import optuna
-        from optuna.trial import TrialState
-
         path = folder / f"{self._name}.db"
         distributions = {name: distribution(name, spec) for name, spec in self._space.items()}
         early_terminate = self._definition.get("early_terminate")
@@ -162,21 +171,13 @@ class _Sweep:
             note = f", after {finished_count} trials" if finished_count else ""
             self._console.line(f"sweep     {self._name}, Optuna chooses{note}: {path}")
             try:
-                for _ in range(count):
-                    start, trial = time.perf_counter(), study.ask(distributions)
-                    try:
-                        study.tell(trial, self._optuna_trial(trial))
-                    except optuna.TrialPruned:
-                        study.tell(trial, state=TrialState.PRUNED)
-                    except KeyboardInterrupt:
-                        study.tell(trial, state=TrialState.FAIL)
-                        raise
-                    except Exception as error:
-                        study.tell(trial, state=TrialState.FAIL)
-                        if trial.number >= 2 and all(other.state == TrialState.FAIL for other in study.trials):
-                            raise
-                        _logger.warning("trial %d failed: %s", trial.number, error)
-                    self._add(_trial(study.trials[trial.number]), start)
+                for left in range(count, 0, -1):
+                    mean_seconds = sum(self._seconds) / len(self._seconds) if self._seconds else None
+                    at_a_time = min(left, jobs or jobs_for(self._config, left, mean_seconds, read_seconds))
+                    if at_a_time > 1:
+                        self._in_workers(study, distributions, left, at_a_time)
+                        break
+                    self._in_this_process(study, distributions)
             except KeyboardInterrupt:
                 self.stopped = True
             self.trials = [_trial(trial) for trial in study.trials if trial.state.is_finished()]
@@ -185,36 +186,93 @@ class _Sweep:
                 f"wandb     each trial is an offline run; to upload them: wandb sync {self._offline_runs}"
             )
 
-    def _optuna_trial(self, trial: "optuna.Trial") -> float:
+    def _in_this_process(self, study: "optuna.Study", distributions: "dict[str, BaseDistribution]") -> None:
+        """Run one trial."""
         import optuna
 
+        start, trial = time.perf_counter(), study.ask(distributions)
         config = replace(self._config, trial.params)
 
         def on_epoch(epoch: int, score: float) -> None:
-            trial.report(score, epoch)
-            if epoch < config.epochs and trial.should_prune():
+            if _is_pruned(trial, epoch, score, config.epochs):
                 raise optuna.TrialPruned
 
-        extra: dict[str, object] = {"sweep_name": self._name, "trial": trial.number}
-        return self._run(trial.params, tracking.start(config, extra=extra, announce=False, online=False), on_epoch)
-
-    def _run(self, settings: dict[str, Any], tracker: Tracker, on_epoch: Callable[[int, float], None]) -> float:
-        config = replace(self._config, settings)
-        if isinstance(tracker, WandbTracker):
-            self._offline_runs = tracker.offline_runs
-        failed = True
+        outcome: float | Exception | None
         try:
-            result = self._train(config, self._data, tracker=tracker, console=self._console, on_epoch=on_epoch)
-            failed = False
-        finally:
-            tracker.finish(failed=failed)
-        if result.ended == "interrupted":  # the training caught the SIGINT, which must end the sweep too
-            raise KeyboardInterrupt
-        return result.val_ndcg_10
+            tracker = offline_tracker(config, self._name, trial.number)
+            self._offline_runs = offline_runs(tracker)
+            outcome = self._trainer.score(config, tracker, on_epoch)
+        except optuna.TrialPruned:
+            outcome = None
+        except KeyboardInterrupt:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
+        except Exception as error:  # noqa: BLE001 - a trial may fail
+            outcome = error
+        self._close(study, trial, start, outcome)
+
+    def _in_workers(
+        self, study: "optuna.Study", distributions: "dict[str, BaseDistribution]", count: int, jobs: int
+    ) -> None:
+        """Run ``count`` trials, ``jobs`` at a time; the next is chosen when one ends."""
+        from optuna.trial import TrialState
+
+        del self._trainer  # each worker reads the data: this process needs them no more
+        return_freed_memory()
+        self._console.line(f"sweep     {jobs} trials at a time, each with {count_of(threads_of_each(jobs), 'thread')}")
+        shared = {"config": dataclasses.asdict(self._config), "sweep_name": self._name, "data": self._data}
+        running: dict[int, tuple[optuna.Trial, float]] = {}
+        with (
+            interruption() as interrupted,
+            Workers(jobs, shared) as workers,
+            self._console.progress("trials", count) as bar,
+        ):
+            try:
+                while count or running:
+                    while count and len(running) < jobs:
+                        start, trial = time.perf_counter(), study.ask(distributions)
+                        running[trial.number] = trial, start
+                        workers.train(trial.number, trial.params)
+                        count -= 1
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    match workers.receive(timeout=0.1):
+                        case Started(_, runs):
+                            self._offline_runs = runs
+                        case Epoch(number, epoch, score):
+                            trial, _ = running[number]
+                            epochs = replace(self._config, trial.params).epochs
+                            workers.answer(number, prune=_is_pruned(trial, epoch, score, epochs))
+                            bar.advance(0, f"trial {number}, epoch {epoch}: {score:.4f}")
+                        case End(number, outcome):
+                            self._close(study, *running.pop(number), outcome)
+                            bar.advance()
+            finally:
+                for trial, _ in running.values():
+                    study.tell(trial, state=TrialState.FAIL)
+
+    def _close(
+        self, study: "optuna.Study", trial: "optuna.Trial", start: float, outcome: float | Exception | None
+    ) -> None:
+        """Store how a trial ended: with a score, an error, or pruned. If the first three fail, raise the error."""
+        from optuna.trial import TrialState
+
+        if outcome is None:
+            study.tell(trial, state=TrialState.PRUNED)
+        elif isinstance(outcome, Exception):
+            study.tell(trial, state=TrialState.FAIL)
+            finished = [other.state for other in study.trials if other.state.is_finished()]
+            if len(finished) >= 3 and set(finished) == {TrialState.FAIL}:
+                raise outcome
+            _logger.warning("trial %d failed: %s", trial.number, outcome)
+        else:
+            study.tell(trial, outcome)
+        self._add(_trial(study.trials[trial.number]), start)
 
     def _add(self, trial: Trial, start: float) -> None:
         self.trials.append(trial)
-        self._console.line(f"trial {trial}", time.perf_counter() - start)
+        self._seconds.append(time.perf_counter() - start)
+        self._console.line(f"trial {trial}", self._seconds[-1])
 
     def _defaults(self) -> dict[str, Any]:
         """The values of the searched settings in ``config``, where the search allows them."""
@@ -232,9 +290,14 @@ class _Sweep:
         fixed_settings = {
             name: value for name, value in dataclasses.asdict(self._config).items() if name not in NOT_THE_RESULT
         }
-        data = [self._data.name, len(self._data.examples.pairs()[0])]
-        text = json.dumps([self._definition, fixed_settings, data], sort_keys=True)
+        text = json.dumps([self._definition, fixed_settings, self._data], sort_keys=True)
         return sha256_of_text(text)[:12]
+
+
+def _is_pruned(trial: "optuna.Trial", epoch: int, score: float, epochs: int) -> bool:
+    """Store the score of an epoch; whether the trial ends with it."""
+    trial.report(score, epoch)
+    return epoch < epochs and bool(trial.should_prune())  # a pruner may return numpy's bool
 
 
 def _trial(frozen: "FrozenTrial") -> Trial:

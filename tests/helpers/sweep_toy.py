@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import pytest
 
 from freemvmt.config import TrainConfig
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Bar, Console
 from freemvmt.tuning import run as sweeps
 from freemvmt.tuning.report import SweepResult
 from freemvmt.tuning.spaces import definition
+from freemvmt.tuning.trial import Training
 
 PAIRS = 3000
 OnEpoch = Callable[[int, float], None]
@@ -43,6 +45,7 @@ def train(config: TrainConfig, data: Any, *, tracker: Any, console: Console, on_
 def sweep(name: Any = "quick", count: int = 3, **changes: Any) -> SweepResult:
     """A sweep of the formula without W&B, in the current folder."""
     settings = {"config": TrainConfig(wandb=False), "prepare": prepare, "train": train} | changes
+    settings["training"] = Training(settings.pop("prepare"), settings.pop("train"))
     return sweeps.run_sweep(definition(name), settings.pop("config"), count=count, **settings)
 
 
@@ -65,10 +68,14 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 class Lines(Console):
-    """A console that keeps the lines."""
+    """A console that keeps the lines, and shows no bar."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def line(self, text: str = "", seconds: float | None = None) -> None:
         self.lines.append(text)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        yield Bar()

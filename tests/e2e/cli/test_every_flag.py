@@ -133,6 +133,7 @@ BESIDE = {
     "loss": "--negatives given --teacher {encoder} --base {encoder}",
     "project_name": "--wandb",
     "run_name": "--wandb",
+    "jobs": "--count 2",  # one trial alone trains in the sweep's own process
     "log_model": "--wandb",
     "watch_every": "--wandb",
     "evaluate explain": "--worst 2",

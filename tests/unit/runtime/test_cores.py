@@ -52,7 +52,7 @@ def test_what_a_container_grants(tmp_path: Path, files: dict[str, str], mine: st
 @pytest.mark.parametrize(("grant", "left"), [(0.2, 1), (1.5, 2), (64.0, 4), (None, 4)])
 def test_the_lesser_counts_and_never_none(monkeypatch: pytest.MonkeyPatch, grant: float | None, left: int) -> None:
     monkeypatch.setattr(module, "bound", lambda: 4)
-    monkeypatch.setattr(module, "_granted", lambda groups, mine: grant)
+    monkeypatch.setattr(module, "_granted", lambda: grant)
     assert cores() == left
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     limit_to_container()
