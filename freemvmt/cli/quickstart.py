@@ -63,8 +63,9 @@ class QuickstartOptions(Options):
     @property
     def name(self) -> str:
         """The name of the model and of the bundle."""
-        corpus = "pydocs" if self.corpus is None else Path(self.corpus).resolve().stem or "documents"
-        return corpus + ("-heavy" if self.heavy else "")
+        path = Path(self.corpus or "pydocs").resolve()
+        corpus = path.name if path.is_dir() else path.stem  # a dot in a folder's name begins no ending
+        return (corpus or "documents") + ("-heavy" if self.heavy else "")
 
     @property
     def bundle(self) -> Path:

@@ -20,7 +20,7 @@ from freemvmt.data.corpus import read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
-from freemvmt.data.lines import data_files, json_lines, unknown_ending, unpack_hint
+from freemvmt.data.lines import data_files, json_lines, saved_dataset_hint, unknown_ending, unpack_hint
 from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.beir import beir
 from freemvmt.data.readers.jsonl import read_jsonl
@@ -33,7 +33,7 @@ from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
-from freemvmt.storage.files import check_regular
+from freemvmt.storage.files import check_regular, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def load(config: DataConfig) -> Dataset:
     queries_alone: list[str] = []
     for dataset_name in config.dataset:
         if (queries := _queries_alone(dataset_name, config)) is not None:
-            names.append(Path(dataset_name).name)
+            names.append(name_of(dataset_name))
             queries_alone += queries
             continue
         if (documents := _documents_alone(dataset_name, config)) is not None:
@@ -126,10 +126,10 @@ def load_collection(name: str, split_name: str, config: DataConfig) -> Collectio
         return _read_judged(path, split_name)
     files = [path] if path.is_file() else _split_files(path, (split_name,))
     if not files:
-        hint = unpack_hint(path, split_name) or "name one that it has with --split"
+        hint = unpack_hint(path, split_name) or _other_data(path)
         raise UserError(f"{path} has no files of a split {split_name!r}; {hint}")
     examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
-    return to_collection(examples, f"{path.name} {split_name}" if path.is_dir() else path.name)
+    return to_collection(examples, f"{name_of(path)} {split_name}" if path.is_dir() else path.name)
 
 
 def _read_dataset(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | None]:
@@ -187,7 +187,7 @@ def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
 def _from_documents(documents: list[Document], name: str, config: DataConfig) -> tuple[Judgements, Collection | None]:
     """(training pairs, held-out headings or None) of a corpus: from its structure, and --spans of its sections."""
     structure = structure_of(
-        documents, Path(name).name, config.seed, config.validation_fraction, config.validation_queries
+        documents, name_of(name), config.seed, config.validation_fraction, config.validation_queries
     )
     pairs = structure.pairs
     if config.spans:
@@ -205,12 +205,14 @@ def _spans_of(passages: list[str], config: DataConfig) -> Judgements:
 
 def training_files(path: Path) -> list[Path]:
     """The training files of a folder."""
+    if hint := _no_corpus_hint(path):
+        raise UserError(f"{path} holds no corpus.jsonl; {hint}")
     evaluation_files = _split_files(path, (*VALIDATION_NAMES, "test"))
     files = _split_files(path, ("train",)) or [
         file for file in data_files(path, tuple(_READERS)) if file not in evaluation_files
     ]
     if not files:
-        hint = unpack_hint(path) or "check the path"
+        hint = unpack_hint(path) or saved_dataset_hint(path) or "check the path"
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {hint}")
     return files
 
@@ -232,7 +234,7 @@ def validation_of(path: Path, config: DataConfig) -> Collection | None:
         collection = _read_judged(path, split_name)
         examples = to_examples(_judgements_of(collection, config.validation_queries), str(path), as_judged=True)
         return to_collection(
-            examples, f"{path.name} {split_name}", collection.documents, collection.texts_of_self_matches()
+            examples, f"{name_of(path)} {split_name}", collection.documents, collection.texts_of_self_matches()
         )
     files = _split_files(path, VALIDATION_NAMES)
     if not files:
@@ -240,7 +242,7 @@ def validation_of(path: Path, config: DataConfig) -> Collection | None:
     examples = to_examples(_read_files(files, config, None), f"{path} validation", as_judged=True)
     if len(examples.queries) > config.validation_queries:
         examples = select(examples, np.arange(config.validation_queries))
-    return to_collection(examples, f"{path.name} validation")
+    return to_collection(examples, f"{name_of(path)} validation")
 
 
 def is_judged(path: Path) -> bool:
@@ -295,6 +297,21 @@ def _split_files(folder: Path, split_names: Iterable[str]) -> list[Path]:
     """The data files whose names begin with one of ``split_names``, up to a dot, dash or underscore."""
     names = set(split_names)
     return [file for file in data_files(folder, tuple(_READERS)) if re.split(r"[-._]", file.name)[0] in names]
+
+
+def _no_corpus_hint(folder: Path) -> str:
+    """What a folder of judgements without their documents lacks; "" for another folder."""
+    is_beir = (folder / "qrels").is_dir() and not is_judged(folder)
+    return "beside queries.jsonl and qrels/ give the documents, corpus.jsonl" if is_beir else ""
+
+
+def _other_data(folder: Path) -> str:
+    """What to give in place of a split that ``folder`` lacks."""
+    if hint := saved_dataset_hint(folder) or _no_corpus_hint(folder):
+        return hint
+    if files := data_files(folder, tuple(_READERS)):
+        return f"give one of its files, such as {files[0].name}, or name a split, the beginning of a name, with --split"
+    return "give a folder with corpus.jsonl, queries.jsonl and qrels/, or with files such as test.jsonl"
 
 
 def _read_files(files: list[Path], config: DataConfig, rows: int | None) -> Judgements:
