@@ -55,10 +55,12 @@ class Dataset:
     validation: Collection
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, *, as_documents: bool = False) -> Dataset:
     """Read and join the data sets of ``config.dataset``.
 
-    ``auto`` is MS MARCO if the Hub or the local cache has it, else ``pydocs``, with a warning.
+    ``auto`` is MS MARCO if the Hub or the local cache has it, else ``pydocs``, with a warning. ``as_documents``: a file
+    or a folder without training queries is the corpus that ``index`` makes of it, also where its fields or some of its
+    files could be pairs.
     """
     names: list[str] = []
     judgements_list: list[Judgements] = []
@@ -66,11 +68,11 @@ def load(config: DataConfig) -> Dataset:
     unsplit: list[Judgements] = []  # the data sets without a validation split of their own
     queries_alone: list[str] = []
     for dataset_name in config.dataset:
-        if (queries := _queries_alone(dataset_name, config)) is not None:
+        if not as_documents and (queries := _queries_alone(dataset_name, config)) is not None:
             names.append(name_of(dataset_name))
             queries_alone += queries
             continue
-        if (documents := _documents_alone(dataset_name, config)) is not None:
+        if (documents := _documents_alone(dataset_name, config, as_documents)) is not None:
             names.append(dataset_name)
             pairs, collection = _from_documents(documents, dataset_name, config)
             judgements_list.append(pairs)
@@ -164,15 +166,18 @@ def _queries_alone(name: str, config: DataConfig) -> list[str] | None:
     return read_queries_alone(Path(name), config.max_samples, config.query_field)
 
 
-def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
+def _documents_alone(name: str, config: DataConfig, as_documents: bool) -> list[Document] | None:
     """The documents of a corpus without training queries; None when ``name`` is no corpus, or has some."""
     if name in _NAMED:
         return None
     path = existing_path(name)
-    if path.is_dir():
-        if _has_qrels(path, "train") if is_judged(path) else data_files(path, tuple(_READERS)):
+    if is_judged(path):
+        if _has_qrels(path, "train"):
             return None
-        if not any(path.iterdir()):
+    elif as_documents:
+        pass  # whatever its files and fields are
+    elif path.is_dir():
+        if data_files(path, tuple(_READERS)) or not any(path.iterdir()):
             return None
     elif path.suffix != ".jsonl":
         return None

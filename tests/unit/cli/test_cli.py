@@ -217,3 +217,10 @@ def test_a_full_disk_behind_stdout_is_one_line(beir: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: no space is left to write to; free some, or write elsewhere"
+
+
+def test_quickstart_refuses_pairs_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"query": "a", "passage": "b"}\n')
+    error = refusal(capsys, tmp_path, "quickstart", path, "--output", tmp_path / "model")
+    assert 'no text in a field "text" (fields: "query", "passage"); give documents, or learn from pairs by' in error
