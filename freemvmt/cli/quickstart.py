@@ -151,9 +151,8 @@ def _check_documents(path: Path) -> None:
         next(iter(read_corpus(str(path))), None)
     except UserError as error:
         reason = str(error).partition(";")[0]
-        raise UserError(
-            f"{reason}; give documents, or learn from pairs by two-towers train --dataset {path}"
-        ) from error
+        train = f"two-towers train --dataset {shlex.quote(str(path))}"
+        raise UserError(f"{reason}; give documents, or learn from pairs by {train}") from error
 
 
 def _train(

@@ -185,8 +185,9 @@ def _documents_alone(name: str, config: DataConfig, as_documents: bool) -> list[
         first = next((record for _, record in json_lines(path, 1)), {})
         if "text" not in first or first.keys() - RECORD_FIELDS:
             return None
+    documents = list(itertools.islice(read_corpus(name), config.max_samples))
     logger.info("%s has no training queries: titles, headings and first sentences stand in for them", name)
-    return list(itertools.islice(read_corpus(name), config.max_samples))
+    return documents
 
 
 def _from_documents(documents: list[Document], name: str, config: DataConfig) -> tuple[Judgements, Collection | None]:

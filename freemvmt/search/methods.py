@@ -129,5 +129,5 @@ def first_of_each(ranking: Ranking, view: View, k: int) -> Ranking:
 
 def check_k(k: object) -> None:
     """Raise ``UserError`` unless ``k`` is a whole number of at least 1."""
-    if not isinstance(k, Integral) or isinstance(k, bool) or int(k) < 1:  # numpy's integers too
+    if not isinstance(k, Integral) or int(k) < 1:  # numpy's integers too
         raise UserError(f"k is {k!r}; ask for 1 document or more")

@@ -285,16 +285,21 @@ def test_an_ending_that_is_not_read_names_the_way_to_one_that_is(tmp_path: Path)
             loaded(tmp_path / name)
 
 
+LONG = "It lifts the water of the lower basin to the upper one, day and night, and is oiled on each first of a month."
+
+
 def test_as_documents_reads_the_corpus_beside_files_and_fields_of_data(tmp_path: Path) -> None:
-    section = "\n\n".join(f"# Part {number}\n\nAbout {number}. More of {number}." for number in range(8))
+    section = "\n\n".join(f"# Part {number}\n\nAbout pump number {number} of the works. {LONG}" for number in range(8))
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.md").write_text(section.replace("Part", f"Part {name}"))
     tsv(tmp_path / "results.tsv", "run\tscore", "1\t0.5")
     documents = load(DataConfig(dataset=(str(tmp_path),)), as_documents=True)
     assert any("Part a 1" in query for query in (*documents.train.queries, *documents.validation.queries))
-    records = [{"text": f"On {number}. More of it.", "title": f"T {number}", "by": "me"} for number in range(40)]
+    records = [
+        {"text": f"On pump {number} of the works. {LONG}", "title": f"T {number}", "by": "me"} for number in range(40)
+    ]
     (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, records)))
     assert load(DataConfig(dataset=(str(tmp_path / "more.jsonl"),)), as_documents=True).train.queries
-    with pytest.raises(UserError, match="a folder of .md, .html, .pdf"):
-        (tmp_path / "empty").mkdir()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"a folder of .md, .html, .pdf"):
         load(DataConfig(dataset=(str(tmp_path / "empty"),)), as_documents=True)
