@@ -276,7 +276,7 @@ class TwoTowersModel(nn.Module):
     def _in_blocks(
         self, size: int, tokens_of: Callable[[int, int], TokenArray], side: TowerName, prompt: TowerName
     ) -> Tensor:
-        vectors = torch.empty(size, self.dim, device=self.device)
+        vectors = torch.empty(size, self.dim, dtype=torch.float32, device=self.device)
         tower, head = self._side(side)
 
         @torch.no_grad()

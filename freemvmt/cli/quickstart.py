@@ -16,6 +16,7 @@ import tyro
 
 from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
+from freemvmt.errors import UserError
 from freemvmt.runtime.console import Console, pasteable, shorten
 
 if TYPE_CHECKING:  # most of these import PyTorch, which takes seconds
@@ -63,8 +64,9 @@ class QuickstartOptions(Options):
     @property
     def name(self) -> str:
         """The name of the model and of the bundle."""
-        corpus = "pydocs" if self.corpus is None else Path(self.corpus).resolve().stem or "documents"
-        return corpus + ("-heavy" if self.heavy else "")
+        path = Path(self.corpus or "pydocs").resolve()
+        corpus = path.name if path.is_dir() else path.stem  # a dot in a folder's name begins no ending
+        return (corpus or "documents") + ("-heavy" if self.heavy else "")
 
     @property
     def bundle(self) -> Path:
@@ -100,8 +102,9 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
     check_output(output)
     if options.corpus is not None:
         check_bundle(options.bundle, [options.corpus])
+        _check_documents(Path(options.corpus))
     try:
-        dataset = load(config)
+        dataset = load(config, as_documents=options.corpus is not None)
     except NothingToLearnError:
         if options.corpus is None:
             raise
@@ -136,6 +139,20 @@ def run_quickstart(options: QuickstartOptions, console: Console) -> dict[str, An
         "hybrid_against_bm25": {"difference": comparison.difference, "p_value": comparison.p_value},
         "searches": answers,
     }
+
+
+def _check_documents(path: Path) -> None:
+    """Raise ``UserError``, before anything is trained, if ``path`` is a file of something else than documents."""
+    from freemvmt.data.corpus import read_corpus
+
+    if not path.is_file():
+        return
+    try:
+        next(iter(read_corpus(str(path))), None)
+    except UserError as error:
+        reason = str(error).partition(";")[0]
+        train = f"two-towers train --dataset {shlex.quote(str(path))}"
+        raise UserError(f"{reason}; give documents, or learn from pairs by {train}") from error
 
 
 def _train(

@@ -10,6 +10,7 @@ import tyro
 
 from freemvmt.cli.parsing import BundleArgument, Options, parse
 from freemvmt.config import Method, RerankConfig
+from freemvmt.errors import UserError
 from freemvmt.runtime.console import shorten
 from freemvmt.runtime.garbage import no_collection, no_collection_at_exit
 
@@ -44,6 +45,8 @@ def search(argv: Sequence[str]) -> int:
     """Search a bundle."""
     options = parse(SearchOptions, argv, "two-towers search")
     options.check_rerank()
+    if not options.query.strip():  # towers have a vector for it, and every document is equally near
+        raise UserError("the query is blank; give the words to look for")
     no_collection_at_exit()
     console = options.console()
     retriever = _load(options)

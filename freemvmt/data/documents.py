@@ -84,8 +84,11 @@ def unchecked_document(id: str, text: str, title: str, metadata: Metadata, outli
 
 
 def check_distinct(documents: Iterable[Document]) -> list[Document]:
-    """The documents as a list. Raises ``UserError`` if two have the same id."""
+    """The documents as a list. Raises ``UserError`` if two have the same id, ``TypeError`` for anything else."""
     document_list = list(documents)
+    kinds = {type(item).__name__ for item in document_list if not isinstance(item, Document)}
+    if kinds:
+        raise TypeError(f"documents must be a list of Document, not of {min(kinds)}; give [Document(id, text)]")
     places = FirstPlaces("document")
     for number, document in enumerate(document_list):
         places.see(document.id, f"documents[{number}]")

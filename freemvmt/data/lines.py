@@ -10,6 +10,14 @@ from freemvmt.storage.files import check_regular
 from freemvmt.storage.hidden_files import is_not_ours
 
 _PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
+_TO_JSONL = "to_json('NAME.jsonl', orient='records', lines=True) writes one"
+_CONVERSIONS = {  # what turns a file that is not read into one that is
+    ".csv": f"pandas.read_csv('NAME.csv').{_TO_JSONL}",
+    ".xlsx": f"pandas.read_excel('NAME.xlsx').{_TO_JSONL}",
+    ".json": "in .jsonl each line is one object: of a list, jq -c '.[]' writes them",
+    ".ndjson": "rename it to .jsonl",
+    ".arrow": "datasets.Dataset.from_file('NAME.arrow').to_parquet('NAME.parquet') writes one",
+}
 _PACKED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")  # their first bytes
 
 
@@ -69,8 +77,19 @@ def unpack_hint(folder: Path, name: str = "") -> str:
     return next((f"unpack {file.name} first" for file in packed if file.name.startswith(name)), "")
 
 
+def saved_dataset_hint(folder: Path) -> str:
+    """What to do with a folder that ``save_to_disk`` of the library `datasets` wrote; "" for another folder."""
+    split = "['train']" if (folder / "dataset_dict.json").is_file() else ""
+    if not split and not (folder / "dataset_info.json").is_file():
+        return ""
+    call = f"datasets.load_from_disk('FOLDER'){split}.to_parquet('NAME.parquet')"
+    return f"save_to_disk wrote it: {call} writes a file to give"
+
+
 def unknown_ending(path: Path) -> UserError:
     """The error for a file that is neither JSONL nor TSV nor Parquet."""
     if path.suffix in _PACKED_ENDINGS:
         return UserError(f"{path} is packed; unpack it first, and give the .parquet, .jsonl or .tsv in it")
-    return UserError(f"{path}: the ending {path.suffix!r} is not known; give .parquet, .jsonl or .tsv")
+    how = _CONVERSIONS.get(path.suffix.lower())
+    hint = f"; {how}" if how else ""
+    return UserError(f"{path}: the ending {path.suffix!r} is not known; give .parquet, .jsonl or .tsv{hint}")

@@ -20,7 +20,7 @@ from freemvmt.data.corpus import read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
-from freemvmt.data.lines import data_files, json_lines, unknown_ending, unpack_hint
+from freemvmt.data.lines import data_files, json_lines, saved_dataset_hint, unknown_ending, unpack_hint
 from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.beir import beir
 from freemvmt.data.readers.jsonl import read_jsonl
@@ -33,7 +33,7 @@ from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
 from freemvmt.storage import hub
-from freemvmt.storage.files import check_regular
+from freemvmt.storage.files import check_regular, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,12 @@ class Dataset:
     validation: Collection
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, *, as_documents: bool = False) -> Dataset:
     """Read and join the data sets of ``config.dataset``.
 
-    ``auto`` is MS MARCO if the Hub or the local cache has it, else ``pydocs``, with a warning.
+    ``auto`` is MS MARCO if the Hub or the local cache has it, else ``pydocs``, with a warning. ``as_documents``: a file
+    or a folder without training queries is the corpus that ``index`` makes of it, also where its fields or some of its
+    files could be pairs.
     """
     names: list[str] = []
     judgements_list: list[Judgements] = []
@@ -66,11 +68,11 @@ def load(config: DataConfig) -> Dataset:
     unsplit: list[Judgements] = []  # the data sets without a validation split of their own
     queries_alone: list[str] = []
     for dataset_name in config.dataset:
-        if (queries := _queries_alone(dataset_name, config)) is not None:
-            names.append(Path(dataset_name).name)
+        if not as_documents and (queries := _queries_alone(dataset_name, config)) is not None:
+            names.append(name_of(dataset_name))
             queries_alone += queries
             continue
-        if (documents := _documents_alone(dataset_name, config)) is not None:
+        if (documents := _documents_alone(dataset_name, config, as_documents)) is not None:
             names.append(dataset_name)
             pairs, collection = _from_documents(documents, dataset_name, config)
             judgements_list.append(pairs)
@@ -126,10 +128,10 @@ def load_collection(name: str, split_name: str, config: DataConfig) -> Collectio
         return _read_judged(path, split_name)
     files = [path] if path.is_file() else _split_files(path, (split_name,))
     if not files:
-        hint = unpack_hint(path, split_name) or "name one that it has with --split"
+        hint = unpack_hint(path, split_name) or _other_data(path)
         raise UserError(f"{path} has no files of a split {split_name!r}; {hint}")
     examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
-    return to_collection(examples, f"{path.name} {split_name}" if path.is_dir() else path.name)
+    return to_collection(examples, f"{name_of(path)} {split_name}" if path.is_dir() else path.name)
 
 
 def _read_dataset(name: str, config: DataConfig) -> tuple[str, Judgements, Collection | None]:
@@ -164,15 +166,18 @@ def _queries_alone(name: str, config: DataConfig) -> list[str] | None:
     return read_queries_alone(Path(name), config.max_samples, config.query_field)
 
 
-def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
+def _documents_alone(name: str, config: DataConfig, as_documents: bool) -> list[Document] | None:
     """The documents of a corpus without training queries; None when ``name`` is no corpus, or has some."""
     if name in _NAMED:
         return None
     path = existing_path(name)
-    if path.is_dir():
-        if _has_qrels(path, "train") if is_judged(path) else data_files(path, tuple(_READERS)):
+    if is_judged(path):
+        if _has_qrels(path, "train"):
             return None
-        if not any(path.iterdir()):
+    elif as_documents:
+        pass  # whatever its files and fields are
+    elif path.is_dir():
+        if data_files(path, tuple(_READERS)) or not any(path.iterdir()):
             return None
     elif path.suffix != ".jsonl":
         return None
@@ -180,14 +185,15 @@ def _documents_alone(name: str, config: DataConfig) -> list[Document] | None:
         first = next((record for _, record in json_lines(path, 1)), {})
         if "text" not in first or first.keys() - RECORD_FIELDS:
             return None
+    documents = list(itertools.islice(read_corpus(name), config.max_samples))
     logger.info("%s has no training queries: titles, headings and first sentences stand in for them", name)
-    return list(itertools.islice(read_corpus(name), config.max_samples))
+    return documents
 
 
 def _from_documents(documents: list[Document], name: str, config: DataConfig) -> tuple[Judgements, Collection | None]:
     """(training pairs, held-out headings or None) of a corpus: from its structure, and --spans of its sections."""
     structure = structure_of(
-        documents, Path(name).name, config.seed, config.validation_fraction, config.validation_queries
+        documents, name_of(name), config.seed, config.validation_fraction, config.validation_queries
     )
     pairs = structure.pairs
     if config.spans:
@@ -205,12 +211,14 @@ def _spans_of(passages: list[str], config: DataConfig) -> Judgements:
 
 def training_files(path: Path) -> list[Path]:
     """The training files of a folder."""
+    if hint := _no_corpus_hint(path):
+        raise UserError(f"{path} holds no corpus.jsonl; {hint}")
     evaluation_files = _split_files(path, (*VALIDATION_NAMES, "test"))
     files = _split_files(path, ("train",)) or [
         file for file in data_files(path, tuple(_READERS)) if file not in evaluation_files
     ]
     if not files:
-        hint = unpack_hint(path) or "check the path"
+        hint = unpack_hint(path) or saved_dataset_hint(path) or "check the path"
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {hint}")
     return files
 
@@ -232,7 +240,7 @@ def validation_of(path: Path, config: DataConfig) -> Collection | None:
         collection = _read_judged(path, split_name)
         examples = to_examples(_judgements_of(collection, config.validation_queries), str(path), as_judged=True)
         return to_collection(
-            examples, f"{path.name} {split_name}", collection.documents, collection.texts_of_self_matches()
+            examples, f"{name_of(path)} {split_name}", collection.documents, collection.texts_of_self_matches()
         )
     files = _split_files(path, VALIDATION_NAMES)
     if not files:
@@ -240,7 +248,7 @@ def validation_of(path: Path, config: DataConfig) -> Collection | None:
     examples = to_examples(_read_files(files, config, None), f"{path} validation", as_judged=True)
     if len(examples.queries) > config.validation_queries:
         examples = select(examples, np.arange(config.validation_queries))
-    return to_collection(examples, f"{path.name} validation")
+    return to_collection(examples, f"{name_of(path)} validation")
 
 
 def is_judged(path: Path) -> bool:
@@ -295,6 +303,21 @@ def _split_files(folder: Path, split_names: Iterable[str]) -> list[Path]:
     """The data files whose names begin with one of ``split_names``, up to a dot, dash or underscore."""
     names = set(split_names)
     return [file for file in data_files(folder, tuple(_READERS)) if re.split(r"[-._]", file.name)[0] in names]
+
+
+def _no_corpus_hint(folder: Path) -> str:
+    """What a folder of judgements without their documents lacks; "" for another folder."""
+    is_beir = (folder / "qrels").is_dir() and not is_judged(folder)
+    return "beside queries.jsonl and qrels/ give the documents, corpus.jsonl" if is_beir else ""
+
+
+def _other_data(folder: Path) -> str:
+    """What to give in place of a split that ``folder`` lacks."""
+    if hint := saved_dataset_hint(folder) or _no_corpus_hint(folder):
+        return hint
+    if files := data_files(folder, tuple(_READERS)):
+        return f"give one of its files, such as {files[0].name}, or name a split, the beginning of a name, with --split"
+    return "give a folder with corpus.jsonl, queries.jsonl and qrels/, or with files such as test.jsonl"
 
 
 def _read_files(files: list[Path], config: DataConfig, rows: int | None) -> Judgements:

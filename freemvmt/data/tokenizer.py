@@ -205,6 +205,10 @@ class _Engines:
             raise ValueError(str(error)) from error
         self._probe_ids = [encoding.ids for encoding in encodings]
 
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        # Of the libraries' objects, nanotoken's cannot be pickled. The definition makes them again.
+        return _engines, (self._definition,)
+
     def expect(self, texts: int) -> Any | None:
         """nanotoken's tokenizer for so many more texts; None if ``reference`` makes their ids."""
         self._texts += texts
@@ -221,8 +225,11 @@ class _Engines:
         return 1 + max(self.reference.get_vocab().values(), default=-1)
 
 
-# Immutable but for a count, so models with the same tokenizer share them: to read one takes 0.1 seconds and 10 MB.
-_engines = functools.lru_cache(maxsize=4)(_Engines)
+@functools.lru_cache(maxsize=4)
+def _engines(definition: str) -> _Engines:
+    """The engines of a definition. Immutable but for a count, so models with the same tokenizer share them: to read one
+    takes 0.1 seconds and 10 MB."""
+    return _Engines(definition)
 
 
 def _nanotoken_if_equal(definition: str, expected_ids: list[list[int]]) -> Any | None:

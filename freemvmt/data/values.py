@@ -38,7 +38,8 @@ def text_of(value: object, field: str, where: str) -> str:
     """``value`` if it is a text; else ``UserError`` that begins with ``where`` (a place) and names ``field``."""
     if isinstance(value, str):
         return value
-    raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not text; mend or drop it')
+    hint = "write a line for each text in it" if isinstance(value, list) else "mend or drop it"
+    raise UserError(f'{where}: "{field}" holds {kind_name(value)}, not text; {hint}')
 
 
 def optional_text(value: object, field: str, where: str) -> str:

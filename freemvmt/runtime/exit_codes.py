@@ -5,6 +5,7 @@ With ``--json`` the error is also one JSON object on stdout: ``{"error": "…"}`
 """
 
 import contextlib
+import errno
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -29,8 +30,8 @@ NOT_IN_SERVE_LITE = (
 def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
     """Call ``action``, the command of ``argv``, and return the exit code.
 
-    A ``UserError``, a missing library and a lack of memory become one line and 2. An interruption and a closed pipe
-    become 1. Other exceptions are raised.
+    A ``UserError``, a missing library, a lack of memory and a full disk become one line and 2. An interruption and a
+    closed pipe become 1. Other exceptions are raised.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may not be UTF-8, a terminal may not show "±"
@@ -59,6 +60,11 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
     except BrokenPipeError:
         sys.stdout = io.StringIO()  # nobody reads stdout any more: nothing to flush at exit
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = io.StringIO()  # it may be the full one
+        return _report_error("no space is left to write to; free some, or write elsewhere", argv)
     return result if isinstance(result, int) else 0
 
 

@@ -46,6 +46,11 @@ def is_storable(text: str) -> bool:
     return True
 
 
+def name_of(path: str | Path) -> str:
+    """The name of a file or folder, also of one given as ``.`` or ``..``."""
+    return os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119 - a link keeps its own name
+
+
 def check_regular(path: Path) -> None:
     """Raise ``UserError`` if ``path`` is neither a file nor a folder: reading a pipe could wait forever."""
     mode = path.stat().st_mode

@@ -1,6 +1,7 @@
 """The data set of a training, read and tokenised, with a teacher's vectors where the loss needs them."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from freemvmt.search.index.exact import top_k
 from freemvmt.storage import hub
 from freemvmt.trainer.teacher import Teacher, TeacherVectors
 from freemvmt.trainer.warm_start import initial_model
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +135,7 @@ def prepare(
     train, validation = data.train, data.validation
     if not config.aligns_texts and not train.positives.lengths.all():
         raise UserError(f"{data.name} has queries alone; learn from them by --loss align")
+    _warn_without_negatives(config, train, data.name)
     teacher_vectors, frozen = None, None
     if config.compares_with_vectors:
         encode = _encoder_of(config, console, start)
@@ -152,6 +156,14 @@ def prepare(
     tokenizer.clear_cache()
     _report(console, prepared, "", started)
     return prepared
+
+
+def _warn_without_negatives(config: TrainConfig, train: Examples, name: str) -> None:
+    """Say so if the data have none of the negatives that the training is to use."""
+    if config.negatives != "given" or config.self_mine_every or config.aligns_texts:
+        return
+    if not train.negatives.lengths.any():
+        logger.warning('no row of %s has a "negative" for --negatives given; those of the batch serve', name)
 
 
 def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenArray:

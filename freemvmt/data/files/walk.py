@@ -1,7 +1,8 @@
 """Finds the files of a folder, and reads their bytes.
 
 The names of the files are relative to the folder, with ``/``. Hidden files, and those that a ``.gitignore`` in the
-folder or below names, are not there. A link is not followed: what it leads to within the folder has a name of its own.
+folder or below names, are not there, and neither is what lies in the folder of a model. A link is not followed: what it
+leads to within the folder has a name of its own.
 """
 
 import os
@@ -20,6 +21,7 @@ from freemvmt.storage.files import is_storable
 from freemvmt.storage.hidden_files import is_not_ours
 
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 _NO_FILE = "it is a pipe, a device or a socket"
 
 
@@ -81,6 +83,8 @@ class Walk:
         except OSError as error:
             self._pass_over(folder.name or folder.path, error.strerror or str(error))
             return []
+        if folder.name and {entry.name for entry in found} >= _MODEL_FILES:
+            return []  # its README.md is about a model; a bundle below the folder, too, holds one
         ignores = folder.ignores
         if any(entry.name == ".gitignore" for entry in found):
             ignores = (*ignores, (len(prefix), self._ignore_rules(f"{folder.path}/.gitignore", f"{prefix}.gitignore")))

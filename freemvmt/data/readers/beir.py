@@ -11,6 +11,7 @@ from freemvmt.data.readers.tsv import QUERIES, table_rows
 from freemvmt.data.records import duplicate_record_error, read_records
 from freemvmt.data.values import content_of, duplicate_error, first_duplicate, folded, id_of, text_of
 from freemvmt.errors import UserError
+from freemvmt.storage.files import name_of
 
 SPLIT_HINT = "evaluate takes another with --split, training needs that one"
 
@@ -25,7 +26,7 @@ def beir(folder: Path, split: str) -> Collection:
         hint = unpack_hint(folder / "qrels", qrels_file.name) or SPLIT_HINT
         raise UserError(f"there is no {qrels_file} (splits found: {available}); {hint}")
     documents = [text.strip() for text in documents]  # as BEIR's own reader does
-    collection = judged_collection(folder.name, ids, documents, queries, read_qrels(qrels_file), qrels_file)
+    collection = judged_collection(name_of(folder), ids, documents, queries, read_qrels(qrels_file), qrels_file)
     return _with_title_self_matches(replace(collection, titles=titles), folder / "corpus.jsonl")
 
 

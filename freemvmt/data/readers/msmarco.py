@@ -12,6 +12,7 @@ from freemvmt.data.lines import unpack_hint
 from freemvmt.data.readers.beir import SPLIT_HINT, read_documents, read_queries
 from freemvmt.data.readers.qrels import judged_collection, read_qrels
 from freemvmt.errors import UserError
+from freemvmt.storage.files import name_of
 from freemvmt.storage.hub import MS_MARCO, UNREACHABLE, UTILS, Unavailable, logger, quiet, reachable, reason_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def ms_marco_tsv(folder: Path, split: str) -> Collection:
         queries_file = folder / f"queries.{split}.tsv"
     queries = read_queries(queries_file)
     ids, _, documents = read_documents(folder / "collection.tsv")
-    return judged_collection(folder.name, ids, documents, queries, read_qrels(qrels_file), qrels_file)
+    return judged_collection(name_of(folder), ids, documents, queries, read_qrels(qrels_file), qrels_file)
 
 
 def qrels_file_of(folder: Path, splits: Iterable[str]) -> Path | None:

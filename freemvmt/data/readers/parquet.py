@@ -266,7 +266,8 @@ def _texts(column: Any, name: str, where: str, before: int) -> pa.LargeStringArr
     """A column of texts. Raises ``UserError`` for another type or a null."""
     strings = _strings(_combined(column))
     if strings is None:
-        raise UserError(f'{where}: column "{name}" holds {column.type}, not text; name a column of text')
+        hint = "write a row for each text in it" if _is_list(column.type) else "name a column of text"
+        raise UserError(f'{where}: column "{name}" holds {column.type}, not text; {hint}')
     _check_no_nulls(strings, name, where, before)
     return strings
 

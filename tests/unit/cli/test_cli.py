@@ -1,6 +1,8 @@
 """The `two-towers` command from end to end, in this process, on data made here."""
 
 import json
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -9,8 +11,11 @@ import pytest
 from freemvmt.cli import VERBS, main
 from freemvmt.cli.evaluate import EvaluateOptions
 from freemvmt.cli.parsing import parse
+from freemvmt.cli.quickstart import QuickstartOptions
 from freemvmt.main import main as train_main
 from freemvmt.model import TwoTowersModel
+
+from refusals import refusal
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +193,34 @@ def test_train_without_an_output_goes_to_models(
     flags = ["--base", tiny_base, "--dataset", rows_file, "--epochs", "1", "--no-wandb"]
     assert main(["train", *flags]) == 0
     assert (tmp_path / "models" / "rows" / "model.safetensors").exists()
+
+
+def test_a_blank_query_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the query is blank; give the words" in refusal(capsys, tmp_path, "search", tmp_path, " ")
+
+
+def test_quickstart_of_a_folder_takes_its_whole_name(tmp_path: Path) -> None:
+    for name in ("notes.2023", "notes.2024"):
+        (tmp_path / name).mkdir()
+        assert QuickstartOptions(corpus=str(tmp_path / name)).name == name
+    assert QuickstartOptions(corpus=str(tmp_path / "corpus.jsonl")).name == "corpus"
+    assert QuickstartOptions(corpus=str(tmp_path / "notes.2023"), heavy=True).bundle == Path("bundles/notes.2023-heavy")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout_is_one_line(beir: Path) -> None:
+    program = "import sys; from freemvmt.cli import main; sys.exit(main())"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "evaluate", "bm25", str(beir), "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: no space is left to write to; free some, or write elsewhere"
+
+
+def test_quickstart_refuses_pairs_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"query": "a", "passage": "b"}\n')
+    error = refusal(capsys, tmp_path, "quickstart", path, "--output", tmp_path / "model")
+    assert 'no text in a field "text" (fields: "query", "passage"); give documents, or learn from pairs by' in error

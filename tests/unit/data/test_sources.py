@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,7 +106,9 @@ def test_files_of_a_folder_are_told_apart_by_the_split_in_their_names(tmp_path: 
     assert data.train.queries == [f"query {number}" for number in range(10)]
     assert data.validation.queries == ["query 20", "query 21", "query 22"]
     assert load_collection(str(tmp_path), "test", DataConfig()).queries == ["query 30", "query 31", "query 32"]
-    with pytest.raises(UserError, match=r"has no files of a split 'dev'; name one that it has with --split"):
+    with pytest.raises(
+        UserError, match=r"has no files of a split 'dev'; give one of its files, such as test_a.tsv, or "
+    ):
         load_collection(str(tmp_path), "dev", DataConfig())
 
 
@@ -224,3 +227,79 @@ def test_rows_without_an_answer_are_counted_and_left_out(tmp_path: Path, log: py
     assert len(data.train.queries) + len(data.validation.queries) == 17
     assert log.messages[0] == f"{path}: 3 rows have no passage that answers the query; left out"
     assert log.messages[1].startswith("held out for validation: 2 of 17 queries, by seed 0")
+
+
+def test_a_folder_of_save_to_disk_is_told_how_to_become_a_file(tmp_path: Path) -> None:
+    columns = {"query": ["a"], "passage": ["b"]}
+    data = datasets.Dataset.from_dict(columns)
+    data.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "all")
+    for name, call in (
+        ("one", r"load_from_disk\('FOLDER'\).to_parq"),
+        ("all", r"load_from_disk\('FOLDER'\)\['train'\].to_"),
+    ):
+        with pytest.raises(UserError, match=call):
+            loaded(tmp_path / name)
+        with pytest.raises(UserError, match=call):
+            load_collection(str(tmp_path / name), "test", DataConfig())
+
+
+def test_judgements_without_their_documents_name_the_file_that_is_missing(tmp_path: Path) -> None:
+    write_beir(tmp_path)
+    (tmp_path / "corpus.jsonl").unlink()
+    with pytest.raises(UserError, match=r"holds no corpus.jsonl; beside queries.jsonl and qrels/ give the documents"):
+        loaded(tmp_path)
+    with pytest.raises(UserError, match=r"no files of a split 'test'; beside queries.jsonl and qrels/ give"):
+        load_collection(str(tmp_path), "test", DataConfig())
+
+
+def test_the_folder_that_one_is_in_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "trials"
+    write_beir(folder, test=["q0 d0 1"])
+    monkeypatch.chdir(folder)
+    assert load_collection(".", "test", DataConfig()).name == "trials"
+    monkeypatch.chdir(folder / "qrels")
+    assert load_collection("..", "test", DataConfig()).name == "trials"
+
+
+def test_a_text_that_is_a_list_is_told_to_become_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"query": "a", "passage": ["x", "y"]}')
+    pq.write_table(pa.table({"query": ["a"], "passage": [["x", "y"]]}), tmp_path / "a.parquet")
+    for name, hint in (
+        ("a.jsonl", "write a line for each text in it"),
+        ("a.parquet", "write a row for each text in it"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            loaded(tmp_path / name)
+
+
+def test_an_ending_that_is_not_read_names_the_way_to_one_that_is(tmp_path: Path) -> None:
+    for name, hint in (
+        ("a.csv", r"read_csv\('NAME.csv'\).to_json"),
+        ("a.json", "jq -c"),
+        ("a.ndjson", "rename"),
+        ("a.x", ""),
+    ):
+        (tmp_path / name).write_text("")
+        with pytest.raises(UserError, match=f"is not known; give .parquet, .jsonl or .tsv.*{hint}"):
+            loaded(tmp_path / name)
+
+
+LONG = "It lifts the water of the lower basin to the upper one, day and night, and is oiled on each first of a month."
+
+
+def test_as_documents_reads_the_corpus_beside_files_and_fields_of_data(tmp_path: Path) -> None:
+    section = "\n\n".join(f"# Part {number}\n\nAbout pump number {number} of the works. {LONG}" for number in range(8))
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.md").write_text(section.replace("Part", f"Part {name}"))
+    tsv(tmp_path / "results.tsv", "run\tscore", "1\t0.5")
+    documents = load(DataConfig(dataset=(str(tmp_path),)), as_documents=True)
+    assert any("Part a 1" in query for query in (*documents.train.queries, *documents.validation.queries))
+    records = [
+        {"text": f"On pump {number} of the works. {LONG}", "title": f"T {number}", "by": "me"} for number in range(40)
+    ]
+    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert load(DataConfig(dataset=(str(tmp_path / "more.jsonl"),)), as_documents=True).train.queries
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"a folder of .md, .html, .pdf"):
+        load(DataConfig(dataset=(str(tmp_path / "empty"),)), as_documents=True)

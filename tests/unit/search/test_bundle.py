@@ -49,6 +49,9 @@ def sound(make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory) -> 
     """A bundle with every sort of file, to which something was added."""
     bundle = make_bundle(tmp_path_factory.mktemp("sound") / "bundle", "pq")
     retriever = Retriever.load(bundle)
+    for wrong in ("zebra", {"id": "new", "text": "zebra"}):
+        with pytest.raises(TypeError, match=r"documents must be a list of Document, not of (str|dict)"):
+            retriever.add([wrong])  # type: ignore[list-item]
     retriever.add([Document("new", "zebra")])
     retriever.close()
     return bundle

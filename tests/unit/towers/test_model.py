@@ -1,10 +1,13 @@
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
 from freemvmt.config import ModelConfig
+from freemvmt.data.tokenizer import FEW
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
 
@@ -140,3 +143,21 @@ def test_blocks_in_threads_give_the_vectors_of_one_text_at_a_time(
         torch.set_num_threads(threads)
     torch.testing.assert_close(together, torch.cat([model.encode_documents([text]) for text in texts]))
     assert not together.requires_grad
+
+
+def test_a_model_that_has_encoded_many_texts_goes_to_another_process(tiny_base: str) -> None:
+    model = TwoTowersModel(ModelConfig(base=tiny_base))
+    texts = [f"text number {number}" for number in range(FEW)]
+    vectors = model.encode_documents(texts)
+    assert model.tokenizer.engine == "nanotoken"
+    pickled = pickle.loads(pickle.dumps(model))  # noqa: S301
+    for copied in (pickled, copy.deepcopy(model)):
+        assert torch.equal(copied.encode_documents(texts), vectors)
+
+
+def test_vectors_are_float32_whatever_the_default_of_torch_is(tiny_base: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert TwoTowersModel(ModelConfig(base=tiny_base)).encode_queries(["a text"]).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

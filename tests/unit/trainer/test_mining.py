@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,18 @@ def test_the_command_writes_rows_that_train(
     assert 0 < max(after.negatives.lengths) <= 5
     assert main(["mine", str(tmp_path / "model"), rows_file, "--output", str(tmp_path / "mined.csv")]) == 2
     assert "neither .parquet nor .jsonl" in capsys.readouterr().err
+
+
+def test_given_negatives_that_no_row_has_are_a_warning(
+    tiny_base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"query": f"query {number}", "passage": f"passage {number}"} for number in range(20)]
+    path = tmp_path / "pairs.jsonl"
+    warned = {}
+    for field in ("negative", "negatives"):
+        path.write_text("\n".join(json.dumps({**row, field: ["another"]}) for row in rows))
+        caplog.clear()
+        prepare(TrainConfig(base=tiny_base, dataset=(str(path),), negatives="given", wandb=False))
+        warned[field] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned["negative"] == []
+    assert warned["negatives"] == [f'no row of {path} has a "negative" for --negatives given; those of the batch serve']

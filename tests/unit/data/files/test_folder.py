@@ -190,3 +190,10 @@ def test_an_absent_library_is_one_line(module: str, name: str, tmp_path: Path, m
 def test_no_ending_is_that_of_data() -> None:
     assert not set(READERS) & {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xml"}
     assert all(ending == ending.lower() for ending in READERS)
+
+
+def test_the_card_of_a_model_in_the_folder_is_no_document(tmp_path: Path) -> None:
+    model = {"config_json": "{}", "model_safetensors": "", "tokenizer_json": "{}", "README_md": "a card"}
+    fill(tmp_path, notes_md="x", **{f"models__mine__{name}": content for name, content in model.items()})
+    fill(tmp_path, app__config_json="{}", app__tokenizer_json="{}", app__README_md="no card")
+    assert read(tmp_path)[0] == ["app/README.md", "notes.md"]
