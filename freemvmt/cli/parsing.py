@@ -3,10 +3,11 @@
 import contextlib
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -74,6 +75,7 @@ def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | No
 
     A flag that is not in ``argv`` has its value in ``default``, if there is one.
     """
+    _check_lists(options_type, argv)
     stderr, argv = io.StringIO(), _expand_switches(options_type, argv)
     try:
         with contextlib.redirect_stderr(stderr):
@@ -84,6 +86,17 @@ def parse(options_type: type[T], argv: Sequence[str], prog: str, default: T | No
         if not exit_error.code:  # --help
             raise
         raise UserError(f"{_message(stderr.getvalue())}; see {prog} --help") from None
+
+
+def _check_lists(options_type: type[Any], argv: Sequence[str]) -> None:
+    """``UserError`` if a flag that takes several values is given twice: only the last of the two would count.
+
+    A flag that is annotated adds up its values, and may be given again.
+    """
+    words = Counter(word.partition("=")[0] for word in argv)
+    for name, hint in get_type_hints(options_type, include_extras=True).items():
+        if get_origin(hint) is tuple and words[flag(name)] > 1:
+            raise UserError(f"{flag(name)} is given twice; give all values after one: {flag(name)} A B")
 
 
 def _expand_switches(options_type: type[Any], argv: Sequence[str]) -> list[str]:

@@ -223,7 +223,6 @@ FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "unknown choice": (["train", "--loss", "tripelt"], ["tripelt", "--loss", "'triplet', 'infonce'"]),
     "unknown tower": (["train", "--tower", "eiffel"], ["eiffel", "--tower", "average"]),
     "no value": (["train", "--output"], ["--output", "two-towers train --help"]),
-    "no data set": (["train", "--dataset"], ["--dataset names nothing"]),
     "nothing more wanted": (["train", "--dim", 8, "pairs.jsonl"], ["pairs.jsonl", "two-towers train --help"]),
     "unknown command": (["trian"], ["no command 'trian'", "quickstart, train, evaluate"]),
     "flag as command": (["--dataset", "pydocs"], ["no command '--dataset'"]),
@@ -252,6 +251,10 @@ def test_a_bad_flag_is_refused(case: str, tiny_base: str, tmp_path: Path, capsys
         arguments = [*given, *arguments[1:]]
     said = refusal(capsys, tmp_path, *arguments)
     assert [part for part in parts if part not in said] == []
+
+
+def test_a_data_set_without_a_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--dataset names nothing" in refusal(capsys, tmp_path, "train", "--dataset")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one is no error")

@@ -10,6 +10,7 @@ import pytest
 
 from freemvmt.cli import VERBS, main
 from freemvmt.cli.evaluate import EvaluateOptions
+from freemvmt.cli.index import IndexOptions
 from freemvmt.cli.parsing import parse
 from freemvmt.cli.quickstart import QuickstartOptions
 from freemvmt.main import main as train_main
@@ -197,6 +198,19 @@ def test_train_without_an_output_goes_to_models(
 
 def test_a_blank_query_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the query is blank; give the words" in refusal(capsys, tmp_path, "search", tmp_path, " ")
+
+
+@pytest.mark.parametrize("words", [["--dataset", "a", "--dataset", "b"], ["--dataset=a", "c", "--dataset=b"]])
+def test_a_flag_of_several_values_is_not_given_twice(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(capsys, tmp_path, "train", *words)
+    assert "--dataset is given twice; give all values after one: --dataset A B" in said
+
+
+def test_a_flag_that_adds_up_is_given_as_often_as_wanted() -> None:
+    options = parse(IndexOptions, ["m", "c", "--output", "b", "--include", "*.md", "--include", "*.rst"], "index")
+    assert options.include == ("*.md", "*.rst")
 
 
 def test_quickstart_of_a_folder_takes_its_whole_name(tmp_path: Path) -> None:
