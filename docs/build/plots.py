@@ -72,8 +72,8 @@ def scaling() -> None:
         axes.set_xlim(min(sizes) / 1.3, max(sizes) * 2.2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         if key == "mib":
-            axes.set_yticks([500, 1000, 2000, 5000], ["500", "1,000", "2,000", "5,000"])
-            axes.set_ylim(500, 8000)
+            axes.set_yticks([100, 200, 500, 1000, 2000, 5000], ["100", "200", "500", "1,000", "2,000", "5,000"])
+            axes.set_ylim(100, 10_000)
         axes.minorticks_off()
         axes.set_xlabel("passages")
         axes.set_title(title, fontsize=11, loc="left")

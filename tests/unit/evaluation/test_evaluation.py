@@ -231,6 +231,9 @@ def test_dense_is_what_is_measured_unless_another_method_is_named_and_the_weight
     assert run == evaluate(retriever, made, "dense")[1]
     runs = [evaluate(retriever, made, "hybrid", weight=weight)[1] for weight in (0.2, 0.8)]
     assert runs[0] != runs[1]
+    pools = dataclasses.replace(made, pools={query: list(grades) for query, grades in made.qrels.items()})
+    in_pools = [evaluate(retriever, pools, "hybrid", "pool", weight)[1] for weight in (0.2, 0.8)]
+    assert in_pools[0] != in_pools[1]
     with pytest.raises(UserError, match="other"):
         evaluate(retriever, dataclasses.replace(made, name="other", document_ids=[f"x{id}" for id in range(30)]))
 

@@ -1,8 +1,9 @@
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from freemvmt.data.ragged import IdLists
-from freemvmt.losses.negatives import draw_given_negatives, known_positives
+from freemvmt.losses.negatives import InBatchNegatives, draw_given_negatives, known_positives
 
 
 def lists(*rows: list[int]) -> IdLists:
@@ -63,3 +64,17 @@ def test_where_all_is_kept_nothing_is_copied() -> None:
     known = known_positives(np.array([0, 1]), np.array([5, 6]), lists([5], [6]))
     assert known.within(2) is known
     assert known.within(1) is not known
+
+
+def test_the_hardest_of_a_batch_of_many_groups_is_that_of_the_whole_matrix() -> None:
+    hardest = InBatchNegatives("hardest", torch.float32, 0)
+    draw = torch.Generator().manual_seed(0)
+    for size in (300, 130):  # the second batch is smaller: nothing of the first may show
+        queries, documents = (F.normalize(torch.randn(size, 8, generator=draw)) for _ in range(2))
+        passages = np.arange(size) // 2  # each answers two queries
+        known = known_positives(np.arange(size), passages, lists(*[[passage] for passage in passages.tolist()]))
+        cosines = queries @ documents.T
+        cosines[known.rows, known.columns] = -torch.inf
+        document_of_query, query_of_document = hardest.choose(queries, documents, known)
+        assert document_of_query.tolist() == cosines.argmax(1).tolist()
+        assert query_of_document.tolist() == cosines.argmax(0).tolist()

@@ -1,11 +1,13 @@
 """When a checkpoint is written, which are kept, and what is said of one that belongs to another training."""
 
 import dataclasses
+import json
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
@@ -119,3 +121,71 @@ def test_what_a_checkpoint_does_not_say_is_another_and_anyway_it_goes_on(
     Checkpoints(saved.path.parent, tiny_config, tiny_data, saved, anyway=True)
     (said,) = caplog.messages
     assert said.startswith(f"going on with another training: content was 'other', is '{content}'; two-towers was None")
+
+
+def test_a_checkpoint_says_on_what_it_was_made_and_another_platform_is_named(
+    tiny_config: TrainConfig, tiny_data: TrainingData, saved: SavedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(tiny_config, device="cpu", precision="fp32")
+    cpu = f"cpu with {torch.backends.cpu.get_cpu_capability()}"
+    expected = {"threads": torch.get_num_threads(), "processes": 1, "device": cpu, "precision": "float32"}
+    assert Checkpoints(None, config, tiny_data)._platform == expected
+    saved.plain["computed"] = expected | {"threads": 64, "processes": 2, "device": "abacus"}
+    caplog.clear()
+    Checkpoints(saved.path.parent, config, tiny_data, saved, anyway=True)
+    said = f"the checkpoint was made with processes 2, now 1; device abacus, now {cpu}: the result may differ"
+    assert any(message.startswith(said) for message in caplog.messages)
+
+
+@pytest.mark.parametrize(("computed", "is_read"), [({}, True), (None, True), ("a laptop", False)])
+def test_where_a_checkpoint_was_made_may_be_missing_but_is_no_text(
+    computed: object,
+    is_read: bool,
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    made: TrainingRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Checkpoints from before 2026-12 do not say it."""
+    checkpoints = Checkpoints(tmp_path, tiny_config, tiny_data)
+    save = checkpoint.save_checked
+
+    def without(path: Path, tensors: dict[str, torch.Tensor], text: str) -> None:
+        header = json.loads(text) | {"computed": computed}
+        if computed is None:
+            del header["computed"]
+        save(path, tensors, json.dumps(header))
+
+    monkeypatch.setattr(checkpoint, "save_checked", without)
+    assert checkpoints.write(at(made, 1))
+    if is_read:
+        assert last_checkpoint(tmp_path).plain["identity"]
+    else:
+        with pytest.raises(UserError, match="holds no checkpoint"):
+            last_checkpoint(tmp_path)
+
+
+def test_what_cannot_be_deleted_does_not_end_the_training(
+    tiny_config: TrainConfig,
+    tiny_data: TrainingData,
+    made: TrainingRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the end another process may have deleted the folder first."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", tiny_config, tiny_data)
+    (tmp_path / "checkpoints").mkdir()
+    part = tmp_path / "checkpoints" / ".step-0000000001.safetensors.half.part"
+    part.mkdir()
+    real = shutil.rmtree
+
+    def gone(path: Path, ignore_errors: bool = False) -> None:
+        real(path)
+        real(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", gone)
+    assert checkpoints.write(at(made, 2))
+    assert not part.exists()
+    checkpoints.clear()
+    assert not (tmp_path / "checkpoints").exists()
