@@ -66,10 +66,14 @@ def corpus(path: Path) -> Any:
     return found
 
 
+def _id_of(row: dict[str, Any]) -> str:
+    return str(row["id"] if row.get("_id") is None else row["_id"])
+
+
 def collection(folder: Path) -> Any:
     corpus, queries = _objects(folder / "corpus.jsonl"), _objects(folder / "queries.jsonl")
-    texts = {str(row["_id"]): f"{row.get('title', '')} {row['text']}".strip() for row in corpus}
-    asked = {str(row["_id"]): str(row["text"]) for row in queries}
+    texts = {_id_of(row): f"{row.get('title', '')} {row['text']}".strip() for row in corpus}
+    asked = {_id_of(row): str(row["text"]) for row in queries}
     judged = {
         query: {document: grade for document, grade in grades.items() if document in texts}
         for query, grades in qrels(folder / "qrels" / "test.tsv").items()
