@@ -60,14 +60,13 @@ def corpus(path: Path) -> Any:
     found = []
     for row in _objects(path):
         metadata = {key: value for key, value in row.items() if key not in ("_id", "id", "title", "text", "metadata")}
-        name = row.get("id") if row.get("_id") is None else row["_id"]
-        id = passage_id(row["text"]) if name is None else str(name)
-        found.append((id, row["text"], row.get("title") or "", {**(row.get("metadata") or {}), **metadata}))
+        found.append((_id_of(row), row["text"], row.get("title") or "", {**(row.get("metadata") or {}), **metadata}))
     return found
 
 
 def _id_of(row: dict[str, Any]) -> str:
-    return str(row["id"] if row.get("_id") is None else row["_id"])
+    name = row.get("id") if row.get("_id") is None else row["_id"]
+    return passage_id(row["text"]) if name is None else str(name)
 
 
 def collection(folder: Path) -> Any:
