@@ -18,10 +18,10 @@ FileHashes = dict[str, dict[str, Any]]  # path in the folder -> {"bytes": size, 
 def hash_files(folder: Path, names: Iterable[str]) -> FileHashes:
     """The size and SHA-256 of the files ``names`` in ``folder``."""
     sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
-    largest_first = sorted(sizes, key=lambda name: -sizes[name])
     if sum(sizes.values()) < _THREADED_FROM:
         digests = {name: sha256_of(folder / name) for name in sizes}
     else:
+        largest_first = sorted(sizes, key=lambda name: -sizes[name])
         with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL
             digests = dict(
                 zip(largest_first, pool.map(lambda name: sha256_of(folder / name), largest_first), strict=True)

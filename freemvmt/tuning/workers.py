@@ -9,20 +9,16 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
+from freemvmt.runtime.processes import command_of
 from freemvmt.tuning.worker import GRACE
-
-_CODE = "import sys; sys.path.append(sys.argv[1]); from freemvmt.tuning import worker; worker.main()"
 
 
 @dataclass(frozen=True)
@@ -124,10 +120,8 @@ class _Process:
 
     def __init__(self, threads: int, lines: "queue.SimpleQueue[tuple[_Process, str]]") -> None:
         self.trial: int | None = None
-        # -P: no imports from the current folder, which may have a json.py.
-        command = [sys.executable, "-P", "-c", _CODE, str(Path(freemvmt.__file__).parents[1])]
         self._process = subprocess.Popen(
-            command,
+            command_of("freemvmt.tuning.worker.main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-import freemvmt
 from freemvmt.errors import UserError
 from freemvmt.runtime.cores import cores
 from freemvmt.runtime.home import cache_folder, mark_used, trim_cache, warn_uncached
+from freemvmt.runtime.processes import command_of
 from freemvmt.storage.digests import digest_of
 from freemvmt.storage.files import atomic_file
 
@@ -184,10 +184,7 @@ def _extract_all(files: list[tuple[str, str]], workers: int) -> list[_ModuleCont
 
 def _extract_in_process(files: list[tuple[str, str]]) -> list[tuple[str, _ModuleContent]]:
     """Parse ``files`` in a helper process: (path, result) of each; an empty list if the process fails."""
-    code = "import sys; sys.path.append(sys.argv[1]); from freemvmt.data.readers import pydocs; pydocs._help()"
-    parent_folder = str(Path(freemvmt.__file__).parents[1])
-    # -P: no imports from the current folder, which may have a json.py.
-    command = [sys.executable or "python", "-P", "-c", code, parent_folder]
+    command = command_of("freemvmt.data.readers.pydocs._help")
     try:
         process = subprocess.run(command, input=json.dumps(files).encode(), capture_output=True, check=True)
         return list(json.loads(process.stdout))
