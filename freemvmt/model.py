@@ -200,7 +200,9 @@ class TwoTowersModel(nn.Module):
             tower, head = self._side("document")
             tokens = _prompted(tower, queries, "query").followed_by(_prompted(tower, documents, "document"))
             vectors = unit_vectors(head(tower(tokens)))
-            return vectors[: len(queries)], vectors[len(queries) :]
+            # The gradient of two slices would be two arrays of zeros and a sum.
+            query_vectors, document_vectors = vectors.split_with_sizes([len(queries), len(documents)])
+            return query_vectors, document_vectors
         return self.query_vectors(queries), self.document_vectors(documents)
 
     def query_vectors(self, tokens: TokenArray) -> Tensor:

@@ -22,7 +22,7 @@ from freemvmt.trainer.run import TrainingRun
 from freemvmt.trainer.samplers import Pairs
 from freemvmt.trainer.signals import interruption
 from freemvmt.trainer.tracking import Tracker, start
-from freemvmt.trainer.validation import is_sound, validate
+from freemvmt.trainer.validation import is_sound
 
 
 def train(
@@ -80,7 +80,7 @@ def run_epoch(run: TrainingRun, callbacks: Sequence[Callback], interrupted: Call
     run.model.train(False)
     if ended == "diverged" or not run.ranks.broadcast(lambda: float(is_sound(run.model, run.data))):
         return "diverged"  # the weights can be ruined with no loss after it, or none that shows it
-    score = run.ranks.broadcast(lambda: validate(run.model, run.data))
+    score = run.validate()
     run.state.close_epoch(score, run.model, run.optimizers, is_last=run.state.epoch == run.config.epochs)
     for callback in callbacks:
         callback.on_measured(run)

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from freemvmt.data.ragged import TokenArray
 from freemvmt.towers.sparse_rows import sparse_rows, sums_by
 
+# Texts. Each core takes as many of a piece; of a whole batch one would take the queries, another the longer passages.
+_PIECE = 1024
+
 
 class AverageTower(nn.Module):
     """The mean of the rows of ``table`` (vocabulary, width) for a text's tokens; zeros for a text without tokens."""
@@ -62,7 +65,11 @@ class _MeanOfRows(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
         ctx.save_for_backward(ids, offsets)
         ctx.shape = table.shape
-        return _mean(table, ids, offsets)
+        means = []
+        for start in range(0, max(len(offsets) - 1, 1), _PIECE):
+            bounds = offsets[start : start + _PIECE + 1]
+            means.append(_mean(table, ids[bounds[0] : bounds[-1]], bounds - bounds[0]))
+        return torch.cat(means) if len(means) > 1 else means[0]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # gradient: (texts, width)

@@ -8,6 +8,7 @@ platform (threads, processes, device): on another platform the last digits may d
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import re
@@ -71,7 +72,7 @@ class Checkpoints:
         self._every_steps, self._every_seconds = config.checkpoint_steps, config.checkpoint_seconds
         self._last_time = time.monotonic()
         self._failed = False
-        self._identity = {} if folder is None else _identity_of(config, data)
+        self._config, self._data = config, data
         self._platform = _platform_of(config, processes)
         if saved:
             _check_same(saved, self._identity, anyway)
@@ -79,6 +80,11 @@ class Checkpoints:
                 _warn_other_platform(saved, self._platform, config)
         # The files of this run, oldest first. A resumed run owns all files of its folder.
         self._paths = [*(old for old in _files(saved.path.parent) if old != saved.path), saved.path] if saved else []
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Made when it is needed: a training of seconds writes no checkpoint."""
+        return {} if self.folder is None else _identity_of(self._config, self._data)
 
     def tick(self, run: Resumable) -> None:
         """Write a checkpoint if one is due; called after each step."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from freemvmt.config import TrainConfig
 from freemvmt.evaluation.metrics import interval_of_ndcg_10, protocol_of
 from freemvmt.model import TwoTowersModel
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.storage.model_card import write_card
 from freemvmt.trainer.dataset import TrainingData
 from freemvmt.trainer.history import History
@@ -21,7 +22,8 @@ Ended = Literal["finished", "patience", "interrupted", "diverged"]  # why a trai
 class TrainingResult:
     """The result of a training: ``model`` is that of ``best_epoch``, with the validation NDCG@10 ``val_ndcg_10``.
 
-    ``ended`` is the reason for the end. If the loss diverged, it did so at step ``steps``.
+    ``ended`` is the reason for the end. If the loss diverged, it did so at step ``steps``. ``ranking`` is the model's
+    on the validation corpus, if it was the last one to be measured.
     """
 
     model: TwoTowersModel
@@ -34,6 +36,7 @@ class TrainingResult:
     steps: int
     seconds: float
     ended: Ended
+    ranking: Ranking | None = field(default=None, repr=False)
 
 
 def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output: Path) -> None:
@@ -47,7 +50,8 @@ def save(config: TrainConfig, data: TrainingData, result: TrainingResult, output
 def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -> dict[str, Any]:
     """The record of the training for the model folder."""
     validation = data.validation
-    low, high = interval_of_ndcg_10(rank_validation(result.model, data), validation)
+    ranking = result.ranking or rank_validation(result.model, data)
+    low, high = interval_of_ndcg_10(ranking, validation)
     frozen: dict[str, Any] = {}
     if data.frozen is not None:
         retention = data.frozen.retention(result.val_ndcg_10)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.devices import keep_freed_memory, pick_device
+from freemvmt.search.index.ranking import Ranking
 from freemvmt.trainer.checkpoints import Checkpoints
 from freemvmt.trainer.dataset import TrainingData
 from freemvmt.trainer.distributed import SingleProcess
@@ -19,7 +21,7 @@ from freemvmt.trainer.optimizers import Optimizers
 from freemvmt.trainer.result import Ended, TrainingResult
 from freemvmt.trainer.samplers import BatchSampler, make_sampler
 from freemvmt.trainer.state import Progress, load_state_dict, state_dict, trained_tensors
-from freemvmt.trainer.validation import validate
+from freemvmt.trainer.validation import rank_validation, validate
 from freemvmt.trainer.warm_start import scale_by_idf, warm_start
 
 
@@ -38,6 +40,7 @@ class TrainingRun:
     state: Progress
     started: float = field(default_factory=time.perf_counter)
     seconds_before: float = 0.0  # seconds of training before this process resumed it
+    ranking: Ranking | None = None  # of the last validation, if this process ranked it
 
     @classmethod
     def start(
@@ -88,6 +91,15 @@ class TrainingRun:
         """Seconds of training so far, including those before a resume."""
         return self.seconds_before + time.perf_counter() - self.started
 
+    def validate(self) -> float:
+        """NDCG@10 of the model as it is, over the whole validation corpus; the first rank measures it for all."""
+
+        def score() -> float:
+            self.ranking = rank_validation(self.model, self.data)
+            return ndcg_10(self.ranking, self.data.validation)
+
+        return self.ranks.broadcast(score)
+
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The content of a checkpoint: (all tensors by name, everything else as JSON values)."""
         return state_dict(self.model, self.objective, self.optimizers, self.state)
@@ -116,4 +128,5 @@ class TrainingRun:
             steps=state.step,
             seconds=self.clock(),
             ended=ended,
+            ranking=self.ranking if best.epoch == state.history[-1]["epoch"] else None,
         )

@@ -17,7 +17,7 @@ from freemvmt.search.index.exact import top_k
 from freemvmt.trainer.dataset import TrainingData, prepare
 from freemvmt.trainer.samplers import batch_size_for
 from freemvmt.trainer.tracking import Tracker
-from freemvmt.trainer.validation import validate
+from freemvmt.trainer.validation import rank_validation, validate
 from freemvmt.training import train, train_and_save
 
 
@@ -104,6 +104,19 @@ def test_the_best_epoch_is_what_comes_back(tiny_config: TrainConfig, tiny_data: 
     scores = [epoch["val_ndcg_10"] for epoch in result.history]
     assert scores.index(max(scores)) + 1 == result.best_epoch
     assert result.val_ndcg_10 == max(scores) == validate(result.model, tiny_data)
+
+
+def test_the_last_epochs_ranking_is_not_made_again(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:
+    result = train(tiny_config, tiny_data)
+    assert result.best_epoch == len(result.history)
+    again = rank_validation(result.model, tiny_data)
+    assert result.ranking is not None
+    assert np.array_equal(result.ranking.documents, again.documents)
+    assert np.array_equal(result.ranking.scores, again.scores)
+
+    worse_again = train(dataclasses.replace(tiny_config, epochs=6, learning_rate=0.05), tiny_data)
+    assert worse_again.best_epoch < len(worse_again.history)
+    assert worse_again.ranking is None
 
 
 def test_patience_stops_early(tiny_config: TrainConfig, tiny_data: TrainingData) -> None:

@@ -15,10 +15,16 @@ def texts(lengths: list[int], vocabulary: int, seed: int = 0) -> TokenArray:
 
 def plain_mean(table: Tensor, tokens: TokenArray) -> Tensor:
     rows = [table[torch.from_numpy(tokens[number]).long()] for number in range(len(tokens))]
-    return torch.stack([row.mean(0) if len(row) else table.new_zeros(table.shape[1]) for row in rows])
+    means = [row.mean(0) if len(row) else table.new_zeros(table.shape[1]) for row in rows]
+    return torch.stack(means) if means else table.new_zeros(0, table.shape[1])
 
 
-@pytest.mark.parametrize("lengths", [[3, 1, 7], [0], [0, 5, 0], [1] * 40, [200, 3]], ids=str)
+MANY = [2] * 1100 + [9] * 1100  # more texts than a piece
+
+
+@pytest.mark.parametrize(
+    "lengths", [[3, 1, 7], [0], [], [0, 5, 0], [1] * 40, [200, 3], MANY], ids=lambda lengths: f"{lengths[:3]}"
+)
 def test_vectors_and_gradients_equal_plain_autograd_in_float64(lengths: list[int]) -> None:
     tokens = texts(lengths, vocabulary=11)
     table = torch.nn.Parameter(torch.randn(11, 5, dtype=torch.float64))
