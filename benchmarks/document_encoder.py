@@ -1,6 +1,6 @@
-"""How fast a transformer encodes documents on a CPU: our tower beside sentence-transformers and ONNX Runtime.
+"""How fast a transformer encodes documents on a CPU: our tower beside sentence-transformers, fastembed, ONNX Runtime.
 
-    scripts/alone uv run python benchmarks/document_encoder.py --data FOLDER
+    uv run python benchmarks/document_encoder.py --data FOLDER
 
 The same weights (all-MiniLM-L6-v2) and the same passages of `msmarco-dl19` in FOLDER, from text to vector, the ways in
 turns. Each way says how far its vectors are from those of sentence-transformers. The roofline is what the products of
@@ -8,16 +8,23 @@ the model alone would take: 2 x 10.6 million operations a token, at the speed of
 """
 
 import argparse
+import json
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import record
 import torch
+import transformers
+from minilm import export_outputs
 from numpy.typing import NDArray
 
 from freemvmt.config import BASE_MODEL, ModelConfig, TrainConfig
@@ -28,6 +35,8 @@ from freemvmt.search.onnx_encoder import OnnxEncoder
 from freemvmt.storage import hub
 
 Encode = Callable[[Sequence[str]], NDArray[Any]]
+FASTEMBED = "fastembed==0.9.1"
+LENGTH = 256  # tokens of a passage that sentence-transformers reads
 OPERATIONS = 2 * 10.6e6  # a token, in the products of the six layers
 
 
@@ -43,8 +52,8 @@ def main() -> int:
     step = len(documents) // given.passages
     passages = documents[::step][: given.passages]
     model = TwoTowersModel(ModelConfig(tower="transformer"))
-    with tempfile.TemporaryDirectory() as work:
-        ways = _ways(model, Path(work))
+    with tempfile.TemporaryDirectory() as work, _fastembed(Path(work, "fastembed")) as fastembed:
+        ways = _ways(model, fastembed, Path(work))
         expected = ways["sentence-transformers"](passages)
         figures: dict[str, Any] = {name: {"rates": []} for name in ways}
         for _ in range(given.turns):
@@ -69,13 +78,16 @@ def main() -> int:
         sys.stdout.write(f"{name:<24} {figure}\n")
     sys.stdout.write(f"roofline {roofline}\n")
     result = {"ways": figures, "roofline": roofline}
-    protocol = f"{len(passages)} passages of msmarco-dl19 from text to vector, {given.turns} turns, the ways in turns"
+    protocol = (
+        f"{len(passages)} passages of msmarco-dl19 from text to vector, {given.turns} turns, the ways in turns; "
+        f"{FASTEMBED.replace('==', ' ')} in a process of its own, which takes texts and returns vectors"
+    )
     path = record.write("document_encoder", protocol, [0], result, ("sentence-transformers", "onnxruntime"))
     sys.stdout.write(f"wrote {path}\n")
     return 0
 
 
-def _ways(model: TwoTowersModel, work: Path) -> dict[str, Encode]:
+def _ways(model: TwoTowersModel, fastembed: Encode, work: Path) -> dict[str, Encode]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from sentence_transformers import SentenceTransformer
 
@@ -84,10 +96,38 @@ def _ways(model: TwoTowersModel, work: Path) -> dict[str, Encode]:
     quantize_dynamic(work / "fp32" / "model.onnx", work / "int8.onnx", weight_type=QuantType.QInt8)
     return {
         "sentence-transformers": lambda texts: peer.encode(list(texts), show_progress_bar=False),
+        "fastembed": fastembed,
         "two-towers, PyTorch": lambda texts: model.encode_documents(texts).numpy(),
         "two-towers, ONNX Runtime": OnnxEncoder(work / "fp32").encode_documents,
         "ONNX Runtime, int8": _int8(model, work),
     }
+
+
+@contextmanager
+def _fastembed(folder: Path) -> Iterator[Encode]:
+    """fastembed with the same weights and the same ONNX Runtime; see fastembed_peer.py."""
+    shutil.copytree(hub.encoder_folder(BASE_MODEL, "--base"), folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=LENGTH, max_length=LENGTH)
+    tokenizer.save_pretrained(folder)
+    (folder / "special_tokens_map.json").write_text(json.dumps(tokenizer.special_tokens_map))
+    export_outputs(folder / "model.onnx")
+    needs = ["--with", FASTEMBED, "--with", f"onnxruntime=={version('onnxruntime')}"]
+    line = ["uv", "run", "--quiet", "--no-project", *needs, "--python", sys.executable, "python"]
+    line += [str(Path(__file__).with_name("fastembed_peer.py")), str(folder), str(torch.get_num_threads())]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+        assert peer.stdin is not None
+        assert peer.stdout is not None
+
+        def encode(texts: Sequence[str]) -> NDArray[Any]:
+            peer.stdin.write(json.dumps(list(texts)) + "\n")
+            peer.stdin.flush()
+            if peer.stdout.readline() != "done\n":
+                raise SystemExit("fastembed has ended; see above")
+            vectors: NDArray[Any] = np.load(folder / "vectors.npy")
+            return vectors
+
+        yield encode
+        peer.stdin.close()
 
 
 def _int8(model: TwoTowersModel, work: Path) -> Encode:
