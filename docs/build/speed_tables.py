@@ -1,7 +1,6 @@
 """Tables of speed, from results/{encode,training,full_corpus,hybrid_search,startup,scaling,cpu_cost}.json."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from record import read
 
@@ -112,7 +111,7 @@ def speed_table(shown: Sequence[int] | None = None) -> str:
     rows.append(("quickstart, cold, s", "", f"{startup['quickstart']['seconds']:.0f}", "", "", "startup"))
     head = "| work | beside | ours | theirs | ratio (range) | `benchmarks/` |\n|---|---|---|---|---|---|\n"
     rows = rows if shown is None else [rows[number] for number in shown]
-    return head + "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{_machine(encode)}"
+    return head + "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{_machines([row[-1] for row in rows])}"
 
 
 def training_table() -> str:
@@ -253,11 +252,16 @@ def gpu_table() -> str:
     )
 
 
-def _machine(result: dict[str, Any]) -> str:
-    versions = result["versions"]
-    names = ("torch", "sentence-transformers", "model2vec", "nanotoken")
-    return (
-        f"{result['machine']['cores']} cores of {result['machine']['processor']}, no GPU; "
-        + ", ".join(f"{name} {versions[name]}" for name in names)
-        + ". On a GPU: docs/performance.md."
-    )
+def _machines(names: Sequence[str]) -> str:
+    """The processors of the results ``names``, which may be of several days, and the versions of the peers."""
+    results = {name: read(name) for name in dict.fromkeys(names)}
+    measured: dict[str, list[str]] = {}
+    for name, result in results.items():
+        machine = result["machine"]
+        measured.setdefault(f"{machine['cores']} cores of {machine['processor']}", []).append(f"`{name}`")
+    first, *others = sorted(measured, key=lambda machine: -len(measured[machine]))
+    parts = [first, *(f"{', '.join(measured[machine])} on {machine}" for machine in others)]
+    versions = {key: value for result in results.values() for key, value in result["versions"].items()}
+    peers = ("torch", "sentence-transformers", "model2vec", "nanotoken")
+    parts.append(", ".join(f"{name} {versions[name]}" for name in peers))
+    return f"No GPU; {'; '.join(parts)}. On a GPU: docs/performance.md."
