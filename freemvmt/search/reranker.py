@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from freemvmt.config import RerankConfig
 from freemvmt.data.ragged import length_groups
 from freemvmt.data.values import content_of, texts_of
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.cores import cores
 from freemvmt.search.hits import Hit
 from freemvmt.search.onnx_encoder import open_graph
@@ -108,7 +108,7 @@ class Reranker:
         try:
             outputs = self._model(_inputs(self._pairs(*_PROBE), self._padding))
         except Exception as error:  # the errors of PyTorch, onnxruntime and models have no other common base class
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise UserError(f"{self.name} cannot score a query and a text ({reason}); give a cross-encoder") from error
         if outputs.ndim != 2 or outputs.shape[1] not in (1, 2):
             what = f"{outputs.shape[1]} outputs" if outputs.ndim == 2 else "vectors as its outputs"

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from freemvmt.config import MAX_INTEGER, TowerName
 from freemvmt.data.ragged import TokenArray, length_groups
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
@@ -56,7 +56,7 @@ class EncoderConfig:
             with silenced(transformers.logging):
                 return transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         except Exception as error:  # each library below raises its own errors
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise UserError(f"the encoder's configuration describes none ({reason}); save the model again") from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemvmt.config import NOT_THE_RESULT, TrainConfig, replace
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.console import QUIET, Console, count_of
 from freemvmt.runtime.devices import return_freed_memory
 from freemvmt.storage.digests import sha256_of_text
@@ -132,7 +132,7 @@ class _Sweep:
                 with contextlib.redirect_stdout(io.StringIO()) as output:
                     sweep = wandb.sweep(self._definition, project=project)
             except Exception as error:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 raise UserError(f"W&B did not take the sweep ({reason}); --no-wandb searches without it") from error
             url = output.getvalue().partition("Sweep URL: ")[2].strip()
             self._console.line(f"sweep     {self._name}, W&B chooses: {url or sweep}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from freemvmt.data.judgements import Judgements, from_pairs, index_column, numbers
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 
 BATCH_ROWS = 4096  # rows to decode at a time
 _MAX_GROUP = 2**28  # bytes of the passages, as the file stores them, in a row group that is decoded at once
@@ -117,7 +117,7 @@ def parquet_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: column names that are not UTF-8
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{path} is not a sound Parquet file ({reason}); fetch or write it again") from error
 
 
