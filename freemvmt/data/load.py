@@ -20,7 +20,7 @@ from freemvmt.data.corpus import read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
-from freemvmt.data.lines import data_files, json_lines, saved_dataset_hint, unknown_ending, unpack_hint
+from freemvmt.data.lines import conversion_hint, data_files, json_lines, unknown_ending
 from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.beir import beir
 from freemvmt.data.readers.jsonl import read_jsonl
@@ -128,7 +128,7 @@ def load_collection(name: str, split_name: str, config: DataConfig) -> Collectio
         return _read_judged(path, split_name)
     files = [path] if path.is_file() else _split_files(path, (split_name,))
     if not files:
-        hint = unpack_hint(path, split_name) or _other_data(path)
+        hint = conversion_hint(path, split_name) or _other_data(path)
         raise UserError(f"{path} has no files of a split {split_name!r}; {hint}")
     examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
     return to_collection(examples, f"{name_of(path)} {split_name}" if path.is_dir() else path.name)
@@ -218,7 +218,7 @@ def training_files(path: Path) -> list[Path]:
         file for file in data_files(path, tuple(_READERS)) if file not in evaluation_files
     ]
     if not files:
-        hint = unpack_hint(path) or saved_dataset_hint(path) or "check the path"
+        hint = conversion_hint(path) or "check the path"
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {hint}")
     return files
 
@@ -313,7 +313,7 @@ def _no_corpus_hint(folder: Path) -> str:
 
 def _other_data(folder: Path) -> str:
     """What to give in place of a split that ``folder`` lacks."""
-    if hint := saved_dataset_hint(folder) or _no_corpus_hint(folder):
+    if hint := _no_corpus_hint(folder):
         return hint
     if files := data_files(folder, tuple(_READERS)):
         return f"give one of its files, such as {files[0].name}, or name a split, the beginning of a name, with --split"
