@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,30 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "corpus.jsonl").write_text('{"id": "1", "text": "a pump"}\n')
     assert main(["index", "untrained", str(folder), "--output", str(folder.parent / "bundle")]) == 0
     return folder.parent / "bundle"
+
+
+def test_in_a_locale_without_utf_8_names_and_words_stay(tmp_path: Path) -> None:
+    """Python takes names and arguments for ASCII there, unless it is told otherwise."""
+    folder, bundle = tmp_path / "dö", tmp_path / "bö"
+    folder.mkdir()
+    (folder / "naïve.txt").write_text("a naïve search", encoding="utf-8")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt")).write_text("x")
+    environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C"}
+
+    def run(*words: str | Path) -> str:
+        command = [sys.executable, "-m", "freemvmt", *words, "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, check=True)
+        reports.append(done.stderr.decode())
+        return done.stdout.decode()
+
+    reports: list[str] = []
+    assert json.loads(run("index", "untrained", folder, "--output", bundle))["documents"] == 1
+    assert json.loads(run("sync", bundle, folder))["unchanged"] == 1
+    assert all("passed over 'caf\\udce9.txt': its name is not UTF-8" in report for report in reports)
+    found = run("search", bundle, "naïve", "--method", "bm25")
+    assert [hit["id"] for hit in json.loads(found)["hits"]] == ["naïve.txt"]
+
+    environment |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+    escaped = run("search", bundle, "naïve", "--method", "bm25")
+    assert escaped.isascii()
+    assert json.loads(escaped)["query"] == "naïve"
