@@ -158,9 +158,9 @@ def compare(argv: Sequence[str]) -> int:
         ("B", options.model_b, comparison.mean_b, retriever_b),
     ):
         console.line(f"  {letter}  {mean:.4f}  {name}{_cut_note(retriever)}")
-    low, high = comparison.interval
+    interval = "[{:+.4f}, {:+.4f}]  ".format(*comparison.interval) if comparison.interval else ""
     console.line(
-        f"  A - B  {comparison.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {comparison.p_value:.4f}  "
+        f"  A - B  {comparison.difference:+.4f}  {interval}p = {comparison.p_value:.4f}  "
         f"(A better on {comparison.wins}, B on {comparison.losses}, equal on {comparison.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}

@@ -224,6 +224,8 @@ def _measure(retriever: "Retriever", model: "TwoTowersModel", data: "TrainingDat
 
 def _report(results: dict[str, "Result"], comparison: "Comparison", data: "TrainingData", console: Console) -> None:
     """Print a line for each of ``results``."""
+    from freemvmt.evaluation.metrics import half_width_of
+
     validation = data.validation
     console.line()
     console.line(
@@ -234,8 +236,8 @@ def _report(results: dict[str, "Result"], comparison: "Comparison", data: "Train
         share = data.frozen.retention(results["trained"].metrics["ndcg@10"])
         notes["trained"] = f"{share:.1%} of the transformer on both sides, {data.frozen.ndcg_10:.3f}"
     for name, result in results.items():
-        low, high = result.intervals["ndcg@10"]
-        score = f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}   {notes.get(name, '')}"
+        half_width = half_width_of(result.intervals["ndcg@10"], digits=3)
+        score = f"  {name:<10} {result.metrics['ndcg@10']:.3f}{half_width}   {notes.get(name, '')}"
         console.line(score.rstrip())
 
 

@@ -58,7 +58,7 @@ def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
                 "protocol": evaluation["protocol"],
                 "queries": evaluation["queries"],
                 "documents": evaluation["documents"],
-                **({"interval_95": list(intervals[metric])} if metric in intervals else {}),
+                **({"interval_95": list(intervals[metric])} if intervals.get(metric) else {}),
             },
         )
         for metric in _METRICS
@@ -69,7 +69,8 @@ def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
 def write_card(config: TrainConfig, record: dict[str, Any], name: str, sentence: SentenceConfig) -> str:
     """The text of a model folder's README.md; ``record`` describes the training, ``sentence`` a transformer tower."""
     validation, scores = record["validation"], record["scores"]
-    low, high = scores["interval_95"]["ndcg@10"]
+    bounds = scores["interval_95"]["ndcg@10"]  # None of a single query
+    interval = " (95 % of resamples: {:.4f} to {:.4f})".format(*bounds) if bounds else ""
     command = record.get("retuned") or ["two-towers", "train", *changed_flags(config)]
     return f"""---
 {metadata(config.base, record, name).to_yaml()}
@@ -84,7 +85,7 @@ A query tower and a document tower, {_towers(config, sentence)}, trained on
 | validation NDCG@10 | |
 |---|---|
 | {"the query tower before" if "retuned" in record else "untrained"} | {scores["untrained_ndcg@10"]:.4f} |
-| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} (95 % of resamples: {low:.4f} to {high:.4f}) |
+| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f}{interval} |
 {_retention(scores)}
 Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
 No query of them was trained on.
