@@ -32,6 +32,7 @@ from freemvmt.data.structure import structure_of
 from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.storage import hub
 from freemvmt.storage.files import check_regular, name_of
 
@@ -101,7 +102,7 @@ def load(config: DataConfig, *, as_documents: bool = False) -> Dataset:
         source = to_examples(Judgements.join(unsplit), joined_name) if len(unsplit) < len(judgements_list) else train
         _, held_out = split(source, config.validation_fraction, config.validation_queries, config.seed)
         collections.append(to_collection(held_out, joined_name, source.passages))
-        share = f"{len(held_out.queries):,} of {len(source.queries):,} queries"
+        share = f"{len(held_out.queries):,} of {count_of(len(source.queries), 'query', 'queries')}"
         logger.info("held out for validation: %s, by seed %d", share, config.seed)
     validation = merge(collections)
     train = without_queries(train, validation.queries)
@@ -366,7 +367,8 @@ def _load_pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
         is_held_out = int(passage_id(f"{config.seed}\0{doc.body}"), 16) / 2**64 < fraction
         (held_out if is_held_out else training).append((doc.summary, [doc.body], []))
     if not held_out or not training:
-        raise UserError(f"{len(docstrings)} docstrings are too few to hold some out; give a larger --max-samples")
+        count = count_of(len(docstrings), "docstring is", "docstrings are")
+        raise UserError(f"{count} too few to hold some out; give a larger --max-samples")
     examples = to_examples(from_pairs(held_out), "pydocs held-out", as_judged=True)
     corpus = list(dict.fromkeys(doc.body for doc in docstrings))
     return from_pairs(training), to_collection(examples, "pydocs held-out", corpus)

@@ -170,8 +170,8 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
 
 def protocol_of(collection: Collection, protocol: Protocol = "full") -> str:
     """The description of a protocol that stands in every result."""
-    name = f"full corpus, {len(collection.documents)} documents" if protocol == "full" else "pool of the row's passages"
-    left_out = len(collection.self_matches)
+    size, left_out = len(collection.documents), len(collection.self_matches)
+    name = f"full corpus, {size} document{'s' * (size != 1)}" if protocol == "full" else "pool of the row's passages"
     return f"{name}; {left_out} self-match{'es' * (left_out > 1)} left out" if left_out else name
 
 

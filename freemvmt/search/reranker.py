@@ -20,6 +20,7 @@ from freemvmt.config import RerankConfig
 from freemvmt.data.ragged import length_groups
 from freemvmt.data.values import content_of, texts_of
 from freemvmt.errors import UserError, first_line
+from freemvmt.runtime.console import count_of
 from freemvmt.runtime.cores import cores
 from freemvmt.search.hits import Hit
 from freemvmt.search.onnx_encoder import open_graph
@@ -65,9 +66,8 @@ class Reranker:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         self._room = min(max_length, _positions(config)) - special
         if self._room < 2:
-            raise UserError(
-                f"{self.name} reads {self._room + special} tokens, too few for a query and a text; give another"
-            )
+            length = count_of(self._room + special, "token")
+            raise UserError(f"{self.name} reads {length}, too few for a query and a text; give another")
         self._model: _Model = _Graph(weights) if weights.suffix == ".onnx" else _classifier(folder, device)
         self._check()
 

@@ -23,6 +23,7 @@ from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
 from freemvmt.data.values import content_of, id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
@@ -72,11 +73,12 @@ class Retriever:
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
+        size = count_of(len(documents), "document")
         if len(document_ids) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
+            raise UserError(f"{size} but {count_of(len(document_ids), 'id')}; give one id a document")
         given = None if callable(vectors) else vectors
         if given is not None and len(given) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(given)} vectors; give one vector a document")
+            raise UserError(f"{size} but {count_of(len(given), 'vector')}; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
         self.reranker: Reranker | None = None  # scores the best hits of a search again
@@ -230,9 +232,8 @@ class Retriever:
         view = self._snapshot()[1]
         missing = view.numbers_of(ids).count(None)
         if missing or len(view) != len(ids):
-            problem = (
-                f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
-            )
+            size = count_of(len(view), "document")
+            problem = f"{size} indexed, and {missing:,} of the {len(ids):,} of {name} not among them"
             raise UserError(f"{problem}; index that collection to measure on it")
 
     def scores(

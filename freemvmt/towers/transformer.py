@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from freemvmt.config import MAX_INTEGER, TowerName
 from freemvmt.data.ragged import TokenArray, length_groups
 from freemvmt.errors import UserError, first_line
+from freemvmt.runtime.console import count_of
 from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
@@ -81,7 +82,8 @@ class TransformerTower(nn.Module):
         sides: tuple[TowerName, TowerName] = ("query", "document")
         self._prompts = {side: Prompt(text, tokenizer) for side in sides if (text := sentence.prompt(side))}
         if self._max_length <= self.prompt_tokens:
-            raise UserError(f"the encoder reads {length} tokens, too few for its prompt and a text; give another model")
+            tokens = count_of(length, "token")
+            raise UserError(f"the encoder reads {tokens}, too few for its prompt and a text; give another model")
 
     @property
     def width(self) -> int:

@@ -168,7 +168,7 @@ class _Sweep:
             if not study.trials:  # the first trial trains as without a sweep, so the best trial is no worse
                 study.enqueue_trial(self._defaults())
             finished_count = sum(trial.state.is_finished() for trial in study.trials)
-            note = f", after {finished_count} trials" if finished_count else ""
+            note = f", after {count_of(finished_count, 'trial')}" if finished_count else ""
             self._console.line(f"sweep     {self._name}, Optuna chooses{note}: {path}")
             try:
                 for left in range(count, 0, -1):

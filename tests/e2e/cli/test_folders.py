@@ -12,6 +12,7 @@ from freemvmt.cli import main
 from freemvmt.export.vectors import read_vectors
 from freemvmt.search.retriever import Retriever
 
+from beir_folder import beir
 from refusals import refusal
 from small_pdf import pdf_of
 
@@ -157,3 +158,26 @@ def test_in_a_locale_without_utf_8_names_and_words_stay(tmp_path: Path) -> None:
     escaped = run("search", bundle, "naïve", "--method", "bm25")
     assert escaped.isascii()
     assert json.loads(escaped)["query"] == "naïve"
+
+
+def test_one_document_and_one_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are named in the singular, and a mean over one query has no interval."""
+    folder, bundle = tmp_path / "notes", tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "pump.md").write_text("A pump moves water.")
+    judged = beir(tmp_path / "judged", {"a": ("", "A pump moves water.")}, {"q": "what moves water"}, ["q\ta\t1"])
+
+    def said(*words: str | Path) -> str:
+        assert main([*map(str, words)]) == 0
+        return capsys.readouterr().out
+
+    assert "1 document from 1 file" in said("index", "untrained", folder, "--output", bundle)
+    assert "unchanged 1; 1 document in" in said("sync", bundle, folder)
+    assert "hybrid, 1 document," in said("search", bundle, "water")
+    head, _, scores = said("evaluate", "bm25", judged).splitlines()[:3]
+    assert head.startswith("judged: 1 query, full corpus, 1 document")
+    assert scores.split() == ["bm25", "1.0000", "1.0000", "1.0000", "1.0000"]
+    assert "  A - B  +0.0000  p = 1.0000  (A better on 0," in said("compare", "bm25", "bm25", judged)
+    report = json.loads(said("compare", "bm25", "bm25", judged, "--json"))
+    assert report["comparison"]["interval"] is None
+    assert report["a"]["interval_95"]["ndcg@10"] is None
