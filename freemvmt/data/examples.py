@@ -79,10 +79,8 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
         np.full(len(passages), -1) if as_judged else _matching_queries(queries, judgements.passages.dictionary)
     )
     self_matches = keep & (matching_query[passage_of] == query_of)
-    if self_matches.any():
-        logger.info(
-            "%s: %s the query itself; left out", where, count_of(self_matches.sum(), "passage is", "passages are")
-        )
+    if count := int(self_matches.sum()):
+        logger.info("%s: %s the query itself; left out", where, count_of(count, "passage is", "passages are"))
         keep &= ~self_matches
     query_of, passage_of, labels = query_of[keep], passage_of[keep], judgements.labels[keep]
 
@@ -95,9 +93,8 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
 
     has_positive = np.zeros(len(queries), np.bool_)
     has_positive[positives // size] = True
-    rows_without_positive = len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels]))
-    if rows_without_positive:
-        rows_have = count_of(rows_without_positive, "row has", "rows have")
+    if count := len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels])):
+        rows_have = count_of(count, "row has", "rows have")
         logger.info("%s: %s no passage that answers the query; left out", where, rows_have)
     if not has_positive.any():
         raise UserError(f"{where}: no row has a passage that answers its query; nothing to learn from")
