@@ -25,6 +25,7 @@ from freemvmt.runtime.cores import cores
 from freemvmt.search.hits import Hit
 from freemvmt.search.onnx_encoder import open_graph
 from freemvmt.storage import hub
+from freemvmt.storage.files import storable
 from freemvmt.storage.sentence_config import read_json
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Reranker:
 
     def _pairs(self, query: str, texts: Sequence[str]) -> "list[Encoding]":
         """The tokens of the query with each text, special ones included."""
-        texts = [_valid(text) for text in (query, query, *texts)]
+        texts = [storable(text) for text in (query, query, *texts)]
         whole, half, *others = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         half.truncate(self._room // 2)
         pairs = []
@@ -186,11 +187,6 @@ def _positions(config: Mapping[str, Any]) -> int:
     """The tokens that a model reads. In RoBERTa and its like, the first positions are for padding."""
     positions = int(config.get("max_position_embeddings") or 512)
     return positions - (int(config.get("pad_token_id", 1)) + 1 if config.get("model_type") in _PADDED else 0)
-
-
-def _valid(text: str) -> str:
-    """``text`` without half of a surrogate pair, which no tokenizer reads."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _inputs(pairs: "Sequence[Encoding]", padding: int) -> Inputs:

@@ -21,7 +21,7 @@ import numpy as np
 from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
-from freemvmt.data.values import content_of, id_of, ids_of, texts_of
+from freemvmt.data.values import FirstPlaces, content_of, id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
 from freemvmt.runtime.console import count_of
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
@@ -303,7 +303,6 @@ class Retriever:
     def add(self, documents: Iterable[Document], delete: Iterable[str | int] = ()) -> AddedCounts:
         """Add documents; each replaces the document with the same id, if there is one. Delete others.
 
-
         In a bundle all of it is one change. A document whose text is as before keeps its vectors.
         On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes
         nothing, when the bundle cannot be written to or a field has another kind.
@@ -410,9 +409,7 @@ def _rerank_depth(reranker: "Reranker | None", rerank: object) -> int:
 
 
 def _check_distinct(ids: list[str]) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    seen: dict[str, int] = {}
-    for number, id in enumerate(ids):
-        if (first := seen.setdefault(id, number)) != number:
-            raise UserError(f"the id {id[:200]!r} stands twice, at {first} and {number}; give each document its own")
+    if len(set(ids)) < len(ids):
+        places = FirstPlaces("id")
+        for number, id in enumerate(ids):
+            places.see(id, f"ids[{number}]")
