@@ -111,7 +111,8 @@ def encode(
     entries = [{"file": result.file, "documents": result.documents, "key": result.key} for result in shards]
     manifest = finish(output, model, corpus, side, stored, entries)
     encoded = sum(result.seconds is not None for result in shards)
-    console.line(f"encoded   {manifest['documents']:,} vectors of {model.dim}: {encoded} of {len(shards)} shards made")
+    vectors, all_shards = count_of(manifest["documents"], "vector"), count_of(len(shards), "shard")
+    console.line(f"encoded   {vectors} of {model.dim}: {encoded} of {all_shards} made")
     return manifest
 
 
