@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 from freemvmt.config import DataConfig, Method
 from freemvmt.data.collection import Collection
 from freemvmt.data.load import load_collection
-from freemvmt.evaluation.metrics import Result, evaluate, measure
+from freemvmt.evaluation.metrics import Result, bounds_of, evaluate, measure
 from freemvmt.export.site.export import export_site
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.bundle.build import build
@@ -87,8 +87,7 @@ def _measured(page: Page, folder: Path, collection: Collection, method: Method) 
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    low, high = result.intervals["ndcg@10"]
-    return {"ndcg@10": round(result.metrics["ndcg@10"], 4), "interval_95": [round(low, 4), round(high, 4)]}
+    return {"ndcg@10": round(result.metrics["ndcg@10"], 4), "interval_95": bounds_of(result.intervals["ndcg@10"], 4)}
 
 
 if __name__ == "__main__":

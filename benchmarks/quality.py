@@ -21,7 +21,7 @@ import record
 from freemvmt.config import HYBRID_WEIGHT, TrainConfig
 from freemvmt.data.collection import Collection
 from freemvmt.data.load import load_collection
-from freemvmt.evaluation.metrics import Result, compare, evaluate
+from freemvmt.evaluation.metrics import Result, bounds_of, compare, evaluate
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import Console
 from freemvmt.search.retriever import Retriever
@@ -117,10 +117,9 @@ def searched(models: list[TwoTowersModel], collection: Collection, lexical: Retr
 def summed_up(results: list[Result]) -> dict[str, Any]:
     """NDCG@10 of the seeds' mean, its interval, and each seed's own."""
     mean = mean_of(results)
-    low, high = mean.intervals["ndcg@10"]
     return {
         "ndcg@10": round(mean.metrics["ndcg@10"], 4),
-        "interval_95_over_queries": [round(low, 4), round(high, 4)],
+        "interval_95_over_queries": bounds_of(mean.intervals["ndcg@10"], 4),
         "seeds": [round(result.metrics["ndcg@10"], 4) for result in results],
     }
 

@@ -11,6 +11,7 @@ import tyro
 from freemvmt.cli.parsing import CollectionArgument, Options, parse
 from freemvmt.config import DataConfig, Lexical, Method, Protocol, RerankConfig
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 
 if TYPE_CHECKING:
     from freemvmt.data.collection import Collection
@@ -85,7 +86,7 @@ def evaluate(argv: Sequence[str]) -> int:
         result = measure(run, collection, result.method, options.protocol, reranked.note)
         answer["rerank"] = {"model": reranked.model, "depth": reranked.depth, "median_ms": round(reranked.median_ms, 3)}
     notes = _bm25_note(options) + _cut_note(retriever)
-    console.line(f"{collection.name}: {result.queries:,} queries, {result.protocol}{notes}")
+    console.line(f"{collection.name}: {count_of(result.queries, 'query', 'queries')}, {result.protocol}{notes}")
     for line in table([result]):
         console.line(line)
     if reranker is not None:
@@ -152,15 +153,16 @@ def compare(argv: Sequence[str]) -> int:
     measured = [_measured(name, collection, options.method, options) for name in (options.model_a, options.model_b)]
     (a, _, retriever_a), (b, _, retriever_b) = measured
     comparison = compare_results(a, b, options.metric)
-    console.line(f"{collection.name}: {a.queries:,} queries, {a.protocol}{_bm25_note(options)}; {options.metric}")
+    queries = count_of(a.queries, "query", "queries")
+    console.line(f"{collection.name}: {queries}, {a.protocol}{_bm25_note(options)}; {options.metric}")
     for letter, name, mean, retriever in (
         ("A", options.model_a, comparison.mean_a, retriever_a),
         ("B", options.model_b, comparison.mean_b, retriever_b),
     ):
         console.line(f"  {letter}  {mean:.4f}  {name}{_cut_note(retriever)}")
-    low, high = comparison.interval
+    interval = "[{:+.4f}, {:+.4f}]  ".format(*comparison.interval) if comparison.interval else ""
     console.line(
-        f"  A - B  {comparison.difference:+.4f}  [{low:+.4f}, {high:+.4f}]  p = {comparison.p_value:.4f}  "
+        f"  A - B  {comparison.difference:+.4f}  {interval}p = {comparison.p_value:.4f}  "
         f"(A better on {comparison.wins}, B on {comparison.losses}, equal on {comparison.ties})"
     )
     sides = {"a": {"model": options.model_a, **a.as_dict()}, "b": {"model": options.model_b, **b.as_dict()}}
@@ -253,7 +255,7 @@ def _heavy_score(retriever: "Retriever", collection: "Collection", options: Eval
 def _cut_note(retriever: "Retriever | None") -> str:
     if retriever is None or (passages := retriever.passage_count) == len(retriever):
         return ""
-    return f", documents cut into {passages:,} passages"
+    return f", documents cut into {count_of(passages, 'passage')}"
 
 
 def _bm25_note(options: CollectionOptions) -> str:

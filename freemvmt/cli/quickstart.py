@@ -17,7 +17,7 @@ import tyro
 from freemvmt.cli.parsing import Options, parse
 from freemvmt.config import Method, TrainConfig
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import Console, pasteable, shorten
+from freemvmt.runtime.console import Console, count_of, pasteable, shorten
 
 if TYPE_CHECKING:  # most of these import PyTorch, which takes seconds
     from freemvmt.data.load import Dataset
@@ -166,7 +166,9 @@ def _train(
     data = prepare(config, console, start=start, data=dataset)
     training = train(config, data, console=console)
     rate = training.pairs * len(training.history) / training.seconds
-    console.line(f"{label_of(config)}: {len(training.history)} epochs, {rate:,.0f} pairs/s", training.seconds)
+    console.line(
+        f"{label_of(config)}: {count_of(len(training.history), 'epoch')}, {rate:,.0f} pairs/s", training.seconds
+    )
     if training.val_ndcg_10 < training.untrained_ndcg_10:
         console.line("kept      the untrained towers: this text taught them nothing")
         training = replace(training, model=untrained, val_ndcg_10=training.untrained_ndcg_10, best_epoch=0)
@@ -195,7 +197,7 @@ def _say_how_long(model: "TwoTowersModel", passages: Sequence[str], console: Con
     started = time.perf_counter()
     model.encode_documents(sample)
     minutes = (time.perf_counter() - started) / len(sample) * len(passages) / 60
-    count = f"{len(passages):,} passages: about {max(1, round(minutes))} min the first time"
+    count = f"{count_of(len(passages), 'passage')}: about {max(1, round(minutes))} min the first time"
     console.line(f"heavy     a transformer encodes {count}; its vectors are cached")
 
 
@@ -224,18 +226,19 @@ def _measure(retriever: "Retriever", model: "TwoTowersModel", data: "TrainingDat
 
 def _report(results: dict[str, "Result"], comparison: "Comparison", data: "TrainingData", console: Console) -> None:
     """Print a line for each of ``results``."""
+    from freemvmt.evaluation.metrics import half_width_of
+
     validation = data.validation
     console.line()
-    console.line(
-        f"ndcg@10, {len(validation.queries):,} held-out queries over all {len(validation.documents):,} passages"
-    )
+    queries = count_of(len(validation.queries), "held-out query", "held-out queries")
+    console.line(f"ndcg@10, {queries} over all {count_of(len(validation.documents), 'passage')}")
     notes = {"hybrid": _verdict(comparison.difference, comparison.p_value)}
     if data.frozen:
         share = data.frozen.retention(results["trained"].metrics["ndcg@10"])
         notes["trained"] = f"{share:.1%} of the transformer on both sides, {data.frozen.ndcg_10:.3f}"
     for name, result in results.items():
-        low, high = result.intervals["ndcg@10"]
-        score = f"  {name:<10} {result.metrics['ndcg@10']:.3f} ± {(high - low) / 2:.3f}   {notes.get(name, '')}"
+        half_width = half_width_of(result.intervals["ndcg@10"], digits=3)
+        score = f"  {name:<10} {result.metrics['ndcg@10']:.3f}{half_width}   {notes.get(name, '')}"
         console.line(score.rstrip())
 
 

@@ -11,7 +11,7 @@ import tyro
 from freemvmt.cli.parsing import BundleArgument, Options, parse
 from freemvmt.config import Method, RerankConfig
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import shorten
+from freemvmt.runtime.console import count_of, shorten
 from freemvmt.runtime.garbage import no_collection, no_collection_at_exit
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def search(argv: Sequence[str]) -> int:
                     console.shares([(piece.text, piece.share) for piece in pieces], 12)
             results[-1]["explanation"] = asdict(explanation)
     again = f", reranked by {retriever.reranker.name}" if retriever.reranker else ""
-    summary = f"{options.method}{again}, {len(retriever):,} documents"
+    summary = f"{options.method}{again}, {count_of(len(retriever), 'document')}"
     console.line(f"     {summary}, {milliseconds:.1f} ms" if hits else f"     nothing found ({summary})")
     return options.finish(
         {"query": options.query, "method": options.method, "took_ms": round(milliseconds, 3), "hits": results}

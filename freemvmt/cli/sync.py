@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import tyro
 
 from freemvmt.cli.parsing import BundleArgument, FolderOptions, Options, parse
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Console, count_of
 
 if TYPE_CHECKING:
     from freemvmt.search.bundle.sync import SyncCounts
@@ -68,7 +68,7 @@ def _sync(retriever: "Retriever", options: SyncOptions, console: Console, quiet:
         report.print(console)
         console.line(
             f"synced    added {counts.added:,}, replaced {counts.replaced:,}, deleted {counts.deleted:,}, "
-            f"unchanged {counts.unchanged:,}; {len(retriever):,} documents in {options.bundle}",
+            f"unchanged {counts.unchanged:,}; {count_of(len(retriever), 'document')} in {options.bundle}",
             time.perf_counter() - clock,
         )
     return counts

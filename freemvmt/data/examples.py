@@ -19,6 +19,7 @@ from freemvmt.data.judgements import Judgements, index_column, numbers, strings
 from freemvmt.data.ragged import IdLists
 from freemvmt.data.values import folded
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,8 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
         np.full(len(passages), -1) if as_judged else _matching_queries(queries, judgements.passages.dictionary)
     )
     self_matches = keep & (matching_query[passage_of] == query_of)
-    if self_matches.any():
-        logger.info("%s: %d passages are the query itself; left out", where, self_matches.sum())
+    if count := int(self_matches.sum()):
+        logger.info("%s: %s the query itself; left out", where, count_of(count, "passage is", "passages are"))
         keep &= ~self_matches
     query_of, passage_of, labels = query_of[keep], passage_of[keep], judgements.labels[keep]
 
@@ -92,9 +93,9 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
 
     has_positive = np.zeros(len(queries), np.bool_)
     has_positive[positives // size] = True
-    rows_without_positive = len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels]))
-    if rows_without_positive:
-        logger.info("%s: %d rows have no passage that answers the query; left out", where, rows_without_positive)
+    if count := len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels])):
+        rows_have = count_of(count, "row has", "rows have")
+        logger.info("%s: %s no passage that answers the query; left out", where, rows_have)
     if not has_positive.any():
         raise UserError(f"{where}: no row has a passage that answers its query; nothing to learn from")
     negatives = negatives[has_positive[negatives // size]]
@@ -206,6 +207,7 @@ def split(examples: Examples, fraction: float, limit: int, seed: int) -> tuple[E
     """(training, held-out): a random ``fraction`` of the queries, at most ``limit``, is held out."""
     count = min(limit, round(fraction * len(examples.queries)))
     if count < 1 or count == len(examples.queries):
-        raise UserError(f"{len(examples.queries)} queries are too few to hold some out; give more rows")
+        queries = count_of(len(examples.queries), "query is", "queries are")
+        raise UserError(f"{queries} too few to hold some out; give more rows")
     order = np.random.default_rng(seed).permutation(len(examples.queries))
     return select(examples, np.sort(order[count:])), select(examples, np.sort(order[:count]))

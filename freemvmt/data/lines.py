@@ -68,6 +68,12 @@ def data_files(folder: Path, endings: Sequence[str]) -> list[Path]:
         raise UserError(f"cannot read {folder}: {error.strerror or error}; check the path") from error
 
 
+def conversion_hint(folder: Path, name: str = "") -> str:
+    """What makes data out of what ``folder`` holds: to unpack a file whose name begins with ``name``, or to write out
+    what `datasets` saved; "" if there is neither."""
+    return unpack_hint(folder, name) or _saved_dataset_hint(folder)
+
+
 def unpack_hint(folder: Path, name: str = "") -> str:
     """A hint to unpack the first packed file in ``folder`` whose name begins with ``name``; "" if there is none."""
     try:
@@ -77,7 +83,7 @@ def unpack_hint(folder: Path, name: str = "") -> str:
     return next((f"unpack {file.name} first" for file in packed if file.name.startswith(name)), "")
 
 
-def saved_dataset_hint(folder: Path) -> str:
+def _saved_dataset_hint(folder: Path) -> str:
     """What to do with a folder that ``save_to_disk`` of the library `datasets` wrote; "" for another folder."""
     split = "['train']" if (folder / "dataset_dict.json").is_file() else ""
     if not split and not (folder / "dataset_info.json").is_file():

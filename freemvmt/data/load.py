@@ -20,7 +20,7 @@ from freemvmt.data.corpus import read_corpus
 from freemvmt.data.documents import Document
 from freemvmt.data.examples import Examples, select, split, to_examples, with_queries_alone, without_queries
 from freemvmt.data.judgements import Judgements, from_pairs
-from freemvmt.data.lines import data_files, json_lines, saved_dataset_hint, unknown_ending, unpack_hint
+from freemvmt.data.lines import conversion_hint, data_files, json_lines, unknown_ending
 from freemvmt.data.readers import pydocs
 from freemvmt.data.readers.beir import beir
 from freemvmt.data.readers.jsonl import read_jsonl
@@ -32,6 +32,7 @@ from freemvmt.data.structure import structure_of
 from freemvmt.data.unlabelled import draw_spans, read_queries_alone
 from freemvmt.data.values import passage_id
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.storage import hub
 from freemvmt.storage.files import check_regular, name_of
 
@@ -101,7 +102,7 @@ def load(config: DataConfig, *, as_documents: bool = False) -> Dataset:
         source = to_examples(Judgements.join(unsplit), joined_name) if len(unsplit) < len(judgements_list) else train
         _, held_out = split(source, config.validation_fraction, config.validation_queries, config.seed)
         collections.append(to_collection(held_out, joined_name, source.passages))
-        share = f"{len(held_out.queries):,} of {len(source.queries):,} queries"
+        share = f"{len(held_out.queries):,} of {count_of(len(source.queries), 'query', 'queries')}"
         logger.info("held out for validation: %s, by seed %d", share, config.seed)
     validation = merge(collections)
     train = without_queries(train, validation.queries)
@@ -128,7 +129,7 @@ def load_collection(name: str, split_name: str, config: DataConfig) -> Collectio
         return _read_judged(path, split_name)
     files = [path] if path.is_file() else _split_files(path, (split_name,))
     if not files:
-        hint = unpack_hint(path, split_name) or _other_data(path)
+        hint = conversion_hint(path, split_name) or _other_data(path)
         raise UserError(f"{path} has no files of a split {split_name!r}; {hint}")
     examples = to_examples(_read_files(files, config, config.max_samples), name, as_judged=True)
     return to_collection(examples, f"{name_of(path)} {split_name}" if path.is_dir() else path.name)
@@ -218,7 +219,7 @@ def training_files(path: Path) -> list[Path]:
         file for file in data_files(path, tuple(_READERS)) if file not in evaluation_files
     ]
     if not files:
-        hint = unpack_hint(path) or saved_dataset_hint(path) or "check the path"
+        hint = conversion_hint(path) or "check the path"
         raise UserError(f"{path} holds no .parquet, .jsonl or .tsv to train on, and no corpus.jsonl; {hint}")
     return files
 
@@ -313,7 +314,7 @@ def _no_corpus_hint(folder: Path) -> str:
 
 def _other_data(folder: Path) -> str:
     """What to give in place of a split that ``folder`` lacks."""
-    if hint := saved_dataset_hint(folder) or _no_corpus_hint(folder):
+    if hint := _no_corpus_hint(folder):
         return hint
     if files := data_files(folder, tuple(_READERS)):
         return f"give one of its files, such as {files[0].name}, or name a split, the beginning of a name, with --split"
@@ -366,7 +367,8 @@ def _load_pydocs(config: DataConfig) -> tuple[Judgements, Collection]:
         is_held_out = int(passage_id(f"{config.seed}\0{doc.body}"), 16) / 2**64 < fraction
         (held_out if is_held_out else training).append((doc.summary, [doc.body], []))
     if not held_out or not training:
-        raise UserError(f"{len(docstrings)} docstrings are too few to hold some out; give a larger --max-samples")
+        count = count_of(len(docstrings), "docstring is", "docstrings are")
+        raise UserError(f"{count} too few to hold some out; give a larger --max-samples")
     examples = to_examples(from_pairs(held_out), "pydocs held-out", as_judged=True)
     corpus = list(dict.fromkeys(doc.body for doc in docstrings))
     return from_pairs(training), to_collection(examples, "pydocs held-out", corpus)

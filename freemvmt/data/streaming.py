@@ -19,7 +19,7 @@ from freemvmt.data.judgements import Judgements
 from freemvmt.data.load import existing_path, is_judged, ms_marco_validation, training_files, validation_of
 from freemvmt.data.readers.msmarco import ms_marco
 from freemvmt.data.readers.parquet import BATCH_ROWS, from_table, parquet_shape, parquet_tables
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.storage import hub
 from freemvmt.storage.digests import digest_of
 
@@ -125,7 +125,7 @@ class HubRows:
                 yield from_table(batch, "msmarco train", "query", "passage", before=row)
                 row += len(batch)
         except OSError as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            reason = first_line(error)
             raise UserError(f"the Hub stopped answering at row {row:,} ({reason}); go on with --resume") from error
 
 

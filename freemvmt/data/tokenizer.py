@@ -20,6 +20,7 @@ from freemvmt.data.ragged import TokenArray, offsets_of
 from freemvmt.data.tokenizer_json import own_settings, settings_of, with_settings
 from freemvmt.errors import UserError
 from freemvmt.storage.digests import digest_of, sha256_of_text
+from freemvmt.storage.files import storable
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,7 @@ class Tokenizer:
             for number, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise TypeError(f"text {number} is {type(text).__name__}; give a list of strings") from None
-            valid = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
-            return self._encode(valid, self.max_length)
+            return self._encode([storable(text) for text in texts], self.max_length)
 
     def longer_than(self, tokens: int, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each of ``texts``, which UTF-8 can encode, has more than ``tokens`` tokens."""
@@ -149,8 +149,7 @@ class Tokenizer:
 
     def words(self, text: str) -> tuple[list[tuple[int, int, int]], TokenArray]:
         """(start, stop, number of tokens) of each word of a text after truncation, and the tokens of all words."""
-        valid_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        encoding = self._engines.reference.encode(valid_text, add_special_tokens=False)
+        encoding = self._engines.reference.encode(storable(text), add_special_tokens=False)
         words: list[tuple[int, int, int]] = []
         last = None
         tokens = zip(encoding.word_ids[: self.max_length], encoding.offsets[: self.max_length], strict=True)

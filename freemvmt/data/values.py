@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from freemvmt.errors import UserError
 from freemvmt.storage.digests import digest_of
-from freemvmt.storage.files import is_storable
+from freemvmt.storage.files import is_storable, storable
 
 T = TypeVar("T", bound=Hashable)
 Metadata = dict[str, Any]  # JSON values; filters work on text, numbers, booleans and lists of these
@@ -76,8 +76,7 @@ def parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         record = _loads(line)
         if _SURROGATE.search(line):
-            utf_16 = json.dumps(record, ensure_ascii=False).encode("utf-16", "surrogatepass")
-            record = _loads(utf_16.decode("utf-16", "replace"))
+            record = _loads(storable(json.dumps(record, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         default_reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
         reason = str(error) if isinstance(error, _NotJSONError) else getattr(error, "msg", default_reason)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from freemvmt.data.collection import Collection
 from freemvmt.evaluation.metrics import Result
 from freemvmt.evaluation.runs import Run, in_trec_order
-from freemvmt.runtime.console import Console, shorten
+from freemvmt.runtime.console import Console, count_of, shorten
 from freemvmt.search.retriever import Retriever
 
 SHOWN = 3  # documents of each ranking
@@ -112,7 +112,7 @@ def _reason(retriever: Retriever, query: str, id: str) -> Reason:
 def print_lost_queries(lost: list[LostQuery], method: str, queries: int, console: Console) -> None:
     """Print the queries with both rankings; ``*`` marks a relevant document."""
     console.line()
-    console.line(f"lost most against BM25: {len(lost)} of {queries:,} queries (* is relevant)")
+    console.line(f"lost most against BM25: {len(lost)} of {count_of(queries, 'query', 'queries')} (* is relevant)")
     for number, query in enumerate(lost, start=1):
         console.line()
         console.line(f"{number:>3}  {shorten(query.query, 100)}")

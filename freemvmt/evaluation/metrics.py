@@ -29,6 +29,8 @@ RESAMPLES = 2_000  # of the bootstrap
 PERMUTATIONS = 10_000  # of the randomisation test
 PERMUTATION_BLOCK = 500  # permutations at a time; divides PERMUTATIONS
 
+Interval = tuple[float, float] | None  # (low, high) of a mean; None for that of a single value, which has no interval
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -52,7 +54,7 @@ class Result:
         object.__setattr__(self, "metrics", {name: float(values.mean()) for name, values in self.per_query.items()})
 
     @functools.cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
+    def intervals(self) -> dict[str, Interval]:
         """The 95 % bootstrap interval of each metric, over queries; a tenth of a second each."""
         return {name: bootstrap(values) for name, values in self.per_query.items()}
 
@@ -65,7 +67,7 @@ class Result:
             "documents": self.documents,
             "queries": self.queries,
             **{name: round(value, 6) for name, value in self.metrics.items()},
-            "interval_95": {name: [round(bound, 6) for bound in bounds] for name, bounds in self.intervals.items()},
+            "interval_95": {name: bounds_of(interval) for name, interval in self.intervals.items()},
         }
 
 
@@ -77,7 +79,7 @@ class Comparison:
     mean_a: float
     mean_b: float
     difference: float
-    interval: tuple[float, float]
+    interval: Interval
     p_value: float
     wins: int
     losses: int
@@ -168,8 +170,8 @@ def measure(run: Run, collection: Collection, method: str, protocol: Protocol = 
 
 def protocol_of(collection: Collection, protocol: Protocol = "full") -> str:
     """The description of a protocol that stands in every result."""
-    name = f"full corpus, {len(collection.documents)} documents" if protocol == "full" else "pool of the row's passages"
-    left_out = len(collection.self_matches)
+    size, left_out = len(collection.documents), len(collection.self_matches)
+    name = f"full corpus, {size} document{'s' * (size != 1)}" if protocol == "full" else "pool of the row's passages"
     return f"{name}; {left_out} self-match{'es' * (left_out > 1)} left out" if left_out else name
 
 
@@ -185,21 +187,34 @@ def ndcg_10(ranking: Ranking, collection: Collection) -> float:
     return float(scores[nDCG @ 10])
 
 
-def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> tuple[float, float]:
+def interval_of_ndcg_10(ranking: Ranking, collection: Collection) -> Interval:
     """95 % bootstrap interval of ``ndcg_10``, over queries."""
     run = top_10(ranking, collection)
     scores = {score.query_id: score.value for score in ir_measures.iter_calc([nDCG @ 10], collection.qrels, run)}
     return bootstrap(np.array([scores.get(query, 0.0) for query in collection.query_ids]))
 
 
-def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of ``values``."""
+def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
+    """95 % percentile interval of the mean of ``values``; None of a single one."""
+    if len(values) == 1:
+        return None
     generator = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
     for number in range(RESAMPLES):
         means[number] = values[generator.integers(0, len(values), len(values))].mean()
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def bounds_of(interval: Interval, digits: int = 6) -> list[float] | None:
+    """An interval for JSON."""
+    return interval and [round(bound, digits) for bound in interval]
+
+
+def half_width_of(interval: Interval, digits: int = 4) -> str:
+    """`` ± 0.0123`` of an interval, to stand after a mean; as many spaces where there is none."""
+    half = f" ± {(interval[1] - interval[0]) / 2:.{digits}f}" if interval else ""
+    return half.ljust(len(" ± 0.") + digits)
 
 
 def compare(a: Result, b: Result, metric: str = "ndcg@10", seed: int = 0) -> Comparison:
@@ -236,10 +251,10 @@ def table(results: Sequence[Result]) -> list[str]:
     """A table of the results, one line each; NDCG@10 has half the width of its interval."""
     lines = [f"{'':<12} {'ndcg@10':>16} {'mrr@10':>8} {'recall@100':>11} {'recall@1000':>12}"]
     for result in results:
-        low, high = result.intervals["ndcg@10"]
+        half_width = half_width_of(result.intervals["ndcg@10"])
         scores = result.metrics
         lines.append(
-            f"{result.method:<12} {scores['ndcg@10']:7.4f} ± {(high - low) / 2:.4f} {scores['mrr@10']:8.4f} "
+            f"{result.method:<12} {scores['ndcg@10']:7.4f}{half_width} {scores['mrr@10']:8.4f} "
             f"{scores['recall@100']:11.4f} {scores['recall@1000']:12.4f}"
         )
     return lines

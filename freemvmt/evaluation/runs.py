@@ -15,6 +15,7 @@ from pathlib import Path
 from freemvmt.data.collection import Collection
 from freemvmt.data.lines import numbered_lines
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.storage.files import atomic_file
 
@@ -98,7 +99,7 @@ def _fields(line: str, where: str) -> tuple[str, str, str]:
     if len(fields) != 6:
         fields = re.split(r"[ \t]+", line.strip(" \t"))  # as tools in C do; an id may contain other white space
     if len(fields) != 6:
-        raise UserError(f"{where}: {len(fields)} fields, not {_FORM}; write the run again")
+        raise UserError(f"{where}: {count_of(len(fields), 'field')}, not {_FORM}; write the run again")
     return fields[0], fields[2], fields[4]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.optional import require
 from freemvmt.towers.transformer import TransformerTower
 
@@ -54,7 +54,7 @@ def traced_graph(tower: TransformerTower, head: nn.Module) -> Any:
             )  # fmt: skip
             graph = onnx.load(path)
     except Exception as error:  # the errors of PyTorch, of encoders and of onnx have no other common base class
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"this transformer cannot be written as a graph ({reason}); export it with optimum") from error
     if not difference < _TOLERANCE:
         raise UserError(

@@ -26,7 +26,7 @@ from freemvmt.data.documents import Document
 from freemvmt.data.files.report import FolderReport
 from freemvmt.errors import UserError
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.console import QUIET, Console
+from freemvmt.runtime.console import QUIET, Console, count_of
 from freemvmt.search.index.ranking import Vectors
 from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.files import atomic_file, remove_leftovers
@@ -103,7 +103,7 @@ def encode(
     for result in engine(shard_tasks(model, documents, side, stored, shard, corpus)):
         shards.append(result)
         if result.seconds is not None:
-            console.line(f"encoding  {result.file}: {result.documents:,} vectors", result.seconds)
+            console.line(f"encoding  {result.file}: {count_of(result.documents, 'vector')}", result.seconds)
     report.print(console)
     if not shards:
         raise UserError(f"{corpus} holds no document; give a corpus with a document a line")
@@ -111,7 +111,8 @@ def encode(
     entries = [{"file": result.file, "documents": result.documents, "key": result.key} for result in shards]
     manifest = finish(output, model, corpus, side, stored, entries)
     encoded = sum(result.seconds is not None for result in shards)
-    console.line(f"encoded   {manifest['documents']:,} vectors of {model.dim}: {encoded} of {len(shards)} shards made")
+    vectors, all_shards = count_of(manifest["documents"], "vector"), count_of(len(shards), "shard")
+    console.line(f"encoded   {vectors} of {model.dim}: {encoded} of {all_shards} made")
     return manifest
 
 

@@ -175,6 +175,7 @@ def count_of(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def print_json(as_json: bool, content: dict[str, Any]) -> None:
-    """Print ``content`` as one JSON object on stdout, if ``as_json``."""
+    """Print ``content`` as one JSON object on stdout, if ``as_json``; with escapes, if stdout does not take UTF-8."""
     if as_json:
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        is_utf8 = (sys.stdout.encoding or "utf-8").lower() in ("utf-8", "utf8")
+        sys.stdout.write(json.dumps(content, ensure_ascii=not is_utf8) + "\n")

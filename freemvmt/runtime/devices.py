@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 
 if TYPE_CHECKING:  # imported where it is used: a server without PyTorch needs this module
     import torch
@@ -28,8 +28,7 @@ def pick_device(name: str) -> "torch.device":
             raise UserError(f"--device {name} is not one of {', '.join(KINDS)}; give auto or cpu")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise UserError(f"--device {name} cannot be used here ({reason}); give auto or cpu") from error
+        raise UserError(f"--device {name} cannot be used here ({first_line(error)}); give auto or cpu") from error
     return device
 
 

@@ -7,6 +7,7 @@ With ``--json`` the error is also one JSON object on stdout: ``{"error": "…"}`
 import contextlib
 import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -33,6 +34,7 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
     A ``UserError``, a missing library, a lack of memory and a full disk become one line and 2. An interruption and a
     closed pipe become 1. Other exceptions are raised.
     """
+    _use_utf8()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may not be UTF-8, a terminal may not show "±"
             stream.reconfigure(errors="backslashreplace")
@@ -66,6 +68,16 @@ def run(action: Callable[[], object], argv: Sequence[str] = ()) -> int:
         sys.stdout = io.StringIO()  # it may be the full one
         return _report_error("no space is left to write to; free some, or write elsewhere", argv)
     return result if isinstance(result, int) else 0
+
+
+def _use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode, if it takes names of files, arguments and output for ASCII.
+
+    Python does so in the locale C with ``PYTHONUTF8=0``. It can then open no file with an ``é`` in its name and write
+    no ``é``, and half of the libraries below fail.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
 
 
 def _report_error(message: str, argv: Sequence[str]) -> int:

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from freemvmt.config import RerankConfig
 from freemvmt.data.ragged import length_groups
 from freemvmt.data.values import content_of, texts_of
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
+from freemvmt.runtime.console import count_of
 from freemvmt.runtime.cores import cores
 from freemvmt.search.hits import Hit
 from freemvmt.search.onnx_encoder import open_graph
 from freemvmt.storage import hub
+from freemvmt.storage.files import storable
 from freemvmt.storage.sentence_config import read_json
 
 if TYPE_CHECKING:
@@ -65,9 +67,8 @@ class Reranker:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         self._room = min(max_length, _positions(config)) - special
         if self._room < 2:
-            raise UserError(
-                f"{self.name} reads {self._room + special} tokens, too few for a query and a text; give another"
-            )
+            length = count_of(self._room + special, "token")
+            raise UserError(f"{self.name} reads {length}, too few for a query and a text; give another")
         self._model: _Model = _Graph(weights) if weights.suffix == ".onnx" else _classifier(folder, device)
         self._check()
 
@@ -93,7 +94,7 @@ class Reranker:
 
     def _pairs(self, query: str, texts: Sequence[str]) -> "list[Encoding]":
         """The tokens of the query with each text, special ones included."""
-        texts = [_valid(text) for text in (query, query, *texts)]
+        texts = [storable(text) for text in (query, query, *texts)]
         whole, half, *others = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         half.truncate(self._room // 2)
         pairs = []
@@ -108,7 +109,7 @@ class Reranker:
         try:
             outputs = self._model(_inputs(self._pairs(*_PROBE), self._padding))
         except Exception as error:  # the errors of PyTorch, onnxruntime and models have no other common base class
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise UserError(f"{self.name} cannot score a query and a text ({reason}); give a cross-encoder") from error
         if outputs.ndim != 2 or outputs.shape[1] not in (1, 2):
             what = f"{outputs.shape[1]} outputs" if outputs.ndim == 2 else "vectors as its outputs"
@@ -186,11 +187,6 @@ def _positions(config: Mapping[str, Any]) -> int:
     """The tokens that a model reads. In RoBERTa and its like, the first positions are for padding."""
     positions = int(config.get("max_position_embeddings") or 512)
     return positions - (int(config.get("pad_token_id", 1)) + 1 if config.get("model_type") in _PADDED else 0)
-
-
-def _valid(text: str) -> str:
-    """``text`` without half of a surrogate pair, which no tokenizer reads."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _inputs(pairs: "Sequence[Encoding]", padding: int) -> Inputs:

@@ -21,8 +21,9 @@ import numpy as np
 from freemvmt.config import RERANK_DEPTH, Lexical, Method
 from freemvmt.data.documents import Document, check_distinct
 from freemvmt.data.passages import Splitter
-from freemvmt.data.values import content_of, id_of, ids_of, texts_of
+from freemvmt.data.values import FirstPlaces, content_of, id_of, ids_of, texts_of
 from freemvmt.errors import NotFound, UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.search.encoder import Encoder, TensorOrArray, to_numpy
 from freemvmt.search.explain import Explanation, explain
 from freemvmt.search.hits import AddedCounts, Hit, Place, hits_of
@@ -72,11 +73,12 @@ class Retriever:
     ) -> None:
         documents = texts_of(documents, "documents")
         document_ids = ids_of(ids) if ids is not None else [str(number) for number in range(len(documents))]
+        size = count_of(len(documents), "document")
         if len(document_ids) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(document_ids)} ids; give one id a document")
+            raise UserError(f"{size} but {count_of(len(document_ids), 'id')}; give one id a document")
         given = None if callable(vectors) else vectors
         if given is not None and len(given) != len(documents):
-            raise UserError(f"{len(documents)} documents but {len(given)} vectors; give one vector a document")
+            raise UserError(f"{size} but {count_of(len(given), 'vector')}; give one vector a document")
         _check_distinct(document_ids)
         self.folder: Path | None = None  # of the bundle; None for documents in memory
         self.reranker: Reranker | None = None  # scores the best hits of a search again
@@ -230,9 +232,8 @@ class Retriever:
         view = self._snapshot()[1]
         missing = view.numbers_of(ids).count(None)
         if missing or len(view) != len(ids):
-            problem = (
-                f"{len(view):,} documents are indexed, {missing:,} of the {len(ids):,} of {name} are not among them"
-            )
+            size = count_of(len(view), "document")
+            problem = f"{size} indexed, and {missing:,} of the {len(ids):,} of {name} not among them"
             raise UserError(f"{problem}; index that collection to measure on it")
 
     def scores(
@@ -301,7 +302,6 @@ class Retriever:
 
     def add(self, documents: Iterable[Document], delete: Iterable[str | int] = ()) -> AddedCounts:
         """Add documents; each replaces the document with the same id, if there is one. Delete others.
-
 
         In a bundle all of it is one change. A document whose text is as before keeps its vectors.
         On return the documents can be found, and those of a bundle are safe on disk. Raises ``UserError``, and changes
@@ -409,9 +409,7 @@ def _rerank_depth(reranker: "Reranker | None", rerank: object) -> int:
 
 
 def _check_distinct(ids: list[str]) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    seen: dict[str, int] = {}
-    for number, id in enumerate(ids):
-        if (first := seen.setdefault(id, number)) != number:
-            raise UserError(f"the id {id[:200]!r} stands twice, at {first} and {number}; give each document its own")
+    if len(set(ids)) < len(ids):
+        places = FirstPlaces("id")
+        for number, id in enumerate(ids):
+            places.see(id, f"ids[{number}]")

@@ -6,6 +6,7 @@ from types import TracebackType
 
 from freemvmt.config import FolderConfig
 from freemvmt.data.files.report import FolderReport
+from freemvmt.runtime.console import count_of
 from freemvmt.search.bundle.sync import folder_of, follow, sync
 from freemvmt.search.retriever import Retriever
 
@@ -38,6 +39,7 @@ class Follower:
         def step() -> None:
             counts = sync(self._retriever, self._folder, self._config, FolderReport())
             if counts.changes:
-                logger.info("%s: %d documents added, replaced or deleted", self._folder, counts.changes)
+                changes = count_of(counts.changes, "document")
+                logger.info("%s: %s added, replaced or deleted", self._folder, changes)
 
         follow(step, lambda problem: logger.warning("%s", problem), self._stop)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Console, count_of
 from freemvmt.server.http.protocol import Protocol
 from freemvmt.server.settings import GENERATE_COMMAND, TOKEN_VARIABLE, ServeSettings
 
@@ -100,7 +100,7 @@ def print_address(console: Console, retriever: "Retriever", settings: ServeSetti
     """Print what is served, and the addresses of the page and the API."""
     about, address = retriever.about, address_of(settings, port)
     access = "read only" if settings.read_only else "writing needs the token" if settings.token else "writable"
-    console.line(f"serving   {about['name']}: {len(retriever):,} documents, {access}")
+    console.line(f"serving   {about['name']}: {count_of(len(retriever), 'document')}, {access}")
     console.line(f"page      {address}/")
     console.line(f"API       {address}/docs")
     if retriever.reranker is not None:

@@ -46,6 +46,11 @@ def is_storable(text: str) -> bool:
     return True
 
 
+def storable(text: str) -> str:
+    """``text`` with U+FFFD for each half of a surrogate pair, which UTF-8 cannot encode."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def name_of(path: str | Path) -> str:
     """The name of a file or folder, also of one given as ``.`` or ``..``."""
     return os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119 - a link keeps its own name

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.storage.digests import sha256_of_text
 from freemvmt.storage.files import atomic_file, sha256_of
 
@@ -47,7 +48,7 @@ def verify_files(folder: Path, hashes: Mapping[str, Any], hint: str) -> None:
         raise UserError(f"{error.filename} is missing; {hint}") from error
     for name, entry in hashes.items():
         if (size := sizes[name]) != entry["bytes"]:
-            raise UserError(f"{folder / name} has {size:,} bytes, not the {entry['bytes']:,} written; {hint}")
+            raise UserError(f"{folder / name} has {count_of(size, 'byte')}, not the {entry['bytes']:,} written; {hint}")
         if actual[name]["sha256"] != entry["sha256"]:
             raise UserError(f"{folder / name} was changed since it was written; {hint}")
 

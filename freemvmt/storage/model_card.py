@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from freemvmt.config import BASE_MODEL, TowerKind, TrainConfig, changed_flags
+from freemvmt.runtime.console import count_of
 from freemvmt.storage import hub
 from freemvmt.storage.sentence_config import SentenceConfig
 
@@ -58,7 +59,7 @@ def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
                 "protocol": evaluation["protocol"],
                 "queries": evaluation["queries"],
                 "documents": evaluation["documents"],
-                **({"interval_95": list(intervals[metric])} if metric in intervals else {}),
+                **({"interval_95": list(intervals[metric])} if intervals.get(metric) else {}),
             },
         )
         for metric in _METRICS
@@ -69,7 +70,8 @@ def evaluations(evaluation: dict[str, Any]) -> list[EvalResult]:
 def write_card(config: TrainConfig, record: dict[str, Any], name: str, sentence: SentenceConfig) -> str:
     """The text of a model folder's README.md; ``record`` describes the training, ``sentence`` a transformer tower."""
     validation, scores = record["validation"], record["scores"]
-    low, high = scores["interval_95"]["ndcg@10"]
+    bounds = scores["interval_95"]["ndcg@10"]  # None of a single query
+    interval = " (95 % of resamples: {:.4f} to {:.4f})".format(*bounds) if bounds else ""
     command = record.get("retuned") or ["two-towers", "train", *changed_flags(config)]
     return f"""---
 {metadata(config.base, record, name).to_yaml()}
@@ -78,15 +80,15 @@ def write_card(config: TrainConfig, record: dict[str, Any], name: str, sentence:
 # {name}
 
 A query tower and a document tower, {_towers(config, sentence)}, trained on
-{record["data"]} ({record["pairs"]:,} {_unit(config)}) with the {config.loss} loss{_teacher(config)}. Vectors have
+{record["data"]} ({_examples(config, record["pairs"])}) with the {config.loss} loss{_teacher(config)}. Vectors have
 {record["dim"]} dimensions and length 1.
 
 | validation NDCG@10 | |
 |---|---|
 | {"the query tower before" if "retuned" in record else "untrained"} | {scores["untrained_ndcg@10"]:.4f} |
-| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f} (95 % of resamples: {low:.4f} to {high:.4f}) |
+| this model (epoch {scores["best_epoch"]}) | {scores["ndcg@10"]:.4f}{interval} |
 {_retention(scores)}
-Protocol: {validation["protocol"]}; {validation["queries"]} queries of {validation["collection"]}.
+Protocol: {validation["protocol"]}; {count_of(validation["queries"], "query", "queries")} of {validation["collection"]}.
 No query of them was trained on.
 
 ## How it was made
@@ -113,8 +115,10 @@ def _retention(scores: dict[str, Any]) -> str:
     return f"| the frozen tower on both sides | {scores['frozen_ndcg@10']:.4f} (kept: {scores['retention']:.1%}) |\n"
 
 
-def _unit(config: TrainConfig) -> str:
-    return "queries, without labels" if config.learns_without_labels else "pairs"
+def _examples(config: TrainConfig, count: int) -> str:
+    if config.learns_without_labels:
+        return f"{count_of(count, 'query', 'queries')}, without labels"
+    return count_of(count, "pair")
 
 
 def _towers(config: TrainConfig, sentence: SentenceConfig) -> str:

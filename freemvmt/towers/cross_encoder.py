@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.devices import pick_device
 from freemvmt.runtime.threads import in_threads
 from freemvmt.storage.sentence_config import read_json
@@ -50,7 +50,7 @@ def _classifier(folder: Path) -> Any:
                 output_loading_info=True,
             )  # fmt: skip
     except Exception as error:  # each library below raises its own errors
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{folder} holds no sequence classifier ({reason}); give a cross-encoder") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{folder} lacks weights of a classifier ({missing[0]}); give a cross-encoder")

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from freemvmt.config import MAX_INTEGER, TowerName
 from freemvmt.data.ragged import TokenArray, length_groups
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
+from freemvmt.runtime.console import count_of
 from freemvmt.runtime.devices import matrix_dtype
 from freemvmt.storage.sentence_config import SentenceConfig, read_sentence_config
 from freemvmt.towers.prompts import Prompt
@@ -56,7 +57,7 @@ class EncoderConfig:
             with silenced(transformers.logging):
                 return transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         except Exception as error:  # each library below raises its own errors
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise UserError(f"the encoder's configuration describes none ({reason}); save the model again") from error
 
 
@@ -81,7 +82,8 @@ class TransformerTower(nn.Module):
         sides: tuple[TowerName, TowerName] = ("query", "document")
         self._prompts = {side: Prompt(text, tokenizer) for side in sides if (text := sentence.prompt(side))}
         if self._max_length <= self.prompt_tokens:
-            raise UserError(f"the encoder reads {length} tokens, too few for its prompt and a text; give another model")
+            tokens = count_of(length, "token")
+            raise UserError(f"the encoder reads {tokens}, too few for its prompt and a text; give another model")
 
     @property
     def width(self) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from freemvmt.data.tokenizer import Tokenizer
 from freemvmt.errors import UserError
 from freemvmt.evaluation.metrics import ndcg_10
 from freemvmt.model import TwoTowersModel
-from freemvmt.runtime.console import QUIET, Console
+from freemvmt.runtime.console import QUIET, Console, count_of
 from freemvmt.runtime.devices import pick_device, share_freed_memory
 from freemvmt.runtime.home import cache_folder
 from freemvmt.search.index.exact import top_k
@@ -250,7 +250,11 @@ def _prepare_stream(
 def _report(console: Console, data: TrainingData, note: str, started: float) -> None:
     validation = data.validation
     console.line(
-        f"reading   {data.name}: {note}{len(data.queries):,} queries, {len(data.passages):,} passages; "
-        f"held out {len(validation.queries):,} queries over {len(validation.documents):,} passages",
+        f"reading   {data.name}: {note}{_texts(data.queries, data.passages)}; "
+        f"held out {_texts(validation.queries, validation.documents, ' over ')}",
         time.perf_counter() - started,
     )
+
+
+def _texts(queries: Sized, passages: Sized, between: str = ", ") -> str:
+    return count_of(len(queries), "query", "queries") + between + count_of(len(passages), "passage")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.towers.sparse_rows import sparse_rows, sums_by
 
 _TIMEOUT = timedelta(minutes=30)  # of waiting for the first rank, which measures alone
@@ -70,7 +70,7 @@ class ProcessGroup(SingleProcess):
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"the processes do not find each other ({reason}); start them with torchrun") from error
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from freemvmt.config import TrainConfig
-from freemvmt.evaluation.metrics import interval_of_ndcg_10, protocol_of
+from freemvmt.evaluation.metrics import bounds_of, interval_of_ndcg_10, protocol_of
 from freemvmt.model import TwoTowersModel
 from freemvmt.search.index.ranking import Ranking
 from freemvmt.storage.model_card import write_card
@@ -51,7 +51,7 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
     """The record of the training for the model folder."""
     validation = data.validation
     ranking = result.ranking or rank_validation(result.model, data)
-    low, high = interval_of_ndcg_10(ranking, validation)
+    interval = interval_of_ndcg_10(ranking, validation)
     frozen: dict[str, Any] = {}
     if data.frozen is not None:
         retention = data.frozen.retention(result.val_ndcg_10)
@@ -67,7 +67,7 @@ def record_of(config: TrainConfig, data: TrainingData, result: TrainingResult) -
             "ndcg@10": round(result.val_ndcg_10, 6),
             "untrained_ndcg@10": round(result.untrained_ndcg_10, 6),
             "best_epoch": result.best_epoch,
-            "interval_95": {"ndcg@10": [round(low, 6), round(high, 6)]},
+            "interval_95": {"ndcg@10": bounds_of(interval)},
             **frozen,
         },
         "validation": {

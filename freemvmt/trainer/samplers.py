@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.trainer.dataset import Stream, TrainingData, Window
 from freemvmt.trainer.objective import Objective
 from freemvmt.trainer.state import Progress
@@ -128,9 +129,8 @@ def batch_size_for(config: TrainConfig, pairs: int) -> int:
         power_of_two = 1 << int(math.log2(max(pairs / STEPS_OF_AN_EPOCH, 1)))
         return min(max(MIN_BATCH, power_of_two), min(largest[kind] for kind in learning), pairs)
     if config.batch_size > pairs:
-        raise UserError(
-            f"--batch-size is {config.batch_size} but there are {pairs} training pairs; give {pairs} or less"
-        )
+        count = count_of(pairs, "training pair")
+        raise UserError(f"--batch-size is {config.batch_size}, more than there is: {count}; give {pairs} or less")
     return config.batch_size
 
 

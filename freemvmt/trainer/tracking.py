@@ -17,6 +17,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from freemvmt.config import TrainConfig
+from freemvmt.errors import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -263,12 +264,11 @@ def stopped_by_agent(error: Exception) -> bool:
 
 def _error_line(error: Exception) -> str:
     """The type and the first line of an error, as part of a sentence; of a wrong setting also its name."""
-    text = str(error).strip()
-    # pydantic's error names the setting in its second line.
-    is_invalid = type(error).__name__ == "ValidationError"
-    text = " ".join(text.partition(" [type=")[0].split()) if is_invalid else text.partition("\n")[0]
+    name, text = type(error).__name__, first_line(error)
+    if name == "ValidationError":  # pydantic's error names the setting in its second line
+        text = shorten(str(error).partition(" [type=")[0], _MAX_ERROR_LENGTH)
     text = text.rstrip(" .:;")
-    return f"{type(error).__name__}: {shorten(text, _MAX_ERROR_LENGTH)}" if text else type(error).__name__
+    return name if text in ("", name) else f"{name}: {text}"
 
 
 def _relative_path(folder: str) -> str:

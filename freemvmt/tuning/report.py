@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from freemvmt.config import TrainConfig, changed_flags, replace
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Console, count_of
 from freemvmt.storage.files import atomic_file
 from freemvmt.tuning.study import missing_packages
 
@@ -175,7 +175,7 @@ def _draw_history(axes: "Axes", name: str, trials: list[Trial]) -> None:
             numbers.append(trial.number)
             best.append(max([trial.val_ndcg_10, *best[-1:]]))
     axes.step(numbers, best, where="post", color="#ff7f0e", label="best so far")
-    axes.set(title=f"Sweep {name}: {len(trials)} trials", xlabel="trial", ylabel="validation NDCG@10")
+    axes.set(title=f"Sweep {name}: {count_of(len(trials), 'trial')}", xlabel="trial", ylabel="validation NDCG@10")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemvmt.config import NOT_THE_RESULT, TrainConfig, replace
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.console import QUIET, Console, count_of
 from freemvmt.runtime.devices import return_freed_memory
 from freemvmt.storage.digests import sha256_of_text
@@ -132,7 +132,7 @@ class _Sweep:
                 with contextlib.redirect_stdout(io.StringIO()) as output:
                     sweep = wandb.sweep(self._definition, project=project)
             except Exception as error:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 raise UserError(f"W&B did not take the sweep ({reason}); --no-wandb searches without it") from error
             url = output.getvalue().partition("Sweep URL: ")[2].strip()
             self._console.line(f"sweep     {self._name}, W&B chooses: {url or sweep}")
@@ -168,7 +168,7 @@ class _Sweep:
             if not study.trials:  # the first trial trains as without a sweep, so the best trial is no worse
                 study.enqueue_trial(self._defaults())
             finished_count = sum(trial.state.is_finished() for trial in study.trials)
-            note = f", after {finished_count} trials" if finished_count else ""
+            note = f", after {count_of(finished_count, 'trial')}" if finished_count else ""
             self._console.line(f"sweep     {self._name}, Optuna chooses{note}: {path}")
             try:
                 for left in range(count, 0, -1):

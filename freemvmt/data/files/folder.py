@@ -19,7 +19,7 @@ from freemvmt.data.files.report import FolderReport
 from freemvmt.data.files.rst import read_rst
 from freemvmt.data.files.text import read_python, read_text
 from freemvmt.data.files.walk import FoundFile, Walk, read_bytes
-from freemvmt.data.lines import saved_dataset_hint, unpack_hint
+from freemvmt.data.lines import conversion_hint
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import shorten
 
@@ -133,11 +133,7 @@ def _nothing_to_read(folder: Path, config: FolderConfig, report: FolderReport) -
         return UserError(f"{folder} holds no file that can be read ({', '.join(lines)}); give another folder")
     if config.include or config.exclude:
         return UserError(f"{folder} holds no file to read that --include and --exclude leave; give other globs")
-    hint = (
-        unpack_hint(folder)
-        or saved_dataset_hint(folder)
-        or "give the file of the documents, or a folder of .md, .html, .pdf, .txt, …"
-    )
+    hint = conversion_hint(folder) or "give the file of the documents, or a folder of .md, .html, .pdf, .txt, …"
     if data := next((file.name for file in sorted(folder.iterdir()) if file.suffix in _DATA_FILES), ""):
         hint = f"give a file of documents, such as {data}"
     return UserError(f"{folder} holds no corpus.jsonl, no collection.tsv, and no file to read; {hint}")

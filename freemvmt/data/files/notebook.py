@@ -7,7 +7,7 @@ from freemvmt.data.documents import Heading
 from freemvmt.data.files.content import Blocks, FileContent, UnreadableError, first_title, line_starts
 from freemvmt.data.files.markdown import markdown_headings
 from freemvmt.data.files.text import decode
-from freemvmt.storage.files import is_storable
+from freemvmt.storage.files import storable
 
 
 def read_notebook(content: bytes) -> FileContent:
@@ -39,6 +39,4 @@ def _source_of(cell: Any) -> str:
         source = "".join(source)
     if not isinstance(source, str):
         raise UnreadableError("it is no notebook of format 4: a cell has no source")
-    if not is_storable(source):
-        source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return source.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+    return storable(source).replace("\r\n", "\n").replace("\r", "\n").strip("\n")

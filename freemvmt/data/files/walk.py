@@ -8,6 +8,7 @@ leads to within the folder has a name of its own.
 import os
 import stat
 from collections.abc import Callable, Container, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -79,16 +80,17 @@ class Walk:
         prefix = f"{folder.name}/" if folder.name else ""
         try:
             with os.scandir(folder.path) as scan:
-                found = sorted(scan, key=lambda entry: entry.name, reverse=True)
+                found = sorted(((_decoded(entry.name), entry) for entry in scan), key=itemgetter(0), reverse=True)
         except OSError as error:
             self._pass_over(folder.name or folder.path, error.strerror or str(error))
             return []
-        if folder.name and {entry.name for entry in found} >= _MODEL_FILES:
+        names = {name for name, _ in found}
+        if folder.name and names >= _MODEL_FILES:
             return []  # its README.md is about a model; a bundle below the folder, too, holds one
         ignores = folder.ignores
-        if any(entry.name == ".gitignore" for entry in found):
+        if ".gitignore" in names:
             ignores = (*ignores, (len(prefix), self._ignore_rules(f"{folder.path}/.gitignore", f"{prefix}.gitignore")))
-        entries = (_Entry(prefix + entry.name, entry.path, _kind_of(entry), ignores) for entry in found)
+        entries = (_Entry(prefix + name, entry.path, _kind_of(entry), ignores) for name, entry in found)
         return [entry for entry in entries if self._is_wanted(entry)]
 
     def _is_wanted(self, entry: _Entry) -> bool:
@@ -146,6 +148,14 @@ class Walk:
             except ValueError:
                 continue
         return spec(patterns)
+
+
+def _decoded(name: str) -> str:
+    """A name that is UTF-8, whatever the locale: a document has the same id from a shell and from a service."""
+    try:
+        return name if name.isascii() else os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return name
 
 
 def _ending_of(name: str) -> str:

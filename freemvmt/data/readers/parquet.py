@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from freemvmt.data.judgements import Judgements, from_pairs, index_column, numbers
 from freemvmt.data.readers.jsonl import NOT_PASSAGES, check_columns
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
+from freemvmt.runtime.console import count_of
 
 BATCH_ROWS = 4096  # rows to decode at a time
 _MAX_GROUP = 2**28  # bytes of the passages, as the file stores them, in a row group that is decoded at once
@@ -117,7 +118,7 @@ def parquet_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: column names that are not UTF-8
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{path} is not a sound Parquet file ({reason}); fetch or write it again") from error
 
 
@@ -198,7 +199,8 @@ def _from_ms_marco(table: pa.Table, where: str, before: int) -> Judgements:
         counts, label_counts = fields["passage_text"][0], fields["is_selected"][0]
         if (uneven := np.flatnonzero(counts != label_counts)).size:
             row = int(uneven[0])
-            problem = f"{counts[row]} passages, {label_counts[row]} is_selected marks"
+            marks = count_of(int(label_counts[row]), "is_selected mark")
+            problem = f"{count_of(int(counts[row]), 'passage')}, {marks}"
             raise UserError(f"{where}, row {before + row + 1}: {problem}; mend the row")
         texts, labels = fields["passage_text"][1], fields["is_selected"][1]
     elif _is_list(column.type) and pa.types.is_struct(column.type.value_type):

@@ -9,6 +9,7 @@ from freemvmt.data.collection import Collection, Qrels
 from freemvmt.data.readers.tsv import JUDGEMENTS, table_rows
 from freemvmt.data.values import duplicate_error, id_of
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +74,11 @@ def judged_collection(
     judgements = sum(map(len, qrels.values()))
     if not valid_qrels:
         expected = "a known query and a known document with a grade above 0"
-        raise UserError(f"{where}: none of its {judgements} judgements names {expected}; check the ids in all files")
+        total = count_of(judgements, "judgement")
+        raise UserError(f"{where}: none of {total} names {expected}; check the ids in all files")
     if any(dropped.values()):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        logger.warning("%s: %d of %d judgements left out: %s", where, sum(dropped.values()), judgements, reasons)
+        total = count_of(judgements, "judgement")
+        logger.warning("%s: %d of %s left out: %s", where, sum(dropped.values()), total, reasons)
     query_ids = [query for query in queries if query in valid_qrels]
     return Collection(name, document_ids, documents, query_ids, [queries[query] for query in query_ids], valid_qrels)

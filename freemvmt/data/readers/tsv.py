@@ -11,6 +11,7 @@ from pathlib import Path
 from freemvmt.data.judgements import Judgements, from_pairs
 from freemvmt.data.lines import numbered_lines
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def table_rows(
         if row_count == rows:
             return
         if len(fields) != width:
-            problem = f"{len(fields)} tab-separated fields, not the {width} of the first line"
+            problem = f"{count_of(len(fields), 'tab-separated field')}, not the {width} of the first line"
             raise UserError(f"{where}: {problem}; mend or drop that line")
         if fields[0] in layout.spellings and layout.is_header(fields):
             raise UserError(f"{where}: a header in the middle of the file; take that line out")
@@ -108,7 +109,8 @@ class _Layout:
             return [None if column.optional else needed.index(column) for column in self._columns]
         expected = " or ".join(str(count) for count in sorted({len(needed), len(self._columns)}))
         names = ", ".join(column.names[0] for column in self._columns)
-        raise UserError(f"{where}: {width} tab-separated fields, not {expected} ({names}); mend or drop that line")
+        fields = count_of(width, "tab-separated field")
+        raise UserError(f"{where}: {fields}, not {expected} ({names}); mend or drop that line")
 
     def header(self, fields: Sequence[str], where: str) -> Order | None:
         """The order of a table whose first line is ``fields``; None if that line is no header.

@@ -44,7 +44,7 @@ from freemvmt.export.site.links import LinkTemplate, check_address
 from freemvmt.export.site.page import page_files
 from freemvmt.export.site.postings import word_index
 from freemvmt.export.site.rules import tokenizer_rules, word_rules
-from freemvmt.export.site.texts import text_pieces
+from freemvmt.export.site.texts import compact_json, text_pieces
 from freemvmt.model import TwoTowersModel
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.search.bundle.build import DIRECTIONS_FROM, directions_of
@@ -227,10 +227,10 @@ def _fixed_files(bundle: _Bundle, links: LinkTemplate | None) -> Files:
     }
     pieces = {"postings": words.pieces, "passages": [content for _, content in texts]}
     return {
-        "data/start.bin": _gzip(_json_bytes(start)),
+        "data/start.bin": _gzip(compact_json(start)),
         "data/lengths.bin": _gzip(words.lengths),
-        "data/tokenizer.bin": _gzip(_json_bytes(tokenizer_rules(bundle.model.tokenizer))),
-        "data/ids.bin": _gzip(_json_bytes([document.id for document in bundle.documents])),
+        "data/tokenizer.bin": _gzip(compact_json(tokenizer_rules(bundle.model.tokenizer))),
+        "data/ids.bin": _gzip(compact_json([document.id for document in bundle.documents])),
     } | {
         f"data/{kind}/{number:05d}.bin": _gzip(content)
         for kind, contents in pieces.items()
@@ -312,10 +312,6 @@ def _recall(
     return float(
         np.mean([len(set(best) & set(hits)) / len(best) for best, hits in zip(exact, approximate, strict=True)])
     )
-
-
-def _json_bytes(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _gzip(content: bytes) -> bytes:

@@ -38,16 +38,16 @@ def text_pieces(
         for row in _rows(document, passages, links):
             if is_new:
                 piece.append([*head, []])
-                size += len(_json(head))
+                size += len(compact_json(head))
                 is_new = False
             piece[-1][3].append(row)
-            size += len(_json(row))
+            size += len(compact_json(row))
             number += 1
             if size >= PIECE_BYTES:
-                yield first, _json(piece)
+                yield first, compact_json(piece)
                 piece, first, size, is_new = [], number, 0, True
     if piece:
-        yield first, _json(piece)
+        yield first, compact_json(piece)
 
 
 def _rows(document: Document, passages: Sequence[Passage], links: LinkTemplate | None) -> Iterator[Row]:
@@ -74,5 +74,6 @@ def _link(document: Document, passage: Passage | None, links: LinkTemplate | Non
     return {} if url is None else {"url": url}
 
 
-def _json(content: Any) -> bytes:
+def compact_json(content: Any) -> bytes:
+    """JSON without spaces, in UTF-8."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

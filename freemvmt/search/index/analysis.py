@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freemvmt.storage.digests import digest_of
+from freemvmt.storage.files import storable
 
 MAX_WORD_LENGTH = 255  # characters
 STOP_WORDS = {
@@ -56,7 +57,7 @@ def normalized(text: str) -> str:
     if text.isascii():
         return text.lower()
     if matches("\ud800-\udfff").search(text):
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = storable(text)
     folded = matches(IGNORED).sub("", unicodedata.normalize("NFKC", text).casefold())
     return unicodedata.normalize("NFKC", folded)
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from freemvmt.errors import UserError
+from freemvmt.runtime.console import count_of
 from freemvmt.search.index.analysis import normalized
 from freemvmt.storage.digests import digest_of
 
@@ -88,7 +89,7 @@ def count_ignored(documents: Iterable[Mapping[str, Any]]) -> IgnoredValues:
 def ignored_note(unseen: IgnoredValues) -> str:
     """One line about ``unseen``; empty when nothing is ignored."""
     notes = [
-        f'{count:,} value{"" if count == 1 else "s"} of "{name[:60]}" ({type_name})'
+        f'{count_of(count, "value")} of "{name[:60]}" ({type_name})'
         for name, counts in unseen.items()
         for type_name, count in counts.items()
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freemvmt.errors import UserError
-from freemvmt.runtime.console import Console
+from freemvmt.runtime.console import Console, count_of
 from freemvmt.server.http.listener import listen
 from freemvmt.server.serve import load
 from freemvmt.server.settings import TOKEN_VARIABLE, ServeSettings
@@ -60,6 +60,6 @@ def _print_endpoint(console: Console, retriever: "Retriever", settings: ServeSet
     from freemvmt.server.mcp.http import PATH
 
     access = "anyone on this machine may search" if settings.token is None else "searching needs the token"
-    console.line(f"serving   {retriever.about['name']}: {len(retriever):,} documents, {access}")
+    console.line(f"serving   {retriever.about['name']}: {count_of(len(retriever), 'document')}, {access}")
     console.line(f"MCP       {address}{PATH}")
     sys.stdout.flush()

@@ -137,7 +137,8 @@ class Tools:
         document = self._retriever.get(asked.id)
         characters = len(document.text)
         if asked.start and asked.start >= characters:
-            raise UserError(f"the text has {characters:,} characters, so none at {asked.start:,}; give a smaller start")
+            length = count_of(characters, "character")
+            raise UserError(f"the text has {length}, so none at {asked.start:,}; give a smaller start")
         metadata, left_out = fitting(document.metadata, MOST_IN_METADATA)
         text = document.text[asked.start : asked.start + MOST_IN_PAGE]
         end = asked.start + len(text)

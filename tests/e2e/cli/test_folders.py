@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from freemvmt.cli import main
 from freemvmt.export.vectors import read_vectors
 from freemvmt.search.retriever import Retriever
 
+from beir_folder import beir
 from refusals import refusal
 from small_pdf import pdf_of
 
@@ -128,3 +131,53 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "corpus.jsonl").write_text('{"id": "1", "text": "a pump"}\n')
     assert main(["index", "untrained", str(folder), "--output", str(folder.parent / "bundle")]) == 0
     return folder.parent / "bundle"
+
+
+def test_in_a_locale_without_utf_8_names_and_words_stay(tmp_path: Path) -> None:
+    """Python takes names and arguments for ASCII there, unless it is told otherwise."""
+    folder, bundle = tmp_path / "dö", tmp_path / "bö"
+    folder.mkdir()
+    (folder / "naïve.txt").write_text("a naïve search", encoding="utf-8")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt")).write_text("x")
+    environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C"}
+
+    def run(*words: str | Path) -> str:
+        command = [sys.executable, "-m", "freemvmt", *words, "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, check=True)
+        reports.append(done.stderr.decode())
+        return done.stdout.decode()
+
+    reports: list[str] = []
+    assert json.loads(run("index", "untrained", folder, "--output", bundle))["documents"] == 1
+    assert json.loads(run("sync", bundle, folder))["unchanged"] == 1
+    assert all("passed over 'caf\\udce9.txt': its name is not UTF-8" in report for report in reports)
+    found = run("search", bundle, "naïve", "--method", "bm25")
+    assert [hit["id"] for hit in json.loads(found)["hits"]] == ["naïve.txt"]
+
+    environment |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+    escaped = run("search", bundle, "naïve", "--method", "bm25")
+    assert escaped.isascii()
+    assert json.loads(escaped)["query"] == "naïve"
+
+
+def test_one_document_and_one_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are named in the singular, and a mean over one query has no interval."""
+    folder, bundle = tmp_path / "notes", tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "pump.md").write_text("A pump moves water.")
+    judged = beir(tmp_path / "judged", {"a": ("", "A pump moves water.")}, {"q": "what moves water"}, ["q\ta\t1"])
+
+    def said(*words: str | Path) -> str:
+        assert main([*map(str, words)]) == 0
+        return capsys.readouterr().out
+
+    assert "1 document from 1 file" in said("index", "untrained", folder, "--output", bundle)
+    assert "unchanged 1; 1 document in" in said("sync", bundle, folder)
+    assert "hybrid, 1 document," in said("search", bundle, "water")
+    head, _, scores = said("evaluate", "bm25", judged).splitlines()[:3]
+    assert head.startswith("judged: 1 query, full corpus, 1 document")
+    assert scores.split() == ["bm25", "1.0000", "1.0000", "1.0000", "1.0000"]
+    assert "  A - B  +0.0000  p = 1.0000  (A better on 0," in said("compare", "bm25", "bm25", judged)
+    report = json.loads(said("compare", "bm25", "bm25", judged, "--json"))
+    assert report["comparison"]["interval"] is None
+    assert report["a"]["interval_95"]["ndcg@10"] is None

@@ -58,7 +58,7 @@ FILES: dict[str, tuple[str, bytes, list[str]]] = {
     "latin pairs": ("pairs.tsv", b"a\tx\ncaf\xe9\ty\n", ["pairs.tsv, line 2: byte 4 is not UTF-8"]),
     "UTF-16": ("pairs.tsv", "a\tx\n".encode("utf-16"), ["pairs.tsv, line 1: byte 1 is not UTF-8"]),
     "ragged": ("pairs.tsv", b"a\tx\nb\ty\tz\n", ["line 2: 3 tab-separated fields, not the 2 of the first line"]),
-    "one column": ("pairs.tsv", b"a x\n", ["line 1: 1 tab-separated fields, not 2 or 3 (query, passage, negative)"]),
+    "one column": ("pairs.tsv", b"a x\n", ["line 1: 1 tab-separated field, not 2 or 3 (query, passage, negative)"]),
     "four columns": ("pairs.tsv", b"a\tx\ty\tz\n", ["line 1: 4 tab-separated fields"]),
     "ending": (
         "pairs.csv",
@@ -66,7 +66,7 @@ FILES: dict[str, tuple[str, bytes, list[str]]] = {
         ["pairs.csv: the ending '.csv' is not known", ".parquet, .jsonl or .tsv"],
     ),
     "no ending": ("pairs", b"a\tx\n", ["pairs: the ending '' is not known"]),
-    "one query": ("pairs.jsonl", GOOD, ["1 queries are too few to hold some out"]),
+    "one query": ("pairs.jsonl", GOOD, ["1 query is too few to hold some out"]),
 }
 
 
@@ -170,7 +170,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "endless name": (lambda folder: "x" * 9999, ["no data set or path 'xxx", "too long", "pydocs"]),
     "MS MARCO offline": (lambda folder: "msmarco", ["cannot be reached", "--dataset pydocs", "path"]),
     "empty folder": (empty, ["empty holds no .parquet, .jsonl or .tsv"]),
-    "unknown documents": (in_folder("q0\tx\t1\nq1\ty\t1\n"), ["train.tsv: none of its 2 judgements names a known"]),
+    "unknown documents": (in_folder("q0\tx\t1\nq1\ty\t1\n"), ["train.tsv: none of 2 judgements names a known"]),
     "grade in words": (in_folder("q0\td0\t1\nq1\td1\tgood\n"), ["train.tsv, line 2: the grade 'good'"]),
     "latin judgements": (in_folder("q0\td0\t1\ncaf\xe9\td1\t1\n"), ["train.tsv, line 2: byte 4 is not UTF-8"]),
     "ragged judgements": (in_folder("q0\td0\t1\nq1\td1\n"), ["train.tsv, line 2: 2 tab-separated fields"]),

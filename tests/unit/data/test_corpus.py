@@ -79,7 +79,8 @@ def test_examples_say_what_the_rows_say(seed: int, log: pytest.LogCaptureFixture
     examples = examples_of(*rows)
     assert answers_of(examples) == wanted
     assert list(answers_of(examples)) == list(wanted)  # in order of first appearance
-    said = [f"here: {without_answer} rows have no passage that answers the query; left out"]
+    rows_have = "1 row has" if without_answer == 1 else f"{without_answer} rows have"
+    said = [f"here: {rows_have} no passage that answers the query; left out"]
     assert log.messages == said * bool(without_answer)
 
 
@@ -147,7 +148,8 @@ def test_a_split_holds_out_no_more_than_it_may() -> None:
 
 @pytest.mark.parametrize(("count", "fraction"), [(1, 0.5), (4, 0.1), (2, 0.9)])
 def test_too_few_queries_to_hold_some_out_is_an_error(count: int, fraction: float) -> None:
-    with pytest.raises(UserError, match=f"{count} queries are too few to hold some out; give more rows"):
+    queries_are = "1 query is" if count == 1 else f"{count} queries are"
+    with pytest.raises(UserError, match=f"{queries_are} too few to hold some out; give more rows"):
         split(numbered(count), fraction, 1000, seed=0)
 
 

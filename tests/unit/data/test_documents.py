@@ -102,7 +102,7 @@ def test_tables_of_two_and_three_columns(tmp_path: Path) -> None:
     path.write_text("2\ttitle\tmore text\n3\t\t\n")
     assert list(read_corpus(str(path))) == [Document("2", "more text", "title"), Document("3", "")]
     for bad, what in (
-        ("one", "line 2: 1 tab-separated fields, not the 2 of the first line"),
+        ("one", "line 2: 1 tab-separated field, not the 2 of the first line"),
         ("a\tb\tc\td", "line 2: 4 tab"),
         ("\tx", 'line 2: "id" is blank'),
     ):

@@ -71,7 +71,7 @@ def test_judgements_of_what_is_unknown_are_counted_and_left_out(folder: Path, lo
 @pytest.mark.parametrize("content", ["q1\tunknown\t1\n", "unknown\td1\t1\n", "q1\td1\t0\n", "q1\td1\t-1\n"], ids=repr)
 def test_no_judgement_of_what_is_known_is_an_error(folder: Path, content: str) -> None:
     write(folder / "qrels" / "test.tsv", content)
-    with pytest.raises(UserError, match=r"test\.tsv: none of its 1 judgements names a known query"):
+    with pytest.raises(UserError, match=r"test\.tsv: none of 1 judgement names a known query"):
         beir(folder, "test")
 
 

@@ -285,3 +285,16 @@ def test_what_is_reported_names_its_protocol() -> None:
         ["some", shown[0], "±", f"{(high - low) / 2:.4f}", *shown[1:]],
     ]
     assert [len(line) for line in table([result])] == [12 + 1 + 16 + 1 + 8 + 1 + 11 + 1 + 12] * 2
+
+
+def test_a_single_query_has_no_interval() -> None:
+    made = collection(queries=1)
+    result = measure({"q0": {"d0": 1.0}}, made, "some")
+    assert result.intervals == dict.fromkeys(result.metrics)
+    assert result.as_dict()["interval_95"] == dict.fromkeys(result.metrics)
+    assert compare(result, result).interval is None
+    assert interval_of_ndcg_10(Ranking(np.array([[0]]), np.array([[1.0]], dtype=np.float32)), made) is None
+    several = measure({}, collection(queries=3), "some")
+    lines = table([result, several])
+    assert ["±" in line for line in lines] == [False, False, True]
+    assert len({len(line) for line in lines}) == 1

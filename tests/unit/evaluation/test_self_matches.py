@@ -151,7 +151,7 @@ def test_training_takes_no_passage_that_is_its_query(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO):
         examples = to_examples(from_pairs(ROWS), "here")
     assert "here: 3 passages are the query itself; left out" in caplog.text
-    assert "here: 1 rows have no passage that answers the query; left out" in caplog.text
+    assert "here: 1 row has no passage that answers the query; left out" in caplog.text
     assert examples.queries == ["Red apple", "blue whale"]
     texts = [[examples.passages[one] for one in lists] for lists in (*examples.positives, *examples.negatives)]
     assert texts == [["a sweet fruit"], ["red apple"], ["a whale"], []]

@@ -110,7 +110,7 @@ def test_whole_numbers_as_ids_become_their_digits(ids: Any) -> None:
 
 @pytest.mark.parametrize("ids", [["a", "b", "a"], [1, "2", "1"], np.array(["a", "b", "a"]), iter(["a", "b", "a"])])
 def test_an_id_that_stands_twice_is_refused(ids: Any) -> None:
-    with pytest.raises(UserError, match=r"the id '[a1]' stands twice, at 0 and 2; give each document its own"):
+    with pytest.raises(UserError, match=r"ids\[2\]: the id '[a1]' stands twice, first at ids\[0\]; keep one"):
         Retriever(None, DOCUMENTS, ids)
 
 

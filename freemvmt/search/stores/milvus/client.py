@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from freemvmt.errors import UserError
+from freemvmt.errors import UserError, first_line
 from freemvmt.runtime.optional import require
 
 MAX_RANKED = 16_384  # the most hits that Milvus returns for one query
@@ -129,5 +129,4 @@ class Client:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(getattr(error, "message", "") or error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return first_line(getattr(error, "message", "") or error)

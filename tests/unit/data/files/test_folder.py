@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,19 @@ def test_the_card_of_a_model_in_the_folder_is_no_document(tmp_path: Path) -> Non
     fill(tmp_path, notes_md="x", **{f"models__mine__{name}": content for name, content in model.items()})
     fill(tmp_path, app__config_json="{}", app__tokenizer_json="{}", app__README_md="no card")
     assert read(tmp_path)[0] == ["app/README.md", "notes.md"]
+
+
+def test_a_name_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    (tmp_path / "größe").mkdir()
+    fill(tmp_path / "größe", z_md="last", a_md="first")
+    (tmp_path / "größe" / "Ärger.md").write_text("between")
+    (tmp_path / ".gitignore").write_text("Ärger.md\n", encoding="utf-8")
+    code = (
+        "import sys; from freemvmt.config import FolderConfig; from freemvmt.data.corpus import read_corpus; "
+        "from freemvmt.data.files.report import FolderReport; "
+        "print([ascii(document.id) for document in read_corpus(sys.argv[1], FolderConfig(), FolderReport())])"
+    )
+    environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    said = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout
+    assert said == f"{[ascii('größe/a.md'), ascii('größe/z.md')]}\n"
