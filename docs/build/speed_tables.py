@@ -96,17 +96,20 @@ def speed_table(shown: Sequence[int] | None = None) -> str:
                 "startup",
             )
         )
+    others = {"after_pause_ms": "one after a pause", "hundredth_ms": "its hundredth"}
     for name in (name for name in startup if name.startswith("served")):
         served = startup[name]
-        rows.append(
+        rows.extend(
             (
-                f"a server's first answer beside its hundredth, {name.partition(', ')[2]}, ms",
+                f"a server's first answer beside {title}, {name.partition(', ')[2]}, ms",
                 "itself",
                 f"{served['first_ms']:.1f}",
-                f"{served['hundredth_ms']:.1f}",
+                f"{served[key]:.1f}",
                 "",
                 "startup",
             )
+            for key, title in others.items()
+            if key in served  # an older result has no pause
         )
     rows.append(("quickstart, cold, s", "", f"{startup['quickstart']['seconds']:.0f}", "", "", "startup"))
     head = "| work | beside | ours | theirs | ratio (range) | `benchmarks/` |\n|---|---|---|---|---|---|\n"
@@ -170,10 +173,14 @@ def scaling_table() -> str:
         "index": "index",
         "index, light": "index, transformer documents",
         "search": "search, hybrid, one query",
+        "index, pq": "index, `--kind pq`",
+        "search, pq": "search, hybrid, one query, `--kind pq`",
         "search, light": "search, hybrid, light query over transformer documents",
     }
     head = ["", *(f"{int(size):,}" for size in sizes), "slope: time", "memory"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    if "kinds" in result:  # an older result has one kind
+        lines.append(f"| kind of index | {' | '.join(result['kinds'][size] for size in sizes)} |  |  |")
     for stage, title in titles.items():
         if not any(stage in result["stages"][size] for size in sizes):
             continue  # measured before there was such a stage

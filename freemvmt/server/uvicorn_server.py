@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
 
 
 def make_server(retriever: "Retriever", settings: ServeSettings) -> Server:
-    """A server over ``retriever``, warmed up so that the first response is as fast as later ones."""
+    """A server over ``retriever``, warmed up so that the first response is as fast as later ones after a pause."""
     return Server(server_config(make_app(retriever, settings), settings))
 
 

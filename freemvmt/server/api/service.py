@@ -257,7 +257,7 @@ class Service:
         return await self.read_pool.run(self.warm_up)
 
     def prepare(self) -> None:
-        """Load and read what the first requests will need, so that their answers are as fast as later ones."""
+        """Load and read what the first requests will need: their answers are as fast as later ones after a pause."""
         if self.retriever.model is not None:
             self.retriever.model.tokenizer.prepare()
         query = "ready"
