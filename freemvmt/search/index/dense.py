@@ -8,6 +8,9 @@ Every kind of index stores the vectors themselves (``storage``: 4, 2 or 1 byte a
 - ``ivf`` scans only the sketches of the nearest cells (Jégou et al. 2011).
 - ``binary`` scans a sketch of 1 bit a dimension (Gao and Long 2024, RaBitQ).
 - ``hnsw`` walks a graph of the vectors (Malkov and Yashunin 2016).
+
+The sketches of ``pq`` and ``ivf`` compare by Euclidean distance, which orders vectors of length 1 as the inner product
+does. Its error grows with the distance of query and vector, that of the inner product with their lengths.
 """
 
 import math
@@ -35,7 +38,7 @@ STORAGE_FILE, SKETCH_FILE = "vectors.faiss", "sketch.faiss"
 
 _TRAINING_SIZE = 50_000  # vectors that a sketch is trained on
 _TRAINING_PER_CELL = 40  # vectors that a cell is trained on
-_CELLS_SCANNED = 128
+_CELLS_SCANNED = 112
 _SKETCH_KINDS = ("pq", "ivf", "binary")
 _RESCORE_FACTOR, _MIN_RESCORED = 2, 256  # max(2 * k, 256) hits of a sketch are scored again with the storage
 _IVF_RESCORE_FACTOR = 2  # twice as many in an ivf index
@@ -80,7 +83,7 @@ class VectorIndex:
         self._fast = fast
         self._index = storage
         if kind in _SKETCH_KINDS:
-            self._index = require("faiss").IndexRefine(fast, storage)
+            self._index = _refined(require("faiss"), fast, storage)
         elif kind == "hnsw":
             fast.storage, fast.own_fields = storage, False
             self._index = fast
@@ -93,15 +96,14 @@ class VectorIndex:
         faiss = require("faiss")
         size = sum(map(len, blocks))
         _check_quantizable(kind, dim, size)
-        metric = faiss.METRIC_INNER_PRODUCT
         storage = _storage(faiss, stored, dim)
         fast: Any = None
         if kind == "pq":
-            fast = faiss.IndexPQFastScan(dim, dim // 2, 4, metric)
+            fast = faiss.IndexPQFastScan(dim, dim // 2, 4)
         elif kind == "ivf":
-            fast = faiss.index_factory(dim, f"IVF{_cells(size)},PQ{dim // 2}x4fs", metric)
+            fast = faiss.index_factory(dim, f"IVF{_cells(size)},PQ{dim // 2}x4fs")
         elif kind == "binary":
-            fast = faiss.IndexRaBitQFastScan(dim, metric)
+            fast = faiss.IndexRaBitQFastScan(dim, faiss.METRIC_INNER_PRODUCT)
         full_index = storage
         if kind == "hnsw":
             full_index = fast = faiss.IndexHNSW(storage, _HNSW_LINKS)  # adding to it adds to the storage
@@ -115,9 +117,10 @@ class VectorIndex:
             if bar is not None:
                 bar.advance(len(block))
         if kind in _SKETCH_KINDS and size:
-            fast.train(sample)
+            far = sample[(sample @ sample.mean(0)).argmin()]
+            fast.train(_without_zeros(sample, far))
             for block in blocks:
-                fast.add(block)
+                fast.add(_without_zeros(block, far))
         return cls(kind, stored, storage, fast)
 
     def write(self, folder: Path) -> None:
@@ -204,6 +207,23 @@ def _threads(faiss: Any, queries: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def _refined(faiss: Any, sketch: Any, storage: Any) -> Any:
+    """An index that chooses by ``sketch`` and scores by ``storage``.
+
+    FAISS wants one metric for both, but only when it makes the index; their scores are never compared.
+    """
+    own, sketch.metric_type = sketch.metric_type, storage.metric_type
+    index = faiss.IndexRefine(sketch, storage)
+    sketch.metric_type = own
+    return index
+
+
+def _without_zeros(block: Vectors, far: Vectors) -> Vectors:
+    """``block`` with ``far``, (dim,), in place of zeros, which are as near to a query as a cosine of 0.5 is."""
+    is_zero = ~np.any(block, axis=1)
+    return np.where(is_zero[:, None], far, block) if is_zero.any() else block
 
 
 def _storage(faiss: Any, stored: Quantization, dim: int) -> Any:
