@@ -12,6 +12,7 @@ Towers that share no weight have a file each, ``document.safetensors`` and ``que
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from freemvmt.towers.initial import initial_parts
 from freemvmt.towers.model_folder import ACCUMULATORS, TOKENIZER, check_output, weight_files
 from freemvmt.towers.parts import ModelParts, tensors_of
 from freemvmt.towers.static_models import static_parts
-from freemvmt.towers.stored_parts import read_light_parts, read_parts, read_query_parts, write_parts
+from freemvmt.towers.stored_parts import read_light_parts, read_parts, read_query_parts, write_config, write_weights
 from freemvmt.towers.transformer import TransformerTower
 from freemvmt.towers.unit_vectors import unit_vectors
 from freemvmt.towers.vector_cache import cached_vectors
@@ -299,14 +300,16 @@ class TwoTowersModel(nn.Module):
         """
         folder = Path(folder)
         check_output(folder)
-        with atomic_folder(folder) as part:
+        with atomic_folder(folder) as part, ThreadPoolExecutor(1) as pool:
+            weights = pool.submit(write_weights, part, self.parts)  # the disk works while ``write_extra`` draws
             if self.accumulators:
                 save_tensors(self.accumulators, part / ACCUMULATORS)
             # The card may name a path that is not UTF-8: such bytes are written as escapes.
             (part / "README.md").write_text(card or _plain_card(self), encoding="utf-8", errors="backslashreplace")
             if write_extra is not None:
                 write_extra(part)
-            write_parts(part, self.parts)
+            weights.result()
+            write_config(part, self.parts)
 
     def save_queries(self, folder: Path) -> None:
         """As ``save``, without the files of the document tower; ``with_queries`` reads them."""

@@ -4,6 +4,7 @@ A batch is a few slices of token arrays. The towers make vectors of length 1 of 
 other passages as negatives. After each epoch NDCG@10 over the whole validation corpus says whether it is the best.
 """
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -128,6 +129,7 @@ def train_and_save(
     ranks = process_group(pick_device(config.device))  # a wrong one is said before the data is read
     data: TrainingData = ranks.first_rank_first(lambda: prepare(config, console).without_texts())
     return_freed_memory()
+    gc.freeze()  # a collection need not look at all that the libraries hold
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
         check_output(output, config.dataset)

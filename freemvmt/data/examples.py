@@ -65,14 +65,15 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     A passage that is the query itself teaches nothing and is left out. ``as_judged``, for an evaluation, keeps it.
     """
     query_texts: list[str] = judgements.queries.to_pylist()
-    row_query, queries = _numbers_of([folded(query) for query in query_texts])
+    distinct_queries = _folded(judgements.queries).dictionary_encode()
+    row_query, queries = numbers(distinct_queries.indices, np.int64), distinct_queries.dictionary
     first_row = np.full(len(queries), -1, np.int64)
     first_row[row_query[::-1]] = np.arange(len(row_query))[::-1]
     passages: list[str] = judgements.passages.dictionary.to_pylist()
     passage_of = numbers(judgements.passages.indices, np.int64)
 
     blank = np.array([not text or text.isspace() for text in passages], np.bool_)
-    blank_query = np.array([not text for text in queries], np.bool_)
+    blank_query = numbers(pc.binary_length(queries), np.int64) == 0
     query_of = row_query[judgements.rows]
     keep = ~(blank[passage_of] | blank_query[query_of]) if len(passages) else np.zeros(0, np.bool_)
     matching_query = (
@@ -89,13 +90,11 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     codes = query_of * size + passage_of
     positives = _distinct(codes[labels])
     negatives = _distinct(codes[~labels])
-    negatives = negatives[~np.isin(negatives, positives)]
+    negatives = negatives[~numbers(pc.is_in(index_column(negatives), index_column(positives)), np.bool_)]
 
     has_positive = np.zeros(len(queries), np.bool_)
     has_positive[positives // size] = True
-    if count := len(judgements.queries) - len(np.unique(judgements.rows[keep & judgements.labels])):
-        rows_have = count_of(count, "row has", "rows have")
-        logger.info("%s: %s no passage that answers the query; left out", where, rows_have)
+    _log_rows_without_positive(judgements, keep & judgements.labels, where)
     if not has_positive.any():
         raise UserError(f"{where}: no row has a passage that answers its query; nothing to learn from")
     negatives = negatives[has_positive[negatives // size]]
@@ -120,31 +119,40 @@ def to_examples(judgements: Judgements, where: str, *, as_judged: bool = False) 
     )
 
 
-def _matching_queries(queries: list[str], texts: pa.LargeStringArray) -> NDArray[np.int64]:
+def _log_rows_without_positive(judgements: Judgements, is_positive: NDArray[np.bool_], where: str) -> None:
+    has_none = np.ones(len(judgements.queries), np.bool_)
+    has_none[judgements.rows[is_positive]] = False
+    if count := int(has_none.sum()):
+        rows_have = count_of(count, "row has", "rows have")
+        logger.info("%s: %s no passage that answers the query; left out", where, rows_have)
+
+
+def _folded(queries: pa.LargeStringArray) -> pa.LargeStringArray:
+    """``folded`` of each of ``queries``. For ASCII with single spaces, which are most, it is lower case alone."""
+    is_simple = pc.and_not(pc.string_is_ascii(queries), pc.match_substring_regex(queries, r"^ | $|  |[\x00-\x1f]"))
+    lower = pc.ascii_lower(queries)
+    others = queries.filter(pc.invert(is_simple)).to_pylist()
+    return pc.replace_with_mask(lower, pc.invert(is_simple), strings(list(map(folded, others)))) if others else lower
+
+
+def _matching_queries(queries: pa.LargeStringArray, texts: pa.LargeStringArray) -> NDArray[np.int64]:
     """For each text the number of the query, of folded ``queries``, that it is when it is folded; -1: none."""
-    number_of = {query: number for number, query in enumerate(queries)}
     matches = np.full(len(texts), -1)
     # Folding is slow, so it is done only for texts that begin as a query does.
     candidates = np.flatnonzero(_may_begin_as(queries, texts))
-    for place, text in zip(candidates, texts.take(index_column(candidates)).to_pylist(), strict=True):
-        matches[place] = number_of.get(folded(text), -1)
+    number_of = pc.index_in(_folded(texts.take(index_column(candidates))), queries)
+    matches[candidates[numbers(number_of.is_valid(), np.bool_)]] = numbers(number_of.drop_null(), np.int64)
     return matches
 
 
-def _may_begin_as(queries: list[str], texts: pa.LargeStringArray) -> NDArray[np.bool_]:
+def _may_begin_as(queries: pa.LargeStringArray, texts: pa.LargeStringArray) -> NDArray[np.bool_]:
     """Whether each of ``texts``, when it is folded, may begin as one of the folded ``queries`` does."""
-    starts = strings([query[:_START].rstrip() for query in queries])
+    starts = pc.ascii_rtrim_whitespace(pc.utf8_slice_codeunits(queries, 0, _START))
     first = pc.utf8_slice_codeunits(texts, 0, _START)
     # Folding changes more than the case of letters where these characters are.
     special = pc.or_(pc.invert(pc.string_is_ascii(first)), pc.match_substring_regex(first, r"^ |  |[\x00-\x1f]"))
     same = pc.is_in(pc.ascii_rtrim_whitespace(pc.ascii_lower(first)), starts)
     return numbers(pc.or_(special, same), np.bool_)
-
-
-def _numbers_of(texts: list[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """(number of each text, distinct texts), numbered in order of first appearance."""
-    number_of: dict[str, int] = {}
-    return np.array([number_of.setdefault(text, len(number_of)) for text in texts], np.int64), list(number_of)
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -199,7 +207,7 @@ def with_queries_alone(examples: Examples, queries: Sequence[str], excluded: Seq
 
 def without_queries(examples: Examples, queries: Sequence[str]) -> Examples:
     """The examples whose query is none of ``queries`` (case and spacing do not count)."""
-    keep = _matching_queries([folded(query) for query in queries], strings(examples.queries)) < 0
+    keep = _matching_queries(_folded(strings(queries)), strings(examples.queries)) < 0
     return examples if keep.all() else select(examples, np.flatnonzero(keep))
 
 

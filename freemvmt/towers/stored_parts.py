@@ -30,19 +30,23 @@ from freemvmt.towers.parts import ModelParts, make_head, tensors_of
 from freemvmt.towers.transformer import EncoderConfig
 
 
-def write_parts(folder: Path, parts: ModelParts) -> None:
-    """Write the weights, the tokenizer and last config.json, which has the hashes of what lies in ``folder`` then."""
+def write_weights(folder: Path, parts: ModelParts) -> None:
+    """Write the weights and the tokenizer."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in parts.tensors.items()}
+    for file, sides in weight_files(parts.config).items():
+        own = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in sides}
+        save_tensors(own, folder / file)
+    (folder / TOKENIZER).write_text(parts.tokenizer.written, encoding="utf-8")
+
+
+def write_config(folder: Path, parts: ModelParts) -> None:
+    """Write config.json: last, because it has the hashes of what lies in ``folder``."""
     description: dict[str, Any] = {"model": dataclasses.asdict(parts.config), "training": parts.record}
     description["tokenizer"] = parts.tokenizer.replaced
     if parts.encoder is not None:
         description["encoder"] = parts.encoder.config
         if parts.encoder.sentence.key:
             description["sentence"] = dataclasses.asdict(parts.encoder.sentence)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in parts.tensors.items()}
-    for file, sides in weight_files(parts.config).items():
-        own = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in sides}
-        save_tensors(own, folder / file)
-    (folder / TOKENIZER).write_text(parts.tokenizer.written, encoding="utf-8")
     write_description(folder, description)
 
 
