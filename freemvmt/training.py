@@ -4,7 +4,6 @@ A batch is a few slices of token arrays. The towers make vectors of length 1 of 
 other passages as negatives. After each epoch NDCG@10 over the whole validation corpus says whether it is the best.
 """
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from freemvmt.config import TrainConfig
 from freemvmt.errors import UserError
 from freemvmt.runtime.console import QUIET, Console
 from freemvmt.runtime.devices import pick_device, return_freed_memory
+from freemvmt.runtime.garbage import frozen_heap
 from freemvmt.towers.model_folder import check_output
 from freemvmt.trainer.callbacks import Callback, EarlyStopping, OnEpoch, ProgressBar, SelfMining, TrackMetrics
 from freemvmt.trainer.checkpoints import Checkpoints, SavedRun
@@ -129,7 +129,6 @@ def train_and_save(
     ranks = process_group(pick_device(config.device))  # a wrong one is said before the data is read
     data: TrainingData = ranks.first_rank_first(lambda: prepare(config, console).without_texts())
     return_freed_memory()
-    gc.freeze()  # a collection need not look at all that the libraries hold
     if config.output is None:
         output = Path(default_output(data.name.split(" + ")))  # `auto` has become a name
         check_output(output, config.dataset)
@@ -142,7 +141,7 @@ def train_and_save(
     checkpoints.run_id = tracker.run_id or checkpoints.run_id
     failed = True
     try:
-        with ranks.session():
+        with ranks.session(), frozen_heap():
             result = train(config, data, tracker=tracker, console=console, checkpoints=checkpoints, ranks=ranks)
         if ranks.is_first:
             save(config, data, result, output)
