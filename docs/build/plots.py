@@ -60,13 +60,12 @@ def scaling() -> None:
     sizes = result["sizes"]
     figure, both = plt.subplots(1, 2, figsize=(10, 4.2))
     for axes, key, title in zip(both, ("seconds", "mib"), ("seconds", "largest resident memory, MiB"), strict=True):
+        ends = {}
         for stage, label in STAGES.items():
             values = [result["stages"][str(size)][stage][key] for size in sizes]
             line = axes.plot(sizes, values, marker="o", label=f"{label} ({result['slopes'][stage][key]:.2f})")
-            above = 5 if stage in ("train", "encode") else -5  # two pairs of lines lie close
-            axes.annotate(f"{values[-1]:,.3g}" if values[-1] < 100 else f"{values[-1]:,.0f}",
-                          (sizes[-1], values[-1]), xytext=(6, above), textcoords="offset points",
-                          va="center", fontsize=9, color=line[0].get_color())  # fmt: skip
+            ends[values[-1]] = line[0].get_color()
+        _label_ends(axes, sizes[-1], ends)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(min(sizes) / 1.3, max(sizes) * 2.2)
@@ -154,12 +153,11 @@ def scale() -> None:
     ]  # fmt: skip
     figure, all_axes = plt.subplots(1, len(lines), figsize=(13, 4.2))
     for axes, (title, found) in zip(all_axes, lines, strict=True):
-        for place, (label, values) in enumerate(found.items()):
+        ends = {}
+        for label, values in found.items():
             line = axes.plot(sizes, values, marker="o", label=label)
-            beside = (6, 5 if place % 2 == 0 else -5)  # of two lines that end together
-            text = f"{values[-1]:,.3g}" if values[-1] < 100 else f"{values[-1]:,.0f}"
-            axes.annotate(text, (sizes[-1], values[-1]), xytext=beside, textcoords="offset points",
-                          va="center", fontsize=8, color=line[0].get_color())  # fmt: skip
+            ends[values[-1]] = line[0].get_color()
+        _label_ends(axes, sizes[-1], ends)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(min(sizes) / 1.3, max(sizes) * 2.8)
@@ -214,11 +212,11 @@ def light() -> None:
                           textcoords="offset points", va="center", fontsize=8)  # fmt: skip
         bm25 = sum(light["collections"][name]["bm25"]["ndcg@10"] for name in names) / len(names)
         axes.axhline(bm25, color="#8a9299", linestyle="--", linewidth=1)
-        axes.text(30, bm25, "BM25", color="#6b7278", fontsize=8, va="bottom")
+        axes.text(12, bm25, "BM25", color="#6b7278", fontsize=8, va="bottom")
         axes.set_xscale("log")
-        axes.set_xlim(25, 150_000)
-        ticks = [100, 1_000, 10_000, 100_000]
-        axes.set_xticks(ticks, ["0.1 ms", "1 ms", "10 ms", "100 ms"])
+        axes.set_xlim(10, 150_000)
+        ticks = [10, 100, 1_000, 10_000, 100_000]
+        axes.set_xticks(ticks, ["0.01 ms", "0.1 ms", "1 ms", "10 ms", "100 ms"])
         axes.minorticks_off()
         axes.set_xlabel("to encode a query, one core")
         axes.set_title(title, fontsize=11, loc="left")
@@ -229,6 +227,17 @@ def light() -> None:
     figure.legend(handles, [f"documents by {name}: {rates[name]:,.0f} passages/s" for name in colors], ncols=3,
                   frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.06), fontsize=9)  # fmt: skip
     _save(figure, "light.png")
+
+
+def _label_ends(axes: Any, x: float, ends: dict[float, str]) -> None:
+    """Write each last value in its color; where two lie close on the logarithmic axis, the smaller stands below."""
+    values = sorted(ends)
+    for place, value in enumerate(values):
+        is_low = place + 1 < len(values) and values[place + 1] < 1.3 * value
+        is_high = place > 0 and value < 1.3 * values[place - 1]
+        text = f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        axes.annotate(text, (x, value), xytext=(6, 6 * (is_high - is_low)), textcoords="offset points", va="center",
+                      fontsize=8, color=ends[value])  # fmt: skip
 
 
 def _plain(axes: Any) -> None:
