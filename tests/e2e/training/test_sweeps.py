@@ -271,7 +271,7 @@ def test_a_study_stays_in_its_folder_whatever_the_name(monkeypatch: pytest.Monke
     for _ in range(2):
         sweep(count=1, console=console)
     goes_on = [line for line in console.lines if line.startswith("sweep ")]
-    assert goes_on[1] == "sweep     quick, Optuna chooses, after 1 trials: sweeps/quick.db"
+    assert goes_on[1] == "sweep     quick, Optuna chooses, after 1 trial: sweeps/quick.db"
     assert sorted(path.name for path in Path("sweeps").iterdir()) == ["quick.db", "quick.lock", "quick.png"]
     assert [path.name for path in here.iterdir()] == [name]
     assert [path.name for path in Path.cwd().iterdir()] == ["sweeps"]
