@@ -77,7 +77,7 @@ def _use_utf8() -> None:
     no ``é``, and half of the libraries below fail.
     """
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})  # nosec B606
 
 
 def _report_error(message: str, argv: Sequence[str]) -> int:
