@@ -127,12 +127,21 @@ def _log_rows_without_positive(judgements: Judgements, is_positive: NDArray[np.b
         logger.info("%s: %s no passage that answers the query; left out", where, rows_have)
 
 
+def _lower_case(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, pa.BooleanArray]:
+    """(``texts`` in lower case, without white space at the end; whether ``folded`` changes more of a text than that).
+
+    It changes no more of ASCII with single spaces, which is what most texts are.
+    """
+    lower = pc.ascii_rtrim_whitespace(pc.ascii_lower(texts))
+    is_other = pc.or_(pc.invert(pc.string_is_ascii(texts)), pc.match_substring_regex(texts, r"^ |  |[\x00-\x1f]"))
+    return lower, is_other
+
+
 def _folded(queries: pa.LargeStringArray) -> pa.LargeStringArray:
-    """``folded`` of each of ``queries``. For ASCII with single spaces, which are most, it is lower case alone."""
-    is_simple = pc.and_not(pc.string_is_ascii(queries), pc.match_substring_regex(queries, r"^ | $|  |[\x00-\x1f]"))
-    lower = pc.ascii_lower(queries)
-    others = queries.filter(pc.invert(is_simple)).to_pylist()
-    return pc.replace_with_mask(lower, pc.invert(is_simple), strings(list(map(folded, others)))) if others else lower
+    """``folded`` of each of ``queries``."""
+    lower, is_other = _lower_case(queries)
+    others = queries.filter(is_other).to_pylist()
+    return pc.replace_with_mask(lower, is_other, strings(list(map(folded, others)))) if others else lower
 
 
 def _matching_queries(queries: pa.LargeStringArray, texts: pa.LargeStringArray) -> NDArray[np.int64]:
@@ -148,11 +157,8 @@ def _matching_queries(queries: pa.LargeStringArray, texts: pa.LargeStringArray) 
 def _may_begin_as(queries: pa.LargeStringArray, texts: pa.LargeStringArray) -> NDArray[np.bool_]:
     """Whether each of ``texts``, when it is folded, may begin as one of the folded ``queries`` does."""
     starts = pc.ascii_rtrim_whitespace(pc.utf8_slice_codeunits(queries, 0, _START))
-    first = pc.utf8_slice_codeunits(texts, 0, _START)
-    # Folding changes more than the case of letters where these characters are.
-    special = pc.or_(pc.invert(pc.string_is_ascii(first)), pc.match_substring_regex(first, r"^ |  |[\x00-\x1f]"))
-    same = pc.is_in(pc.ascii_rtrim_whitespace(pc.ascii_lower(first)), starts)
-    return numbers(pc.or_(special, same), np.bool_)
+    lower, is_other = _lower_case(pc.utf8_slice_codeunits(texts, 0, _START))
+    return numbers(pc.or_(is_other, pc.is_in(lower, starts)), np.bool_)
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
